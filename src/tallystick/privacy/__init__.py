@@ -1,0 +1,1 @@
+"""Privacy: sealed values, envelopes, keys and blind indexes."""
