@@ -1,0 +1,123 @@
+"""``Entity``: the one declaration of a stored thing, as a frozen value."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
+from uuid import UUID
+
+import msgspec
+
+from tallystick.fields import Ref
+from tallystick.filters import Filter
+from tallystick.ids import NIL, uuid7
+from tallystick.rules import Rules
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
+
+    from tallystick.spec import EntitySpec
+
+UNSAVED = datetime(1, 1, 1, tzinfo=UTC)
+"""The stamp of an entity that was not stored yet (its version is 0)."""
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
+class EntityMeta(msgspec.StructMeta):
+    """Answers ``Loan.principal`` on the class with something conditions can be written on.
+
+    Only the class is answered; instances go through msgspec's own descriptors at full speed.
+    """
+
+    def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **config: Any) -> Any:
+        config.setdefault("kw_only", True)
+        config.setdefault("frozen", True)
+        config.setdefault("repr_omit_defaults", False)
+        cls = super().__new__(mcls, name, bases, namespace, **config)
+        if "<locals>" in namespace.get("__qualname__", ""):
+            type.__setattr__(cls, "_tally_locals", dict(sys._getframe(1).f_locals))
+        return cls
+
+    def __getattribute__(cls, name: str) -> Any:
+        if name[0] != "_" and name not in _PLAIN and cls is not _base():
+            handles = type.__getattribute__(cls, "__dict__").get("_tally_handles")
+            if handles is None:
+                handles = _handles(cls)
+            found = handles.get(name)
+            if found is not None:
+                return found
+        return super().__getattribute__(name)
+
+
+_PLAIN = frozenset({"mro", "rules", "ref", "__name__"})
+_ENTITY: list[type] = []
+
+
+def _base() -> type | None:
+    return _ENTITY[0] if _ENTITY else None
+
+
+def _handles(cls: type) -> dict[str, Any]:
+    """Resolve the declaration of a class on first use, when the names its annotations mention exist."""
+    if not _ENTITY:
+        return {}
+    from tallystick.declare import handles_of
+
+    found = handles_of(cls)
+    type.__setattr__(cls, "_tally_handles", found)
+    return found
+
+
+class Entity(msgspec.Struct, metaclass=EntityMeta):
+    """The base of everything stored: an immutable value with an id, a tenant, a version and four stamps.
+
+    Subclass it, annotate fields, add ``rules``. ``id`` is a UUIDv7 made by the client; tenant, version and stamps
+    are set by the database when the entity is added (``version`` counts from 1, 0 means not stored yet). Entities
+    never change: ``repository.update(entity, field=value)`` answers a new one.
+    """
+
+    id: UUID = msgspec.field(default_factory=uuid7)
+    tenant_id: UUID = NIL
+    version: int = 0
+    created_at: datetime = UNSAVED
+    created_by: str = ""
+    updated_at: datetime = UNSAVED
+    updated_by: str = ""
+
+    rules: ClassVar[Rules] = Rules()
+
+    if TYPE_CHECKING:
+        table: ClassVar[Table]
+        """The SQLAlchemy Core table, for statements of your own through ``db.fetch``."""
+
+        class Filter(Filter):
+            """The filter that HTTP queries decode into, derived from the fields."""
+
+    @property
+    def ref(self) -> Ref[Self]:
+        """A reference to this entity, already loaded."""
+        return Ref(self.id, self)
+
+    def __repr__(self) -> str:
+        spec = spec_of(type(self))
+        shown = ", ".join(
+            f"{name}=…" if spec.fields[name].sealed else f"{name}={getattr(self, name)!r}" for name in spec.fields
+        )
+        return f"{type(self).__name__}({shown})"
+
+    __str__ = __repr__
+
+
+_ENTITY.append(Entity)
+
+
+def spec_of(cls: type[Entity]) -> EntitySpec:
+    """The resolved declaration of an entity. Raises ``Declaration`` when it cannot be stored safely."""
+    found: EntitySpec | None = cls.__dict__.get("_tally_spec")
+    if found is None:
+        from tallystick.declare import resolve
+
+        found = resolve(cls)
+        type.__setattr__(cls, "_tally_spec", found)
+    return found

@@ -1,0 +1,119 @@
+"""The markers an entity's annotations carry: what a field means beyond its Python type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from tallystick.errors import Invalid
+
+T = TypeVar("T")
+
+
+class Ref(msgspec.Struct, Generic[T], omit_defaults=True, eq=False):
+    """A reference to another entity of the same tenant, by id.
+
+    References are values: nothing is loaded behind your back. ``find(load=[...])`` and ``db.load`` fill many
+    of them in one statement; ``value`` is the loaded entity and raises ``Invalid`` when nobody loaded it.
+    """
+
+    id: UUID
+    loaded: Any = None
+
+    @property
+    def value(self) -> T:
+        """The referenced entity, once loaded."""
+        if self.loaded is None:
+            raise Invalid(
+                "The reference has not been loaded.",
+                remedy="Name the field in load=[...], or call db.load(items, Entity.field) for a batch.",
+            )
+        return self.loaded  # type: ignore[no-any-return]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ref) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"Ref({self.id})"
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """The longest and shortest a text may be, in characters."""
+
+    max: int
+    min: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Numeric:
+    """Digits of a ``Decimal``: ``precision`` in all, ``scale`` after the point. Not for money."""
+
+    precision: int
+    scale: int
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How a secret or personal field may be found: equality over its normalised value, by a keyed hash.
+
+    ``normal`` is one of exact, email, digits, phone, name. ``bits`` truncates the index, so that an attacker who
+    holds it cannot tell which of many people a value belongs to; a truncated index is never unique.
+    """
+
+    normal: str = "exact"
+    bits: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """How many closing characters of a secret its mask may show; kept encrypted beside the secret."""
+
+    last: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Json:
+    """A JSON document; ``promote`` names keys that become real, indexable columns ({"score": int})."""
+
+    promote: Mapping[str, type] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAsset:
+    """Gives a money field an asset column of its own instead of the row's shared one."""
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalMark:
+    """Marks a field as personal data; write ``Personal[str]`` instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChainMark:
+    """Marks an integer as an on-chain quantity; write ``ChainAmount`` instead."""
+
+
+Personal = Annotated[T, PersonalMark()]
+"""Personal data: encrypted where it is stored, plain in the entity, masked in its repr, never in a log."""
+
+ChainAmount = Annotated[int, ChainMark()]
+"""An on-chain quantity in base units, 0 to 2^256-1 (uint256), stored as numeric(78,0)."""
+
+Rate = Annotated[Decimal, Numeric(12, 8)]
+"""A rate as a fraction: 0.125 is 12.5 %."""
+
+Price = Annotated[Decimal, Numeric(38, 18)]
+"""A market price with up to eighteen decimals."""
+
+Fraction = Annotated[Decimal, Numeric(9, 6)]
+"""A probability, confidence or share with six decimals."""

@@ -1,0 +1,128 @@
+"""``Entity.Filter``: the filter an HTTP query string decodes into, derived from the entity's fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+from uuid import UUID
+
+import msgspec
+
+from tallystick.errors import Invalid
+
+if TYPE_CHECKING:
+    from tallystick.query import Condition
+    from tallystick.spec import EntitySpec, FieldSpec
+
+_RANGED = {"integer": int, "timestamp": datetime, "date": date, "money": str}
+_EXACT = {"text": str, "boolean": bool, "uuid": UUID, "ref": UUID, **_RANGED}
+_SETS = {"text": str, "uuid": UUID, "ref": UUID}
+_SYSTEM = ("id", "created_at", "created_by", "updated_at")
+
+
+class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The base of every derived filter.
+
+    A field ``status`` gives ``status`` and ``status_in``; ordered fields give ``_from`` and ``_to`` (both
+    inclusive); text gives ``_prefix``; optional fields give ``_missing``. Money is written "12.50 USD". Sealed
+    fields appear only where they declare a blind index, as equality. Unknown names are errors, never ignored.
+    """
+
+    _tally_entity: ClassVar[Any] = None
+    _tally_plan: ClassVar[dict[str, tuple[str, str]]] = {}
+
+    @classmethod
+    def parse(cls, params: Mapping[str, Any] | Iterable[tuple[str, str]]) -> Self:
+        """Decode a query string's pairs. Raises ``Invalid`` naming the parameter and what is allowed."""
+        pairs = params.items() if isinstance(params, Mapping) else params
+        values: dict[str, Any] = {}
+        for name, value in pairs:
+            plan = cls._tally_plan.get(name)
+            if plan is None:
+                raise Invalid(f"{cls.__name__} has no parameter {name[:40]!r}.", field=name[:40],
+                              remedy=f"Parameters are: {', '.join(sorted(cls._tally_plan))}.")
+            if plan[1] == "in":
+                parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
+                values.setdefault(name, []).extend(parts)
+            elif name in values:
+                raise Invalid(f"The parameter {name} is given twice.", field=name, remedy="Give it once, or use _in.")
+            else:
+                values[name] = value
+        found: dict[str, Any] = {}
+        hints = {f.name: f.type for f in msgspec.structs.fields(cls)}
+        for name, value in values.items():
+            try:
+                found[name] = msgspec.convert(value, hints[name], strict=False)
+            except (msgspec.ValidationError, ValueError):
+                raise Invalid(f"The parameter {name} has a value of the wrong kind.", field=name,
+                              remedy=f"It should be {_describe(hints[name])}.") from None
+        return cls(**found)
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """The filter as conditions."""
+        from tallystick import query
+        from tallystick.money import Money
+
+        found: list[Condition] = []
+        for name, (field_name, operation) in self._tally_plan.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            field = getattr(self._tally_entity, field_name)
+            if field.spec.kind == "money":
+                value = Money.parse(value)
+            if operation == "in":
+                found.append(query.one_of(field, value))
+            elif operation == "missing":
+                found.append(query.missing(field) if value else query.present(field))
+            elif operation == "prefix":
+                found.append(query.prefix(field, value))
+            else:
+                found.append(query.Compare(field, operation, value))
+        return tuple(found)
+
+
+def _describe(hint: Any) -> str:
+    members = [getattr(a, "__name__", str(a)) for a in getattr(hint, "__args__", (hint,)) if a is not type(None)]
+    return " or ".join(members)
+
+
+def filter_type(spec: EntitySpec) -> type[Filter]:
+    """Derive ``X.Filter`` from a declaration."""
+    fields: list[tuple[str, Any, Any]] = []
+    plan: dict[str, tuple[str, str]] = {}
+
+    def offer(name: str, field: FieldSpec, hint: Any, operation: str) -> None:
+        if name in spec.fields and name != field.name:
+            return
+        fields.append((name, hint | None, None))
+        plan[name] = (field.name, operation)
+
+    for field in spec.fields.values():
+        if field.system and field.name not in _SYSTEM:
+            continue
+        kind = field.kind.value
+        if field.sealed:
+            if field.search is not None:
+                offer(field.name, field, str, "=")
+            continue
+        if kind == "enum":
+            offer(field.name, field, field.python, "=")
+            offer(f"{field.name}_in", field, list[field.python], "in")  # type: ignore[name-defined]
+        elif kind in _EXACT:
+            offer(field.name, field, _EXACT[kind], "=")
+        if kind in _SETS:
+            offer(f"{field.name}_in", field, list[_SETS[kind]], "in")  # type: ignore[misc]
+        if kind in _RANGED:
+            offer(f"{field.name}_from", field, _RANGED[kind], ">=")
+            offer(f"{field.name}_to", field, _RANGED[kind], "<=")
+        if kind == "text":
+            offer(f"{field.name}_prefix", field, str, "prefix")
+        if field.optional:
+            offer(f"{field.name}_missing", field, bool, "missing")
+    made = msgspec.defstruct(f"{spec.name}Filter", fields, bases=(Filter,), kw_only=True, frozen=True,
+                             forbid_unknown_fields=True, omit_defaults=True, module=spec.cls.__module__)
+    type.__setattr__(made, "_tally_entity", spec.cls)
+    type.__setattr__(made, "_tally_plan", plan)
+    return made

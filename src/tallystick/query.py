@@ -1,0 +1,382 @@
+"""Conditions, order and the query value that every store compiles.
+
+A query is data: conditions and order are built from ``Entity.field`` and can be printed, compared and tested
+without a database. The *shape* of a query (its operators and fields, without its values) is what stores key their
+compiled statements by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Never, TypeVar
+
+from tallystick.errors import Invalid
+from tallystick.spec import EntitySpec, FieldSpec, Kind
+
+T = TypeVar("T")
+_MAX_VALUES = 10_000
+_ORDERED = frozenset({Kind.TEXT, Kind.INTEGER, Kind.TIMESTAMP, Kind.DATE, Kind.DECIMAL, Kind.MONEY, Kind.UUID,
+                      Kind.CHAIN, Kind.ENUM, Kind.BOOLEAN, Kind.REF})
+Shape = tuple[Any, ...]
+
+
+class Condition:
+    """Something that is true or false of a row. Combine with ``&``, ``|``, ``not_``, ``any_of`` and ``all_of``."""
+
+    __slots__ = ()
+
+    def shape(self) -> Shape:
+        """What the condition is without its values."""
+        raise NotImplementedError
+
+    def bind(self, out: list[tuple[FieldSpec, Any]]) -> None:
+        """Append the condition's values in the order its shape mentions them."""
+        raise NotImplementedError
+
+    def __and__(self, other: Condition) -> Condition:
+        return All((self, _condition(other)))
+
+    def __or__(self, other: Condition) -> Condition:
+        return AnyOf((self, _condition(other)))
+
+    def __bool__(self) -> Never:
+        raise Invalid("A condition has no truth value.",
+                      remedy="Pass it to find(), combine conditions with & and |, never with `and`, `or`, `not`, `in`.")
+
+
+class Field:
+    """What ``Entity.field`` answers on the class: the thing conditions, order, load and rules refer to."""
+
+    __slots__ = ("_hash", "entity", "spec")
+
+    def __init__(self, entity: EntitySpec, spec: FieldSpec) -> None:
+        self.entity = entity
+        self.spec = spec
+        self._hash = hash((entity.table, spec.name))
+
+    @property
+    def name(self) -> str:
+        """The field's name in the entity."""
+        return self.spec.name
+
+    def __eq__(self, value: object) -> Condition:  # type: ignore[override]
+        return Missing(self) if value is None else Compare(self, "=", value)
+
+    def __ne__(self, value: object) -> Condition:  # type: ignore[override]
+        return Present(self) if value is None else Compare(self, "<>", value)
+
+    def __lt__(self, value: object) -> Condition:
+        return Compare(self, "<", value)
+
+    def __le__(self, value: object) -> Condition:
+        return Compare(self, "<=", value)
+
+    def __gt__(self, value: object) -> Condition:
+        return Compare(self, ">", value)
+
+    def __ge__(self, value: object) -> Condition:
+        return Compare(self, ">=", value)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __repr__(self) -> str:
+        return f"{self.entity.name}.{self.spec.name}"
+
+
+class Compare(Condition):
+    """A field against one value. Sealed fields answer to equality only, through their blind index."""
+
+    __slots__ = ("field", "op", "value")
+
+    def __init__(self, field: Field, op: str, value: Any) -> None:
+        spec = field.spec
+        if value is None:
+            raise Invalid(f"{field!r} {op} None has no meaning in SQL.", entity=field.entity.name, field=field.name,
+                          remedy="Use missing(field) or present(field).")
+        if spec.sealed:
+            if spec.search is None or op not in ("=", "<>"):
+                raise Invalid(f"{field!r} is sealed and cannot be compared by {op}.", entity=field.entity.name,
+                              field=field.name, remedy="Only equality works, where the field declares Search(...).")
+        elif op not in ("=", "<>") and spec.kind not in _ORDERED:
+            if spec.kind is not Kind.TEXT:
+                raise Invalid(f"{field!r} has no order.", entity=field.entity.name, field=field.name,
+                              remedy="Compare it by equality, or promote a JSON key to a column.")
+        elif spec.kind in (Kind.JSON, Kind.BYTES) and spec.kind is Kind.JSON:
+            raise Invalid(f"{field!r} is a document.", entity=field.entity.name, field=field.name,
+                          remedy="Use contains(field, {...}) or key(field, 'name') on a promoted key.")
+        self.field, self.op, self.value = field, op, value
+
+    def shape(self) -> Shape:
+        return (self.op, self.field.spec.name)
+
+    def bind(self, out: list[tuple[FieldSpec, Any]]) -> None:
+        out.append((self.field.spec, self.value))
+
+    def __repr__(self) -> str:
+        return f"{self.field!r} {self.op} …"
+
+
+class OneOf(Condition):
+    """A field against several values."""
+
+    __slots__ = ("field", "values")
+
+    def __init__(self, field: Field, values: tuple[Any, ...]) -> None:
+        self.field, self.values = field, values
+
+    def shape(self) -> Shape:
+        return ("in", self.field.spec.name, min(len(self.values), 2))
+
+    def bind(self, out: list[tuple[FieldSpec, Any]]) -> None:
+        out.append((self.field.spec, self.values))
+
+    def __repr__(self) -> str:
+        return f"{self.field!r} in ({len(self.values)} values)"
+
+
+class Missing(Condition):
+    """A field without a value."""
+
+    __slots__ = ("field",)
+
+    def __init__(self, field: Field) -> None:
+        self.field = field
+
+    def shape(self) -> Shape:
+        return ("null", self.field.spec.name)
+
+    def bind(self, out: list[tuple[FieldSpec, Any]]) -> None:
+        return None
+
+    def __repr__(self) -> str:
+        return f"missing({self.field!r})"
+
+
+class Present(Missing):
+    """A field with a value."""
+
+    __slots__ = ()
+
+    def shape(self) -> Shape:
+        return ("notnull", self.field.spec.name)
+
+    def __repr__(self) -> str:
+        return f"present({self.field!r})"
+
+
+class _Group(Condition):
+    __slots__ = ("parts",)
+    word = ""
+
+    def __init__(self, parts: tuple[Condition, ...]) -> None:
+        self.parts = parts
+
+    def shape(self) -> Shape:
+        return (self.word, *(p.shape() for p in self.parts))
+
+    def bind(self, out: list[tuple[FieldSpec, Any]]) -> None:
+        for part in self.parts:
+            part.bind(out)
+
+    def __repr__(self) -> str:
+        return f"{self.word}({', '.join(map(repr, self.parts))})"
+
+
+class All(_Group):
+    """Every part holds."""
+
+    __slots__ = ()
+    word = "and"
+
+
+class AnyOf(_Group):
+    """At least one part holds."""
+
+    __slots__ = ()
+    word = "or"
+
+
+class Not(_Group):
+    """The part does not hold (false or unknown)."""
+
+    __slots__ = ()
+    word = "not"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One sort key and its direction. Nulls come last ascending and first descending, as PostgreSQL's indexes have them."""
+
+    field: Field
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What to read: conditions, order, limit, offset or the position a cursor marks, and whether to lock."""
+
+    where: tuple[Condition, ...] = ()
+    order: tuple[Order, ...] = ()
+    limit: int | None = None
+    offset: int = 0
+    after: tuple[Any, ...] | None = None
+    lock: str = ""
+
+
+def _field(value: Any, function: str) -> Field:
+    if not isinstance(value, Field):
+        raise Invalid(f"{function}() needs a field of an entity class.", remedy=f"Write {function}(Loan.status, ...).")
+    return value
+
+
+def _condition(value: Any) -> Condition:
+    if not isinstance(value, Condition):
+        raise Invalid("A filter is not a condition.",
+                      remedy="Write conditions on the class: Loan.status == LoanStatus.ACTIVE, one_of(Loan.status, ...).")
+    return value
+
+
+def one_of(field: T, values: Iterable[T]) -> Condition:
+    """The field has one of the values; an empty collection matches nothing."""
+    handle, found = _field(field, "one_of"), tuple(values)
+    if len(found) > _MAX_VALUES:
+        raise Invalid(f"one_of({handle!r}) has more than {_MAX_VALUES} values.", remedy="Query in batches.")
+    if len(found) == 1:
+        return Compare(handle, "=", found[0])
+    for value in found:
+        Compare(handle, "=", value)
+    return OneOf(handle, found)
+
+
+def between(field: T | None, low: T, high: T) -> Condition:
+    """low <= field <= high."""
+    handle = _field(field, "between")
+    return All((Compare(handle, ">=", low), Compare(handle, "<=", high)))
+
+
+def at_least(field: T | None, value: T) -> Condition:
+    """field >= value, for optional fields too."""
+    return Compare(_field(field, "at_least"), ">=", value)
+
+
+def at_most(field: T | None, value: T) -> Condition:
+    """field <= value, for optional fields too."""
+    return Compare(_field(field, "at_most"), "<=", value)
+
+
+def more_than(field: T | None, value: T) -> Condition:
+    """field > value, for optional fields too."""
+    return Compare(_field(field, "more_than"), ">", value)
+
+
+def less_than(field: T | None, value: T) -> Condition:
+    """field < value, for optional fields too."""
+    return Compare(_field(field, "less_than"), "<", value)
+
+
+def missing(field: Any) -> Condition:
+    """The field has no value."""
+    return Missing(_field(field, "missing"))
+
+
+def present(field: Any) -> Condition:
+    """The field has a value."""
+    return Present(_field(field, "present"))
+
+
+def prefix(field: str | None, start: str) -> Condition:
+    """The text starts with ``start``: a range on a "C"-collated column, so an index serves it under row-level security."""
+    handle = _field(field, "prefix")
+    if handle.spec.kind is not Kind.TEXT or not isinstance(start, str) or not start:
+        raise Invalid("prefix() needs a text field and a non-empty start.", field=handle.name,
+                      remedy="Write prefix(User.reference, 'A12').")
+    low, high = Compare(handle, ">=", start), _after_prefix(start)
+    return low if high is None else All((low, Compare(handle, "<", high)))
+
+
+def _after_prefix(start: str) -> str | None:
+    for end in range(len(start), 0, -1):
+        point = ord(start[end - 1])
+        if point < 0x10FFFF:
+            return start[: end - 1] + chr(0xE000 if point == 0xD7FF else point + 1)
+    return None
+
+
+def contains(field: Any, part: Any) -> Condition:
+    """The JSON document contains ``part``, or the text contains it anywhere.
+
+    Neither can use an index under row-level security, so every row of the tenant is read: combine it with a
+    condition that narrows, or promote the key.
+    """
+    handle = _field(field, "contains")
+    if handle.spec.kind not in (Kind.JSON, Kind.TEXT):
+        raise Invalid(f"{handle!r} is neither text nor a document.", field=handle.name,
+                      remedy="Use contains() on text and JSON fields.")
+    return _Contains(handle, part)
+
+
+class _Contains(Compare):
+    __slots__ = ()
+
+    def __init__(self, field: Field, part: Any) -> None:
+        self.field, self.op, self.value = field, "contains", part
+
+
+def key(field: Any, name: str) -> Any:
+    """The promoted key of a JSON field, as something to write conditions on: ``key(Input.payload, "score") >= 5``."""
+    handle = _field(field, "key")
+    python = (handle.spec.promoted or {}).get(name)
+    if python is None:
+        raise Invalid(f"{handle!r} does not promote the key {name!r}.", field=handle.name,
+                      remedy=f"Annotate the field with Json(promote={{{name!r}: str}}) and migrate.")
+    column = handle.entity.column(f"{handle.spec.name}_{name}")
+    kind = {str: Kind.TEXT, int: Kind.INTEGER, bool: Kind.BOOLEAN}[python]
+    return Field(handle.entity, FieldSpec(column.name, kind, python, True, (column,)))
+
+
+def not_(condition: Condition | bool) -> Condition:
+    """The condition is false or unknown (a missing value included)."""
+    return Not((_condition(condition),))
+
+
+def any_of(*conditions: Condition | bool) -> Condition:
+    """At least one of the conditions holds."""
+    return AnyOf(tuple(_condition(c) for c in conditions))
+
+
+def all_of(*conditions: Condition | bool) -> Condition:
+    """All of the conditions hold."""
+    return All(tuple(_condition(c) for c in conditions))
+
+
+def asc(field: Any) -> Order:
+    """Smallest first; missing values last."""
+    return _order(_field(field, "asc"), descending=False)
+
+
+def desc(field: Any) -> Order:
+    """Largest first; missing values first."""
+    return _order(_field(field, "desc"), descending=True)
+
+
+def _order(field: Field, *, descending: bool) -> Order:
+    if field.spec.kind not in _ORDERED:
+        raise Invalid(f"{field!r} cannot be sorted by.", entity=field.entity.name, field=field.name,
+                      remedy="Sort by a text, number, date, money or id field; sealed fields and documents have no order.")
+    return Order(field, descending)
+
+
+def orders(spec: EntitySpec, order: Any) -> tuple[Order, ...]:
+    """Normalise an order argument, ending in the id so that every order is total."""
+    given: Sequence[Any] = order if isinstance(order, (tuple, list)) else () if order is None else (order,)
+    found = tuple(o if o.__class__ is Order else asc(o) for o in given)
+    for one in found:
+        if one.field.entity is not spec:
+            raise Invalid(f"{one.field!r} is not a field of {spec.name}.", entity=spec.name, field=one.field.name,
+                          remedy=f"Sort {spec.name} by its own fields.")
+        if one.field.spec.name == "id":
+            return found[: found.index(one) + 1]
+    descending = found[-1].descending if found else False
+    return (*found, Order(Field(spec, spec.fields["id"]), descending))

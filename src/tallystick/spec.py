@@ -1,0 +1,163 @@
+"""What an entity's declaration says, resolved once: fields, columns, keys, indexes, rules.
+
+Everything that is generated (tables, policies, triggers, codecs, filters, lint) reads this and nothing else, so a
+fact about a field is written in exactly one place: the entity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from tallystick.rules import Transitions
+
+if TYPE_CHECKING:
+    from tallystick.entity import Entity
+
+SCHEMA = "tally"
+REGISTRY_SCHEMA = "tally_ref"
+SYSTEM_FIELDS = ("tenant_id", "id", "version", "created_at", "created_by", "updated_at", "updated_by")
+QUEUE_COLUMNS = ("lease_token", "lease_until", "lease_by", "attempts", "done_at")
+
+
+class Kind(StrEnum):
+    """The storage kind of a field."""
+
+    TEXT = "text"
+    INTEGER = "integer"
+    BOOLEAN = "boolean"
+    UUID = "uuid"
+    TIMESTAMP = "timestamp"
+    DATE = "date"
+    DECIMAL = "decimal"
+    ENUM = "enum"
+    JSON = "json"
+    BYTES = "bytes"
+    MONEY = "money"
+    CHAIN = "chain"
+    REF = "ref"
+    SECRET = "secret"  # noqa: S105
+    PERSONAL = "personal"
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSpec:
+    """One column. ``sql`` is the PostgreSQL type; every text column is COLLATE "C" (one order on every server)."""
+
+    name: str
+    sql: str
+    nullable: bool = False
+    default: str | None = None
+    generated: str | None = None
+    insertable: bool = True
+    updatable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSpec:
+    """One field: its kind, its Python type and the columns it occupies (the first is the one conditions use)."""
+
+    name: str
+    kind: Kind
+    python: Any
+    optional: bool
+    columns: tuple[ColumnSpec, ...]
+    system: bool = False
+    max_length: int | None = None
+    min_length: int = 0
+    precision: int | None = None
+    scale: int | None = None
+    search: str | None = None
+    search_bits: int | None = None
+    mask_last: int | None = None
+    inner: Any = None
+    asset_column: str | None = None
+    promoted: Mapping[str, type] | None = None
+
+    @property
+    def column(self) -> str:
+        """The column that conditions and order use."""
+        return self.columns[0].name
+
+    @property
+    def index_column(self) -> str:
+        """The blind-index column of a secret or personal field."""
+        return f"{self.name}_bidx"
+
+    @property
+    def mask_column(self) -> str:
+        """The encrypted mask of a secret that shows its last characters."""
+        return f"{self.name}_mask"
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the stored bytes are ciphertext."""
+        return self.kind in (Kind.SECRET, Kind.PERSONAL)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSpec:
+    """An index or unique rule as the database has it, the tenant first."""
+
+    name: str
+    columns: tuple[str, ...]
+    unique: bool
+    where: str | None
+    query: str
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSpec:
+    """A named check constraint."""
+
+    name: str
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKeySpec:
+    """A foreign key; inside the tenant schema both sides start with the tenant."""
+
+    name: str
+    columns: tuple[str, ...]
+    schema: str
+    table: str
+    target_columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EntitySpec:
+    """Everything a declaration says, ready for generators."""
+
+    cls: type[Entity]
+    table: str
+    doc: str
+    fields: Mapping[str, FieldSpec]
+    columns: tuple[ColumnSpec, ...]
+    read_columns: tuple[str, ...]
+    indexes: tuple[IndexSpec, ...]
+    checks: tuple[CheckSpec, ...]
+    foreign_keys: tuple[ForeignKeySpec, ...]
+    transitions: tuple[Transitions, ...]
+    append_only: bool
+    queue: str | None
+    archivable: bool
+    retain: str | None
+    schema: str = SCHEMA
+
+    @property
+    def name(self) -> str:
+        """The entity's class name."""
+        return self.cls.__name__
+
+    @property
+    def qualified(self) -> str:
+        """Schema and table, as written in SQL (both are validated identifiers)."""
+        return f"{self.schema}.{self.table}"
+
+    def column(self, name: str) -> ColumnSpec:
+        """The column of that name."""
+        return next(c for c in self.columns if c.name == name)
