@@ -1,0 +1,1 @@
+"""From entities to tables, policies, roles and migrations."""

@@ -1,0 +1,1 @@
+"""Where rows live: one package a store, and the server that starts by itself."""

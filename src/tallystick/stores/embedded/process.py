@@ -1,0 +1,42 @@
+"""What the operating system says about a process id: whether it is the server of one cluster, and alive."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+_PROC = Path("/proc")
+_DEAD = (b"Z", b"X")
+
+
+def is_postmaster(process: int, cluster: Path) -> bool:
+    """True when that process lives and is the postmaster of ``cluster``.
+
+    An id alone proves nothing: a killed server may stay as a zombie, and its id may have gone to another program.
+    The command line is readable for every account, also in containers where root may not trace other users.
+    """
+    if (_PROC / "self" / "stat").exists():
+        return _by_proc(process, cluster)
+    return _by_ps(process, cluster)
+
+
+def _by_proc(process: int, cluster: Path) -> bool:
+    try:
+        state = (_PROC / str(process) / "stat").read_bytes().rpartition(b")")[2].split()[0]
+        command = (_PROC / str(process) / "cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError, IndexError):
+        return False
+    # Counted from the end: between fork and exec it is still the shell's command line, which ends the same.
+    return state not in _DEAD and command[-3:] == [b"-D", os.fsencode(cluster), b""]
+
+
+def _by_ps(process: int, cluster: Path) -> bool:
+    answer = subprocess.run(  # noqa: S603  our own programs, no shell text from outside
+        ["/bin/ps", "-ww", "-o", "stat=,command=", "-p", str(process)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    ).stdout
+    state, _, command = answer.strip().partition(b" ")
+    return bool(state) and state[:1] != b"Z" and command.endswith(b" -D " + os.fsencode(cluster))

@@ -1,0 +1,1 @@
+"""The PostgreSQL store: links, pool, compiled statements, error translation."""

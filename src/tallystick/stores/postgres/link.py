@@ -1,0 +1,104 @@
+"""One connection: prepared statements, the tenant it carries, and whether it can still be trusted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+if TYPE_CHECKING:
+    from asyncpg.prepared_stmt import PreparedStatement
+
+_STATEMENTS = 400
+_SET_TENANT = "SELECT set_config('tally.tenant', $1, false)"
+
+
+class Link:
+    """A server connection and the tenant its session setting names.
+
+    ``tenant`` is what the server is known to hold: it is cleared before a change is sent and set after the server
+    agreed, so doubt always reads as "none". ``broken`` marks a link whose state is uncertain (cancelled, timed
+    out, lost); the pool closes such a link instead of handing it on.
+    """
+
+    __slots__ = ("_statements", "born", "broken", "named", "raw", "tenant", "used")
+
+    def __init__(self, raw: asyncpg.Connection, *, named: bool = True) -> None:
+        self.raw = raw
+        self.tenant: str | None = None
+        self.broken = False
+        self.named = named
+        self.born = self.used = time.monotonic()
+        self._statements: dict[str, PreparedStatement[Any]] = {}
+
+    async def rows(self, sql: str, args: Sequence[Any]) -> list[Any]:
+        """Every row of a statement."""
+        try:
+            if not self.named:
+                return await self.raw.fetch(sql, *args)  # type: ignore[no-any-return]
+            statement = self._statements.get(sql) or await self._prepare(sql)
+            return await statement.fetch(*args)
+        except (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError):
+            self._statements.pop(sql, None)
+            if self.raw.is_in_transaction():
+                raise
+            return await (await self._prepare(sql)).fetch(*args)
+        except BaseException as problem:
+            self._judge(problem)
+            raise
+
+    async def row(self, sql: str, args: Sequence[Any]) -> Any:
+        """The first row of a statement, or None."""
+        try:
+            if not self.named:
+                return await self.raw.fetchrow(sql, *args)
+            statement = self._statements.get(sql) or await self._prepare(sql)
+            return await statement.fetchrow(*args)
+        except (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError):
+            self._statements.pop(sql, None)
+            if self.raw.is_in_transaction():
+                raise
+            return await (await self._prepare(sql)).fetchrow(*args)
+        except BaseException as problem:
+            self._judge(problem)
+            raise
+
+    async def script(self, sql: str) -> str:
+        """One message of statements without parameters; answers the last command's tag."""
+        try:
+            return await self.raw.execute(sql)  # type: ignore[no-any-return]
+        except BaseException as problem:
+            self._judge(problem)
+            raise
+
+    async def warm(self, tenant: str) -> None:
+        """Make the session setting name this tenant. Never inside a transaction, whose rollback would undo it unseen."""
+        self.tenant = None
+        await self.row(_SET_TENANT, (tenant,))
+        self.tenant = tenant
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the server says a transaction is open."""
+        return bool(self.raw.is_in_transaction())
+
+    def kill(self) -> None:
+        """Close without a goodbye: the socket goes now, and the server rolls back whatever was open."""
+        self.broken = True
+        self.raw.terminate()
+
+    async def _prepare(self, sql: str) -> PreparedStatement[Any]:
+        statement = await self.raw.prepare(sql)
+        if len(self._statements) >= _STATEMENTS:
+            self._statements.pop(next(iter(self._statements)))
+        self._statements[sql] = statement
+        return statement
+
+    def _judge(self, problem: BaseException) -> None:
+        if isinstance(problem, asyncpg.PostgresError):
+            if (problem.sqlstate or "")[:2] in ("08", "57") and problem.sqlstate != "57014":
+                self.broken = True
+        elif not isinstance(problem, asyncpg.InterfaceError) or self.raw.is_closed():
+            self.broken = True

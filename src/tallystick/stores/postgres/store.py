@@ -1,0 +1,107 @@
+"""PostgreSQL as a store: connecting, the pool, and how a transaction is opened for a tenant."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import asyncpg
+
+from tallystick.errors import TallystickError
+from tallystick.stores.postgres.compile import Compiler
+from tallystick.stores.postgres.errors import login
+from tallystick.stores.postgres.link import Link
+from tallystick.stores.postgres.pool import Pool
+from tallystick.stores.postgres.unit import PostgresUnit
+
+if TYPE_CHECKING:
+    from tallystick.codec import Codec
+    from tallystick.settings import Settings
+
+
+class PostgresStore:
+    """One database reached as the application role.
+
+    ``affine`` is whether a pooled connection may keep a tenant between uses: not behind a transaction pooler, where
+    the server behind a connection changes, and not on Citus, whose workers never hear of session settings.
+    """
+
+    def __init__(self, url: str, settings: Settings, *, verify: bool = False) -> None:
+        self.engine = settings.engine
+        self.affine = settings.engine == "plain" and settings.pooler == "session"
+        self._named = settings.pooler == "session"
+        self._url = url
+        self._settings = settings
+        self._compilers: dict[type, Compiler] = {}
+        self.pool = Pool(self._connect, size=settings.pool_max, timeout=settings.pool_timeout,
+                         idle_lifetime=settings.idle_lifetime, verify=verify)
+
+    def unit(self, tenant: UUID, actor: str) -> PostgresUnit:
+        """A unit for one tenant and actor; opening it costs nothing."""
+        return PostgresUnit(self, tenant, actor)
+
+    def compiler(self, codec: Codec) -> Compiler:
+        """The compiled statements of an entity."""
+        found = self._compilers.get(codec.spec.cls)
+        if found is None:
+            found = self._compilers[codec.spec.cls] = Compiler(codec)
+        return found
+
+    async def open_transaction(self, link: Link, tenant: str, actor: str, mode: str) -> None:
+        """BEGIN with tenant and actor.
+
+        One message where the engine allows it, at the cost of BEGIN alone. The tenant is the text of a UUID object;
+        the actor is free text and travels as hex, because a quoted one was shown to switch the tenant.
+        """
+        if self.engine == "citus":
+            await link.script(f"BEGIN{mode}")
+            await link.row("SELECT tally.set_tenant($1, $2)", (tenant, actor))
+            return
+        settings = (f"SELECT set_config('tally.tenant', '{tenant}', true), set_config('tally.actor', "
+                    f"convert_from(decode('{actor.encode().hex()}', 'hex'), 'UTF8'), true)")
+        await link.script(f"BEGIN{mode}; {settings}")
+
+    async def system_row(self, sql: str, *args: Any) -> Any:
+        """One row of a statement that touches no tenant table (the registry's functions, the schema version)."""
+        rows = await self.system_rows(sql, *args)
+        return rows[0] if rows else None
+
+    async def system_rows(self, sql: str, *args: Any) -> list[Any]:
+        """Rows of a statement that touches no tenant table."""
+        from tallystick.stores.postgres.errors import translate
+
+        problem: Exception
+        try:
+            link = await self.pool.acquire(None)
+            try:
+                return await link.rows(sql, args)
+            finally:
+                self.pool.release(link)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as caught:
+            problem = caught
+        raise translate(problem)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.pool.close()
+
+    async def _connect(self) -> Link:
+        from tallystick.settings import connect_args
+
+        settings = self._settings
+        options: dict[str, str] = {}
+        if self._named:
+            options = {"application_name": "tallystick", "jit": "off"}
+            if settings.statement_timeout:
+                options["statement_timeout"] = str(int(settings.statement_timeout * 1000))
+        failure: TallystickError
+        try:
+            raw = await asyncpg.connect(
+                **connect_args(self._url), timeout=settings.connect_timeout, server_settings=options,
+                statement_cache_size=0 if not self._named else 100)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, asyncio.TimeoutError) as problem:
+            failure = login(problem)
+        else:
+            return Link(raw, named=self._named)
+        raise failure

@@ -1,0 +1,342 @@
+"""One tenant and actor on PostgreSQL: how statements reach a connection that is surely set for that tenant."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import asyncpg
+
+from tallystick.errors import CommitUnknown, Conflict, Invalid, TallystickError
+from tallystick.stores.base import Isolation
+from tallystick.stores.postgres.compile import Compiler
+from tallystick.stores.postgres.errors import commit_outcome_unknown, translate
+from tallystick.stores.postgres.link import Link
+
+if TYPE_CHECKING:
+    from tallystick.codec import Codec
+    from tallystick.privacy.sealer import Sealer
+    from tallystick.query import Query
+    from tallystick.spec import EntitySpec, IndexSpec
+    from tallystick.stores.postgres.store import PostgresStore
+
+_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError, OverflowError, TypeError, EOFError)
+_ISOLATIONS = {None: "", "read committed": " ISOLATION LEVEL READ COMMITTED",
+               "repeatable read": " ISOLATION LEVEL REPEATABLE READ", "serializable": " ISOLATION LEVEL SERIALIZABLE"}
+_CHUNK = 10_000
+
+
+class PostgresUnit:
+    """A session's hand on the store. Outside a transaction each call borrows a link; inside, all share one.
+
+    A read or a single write outside a transaction takes one round trip on a link that already carries the tenant:
+    a write brings its actor as a bind of the same statement. Behind a transaction pooler or on Citus, where session
+    settings cannot be trusted, every call is a transaction of its own instead.
+    """
+
+    __slots__ = ("_depth", "_link", "_owner", "_store", "_tag", "actor", "tenant")
+
+    def __init__(self, store: PostgresStore, tenant: UUID, actor: str) -> None:
+        self._store = store
+        self.tenant = tenant
+        self.actor = actor
+        self._tag = str(tenant)
+        self._link: Link | None = None
+        self._depth = 0
+        self._owner: asyncio.Task[Any] | None = None
+
+    @property
+    def depth(self) -> int:
+        """0 outside a transaction, 1 inside, more inside savepoints."""
+        return self._depth
+
+    # -- running statements --------------------------------------------------------------------------------------
+
+    async def _rows(self, sql: str, args: Sequence[Any], spec: EntitySpec | None = None, verb: str = "") -> list[Any]:
+        link = self._link
+        store = self._store
+        if link is None and not store.affine:
+            return await self._alone(sql, args, spec, verb)
+        problem: Exception
+        try:
+            if link is not None:
+                self._mine()
+                return await link.rows(sql, args)
+            link = store.pool.take(self._tag) or await store.pool.acquire(self._tag)
+            try:
+                return await link.rows(sql, args)
+            finally:
+                store.pool.release(link)
+        except _FAILURES as caught:
+            problem = caught
+        raise translate(problem, spec, verb)
+
+    async def _row(self, sql: str, args: Sequence[Any], spec: EntitySpec | None = None, verb: str = "") -> Any:
+        link = self._link
+        store = self._store
+        if link is None and not store.affine:
+            rows = await self._alone(sql, args, spec, verb)
+            return rows[0] if rows else None
+        problem: Exception
+        try:
+            if link is not None:
+                self._mine()
+                return await link.row(sql, args)
+            link = store.pool.take(self._tag) or await store.pool.acquire(self._tag)
+            try:
+                return await link.row(sql, args)
+            finally:
+                store.pool.release(link)
+        except _FAILURES as caught:
+            problem = caught
+        raise translate(problem, spec, verb)
+
+    async def _write(self, inside: str, alone: str, args: list[Any], spec: EntitySpec, verb: str) -> Any:
+        """One writing statement: ``inside`` a transaction, or ``alone`` with the actor as its last bind."""
+        if self._link is not None or not self._store.affine:
+            return await self._row(inside, args, spec, verb)
+        args.append(self.actor)
+        return await self._row(alone, args, spec, verb)
+
+    async def _alone(self, sql: str, args: Sequence[Any], spec: EntitySpec | None, verb: str) -> list[Any]:
+        """A statement as a transaction of its own, because nothing else sets tenant and actor for it."""
+        await self.begin(None, read_only=False)
+        try:
+            rows = await self._rows(sql, args, spec, verb)
+        except BaseException:
+            await self.rollback()
+            raise
+        await self.commit()
+        return rows
+
+    async def _several(self, sql: str, args: Sequence[Any], spec: EntitySpec, verb: str) -> list[Any]:
+        """A write whose actor cannot ride in the statement: in the open transaction or in one of its own."""
+        return await (self._rows if self._link is not None else self._alone)(sql, args, spec, verb)
+
+    def _mine(self) -> None:
+        owner = self._owner
+        if owner is not asyncio.current_task() and owner is not None and not owner.done():
+            raise Invalid("Another task has a transaction open on this session.",
+                          remedy="Open a session per task; a session is cheap.")
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    async def get(self, codec: Codec, id: UUID) -> Any:
+        """The row of an id."""
+        compiler = self._store.compiler(codec)
+        return await self._row(compiler.get_sql, (self.tenant, id), codec.spec, "get")
+
+    async def select(self, codec: Codec, query: Query, sealer: Sealer) -> list[Any]:
+        """The rows of a query."""
+        sql, args = self._store.compiler(codec).select(query, self.tenant, sealer)
+        return await self._rows(sql, args, codec.spec, "select")
+
+    async def count(self, codec: Codec, query: Query, sealer: Sealer) -> int:
+        """How many rows match."""
+        sql, args = self._store.compiler(codec).count(query, self.tenant, sealer)
+        return int((await self._row(sql, args, codec.spec, "count"))[0])
+
+    async def exists(self, codec: Codec, query: Query, sealer: Sealer) -> bool:
+        """Whether any row matches."""
+        sql, args = self._store.compiler(codec).exists(query, self.tenant, sealer)
+        return bool((await self._row(sql, args, codec.spec, "exists"))[0])
+
+    async def fetch(self, statement: Any) -> list[Mapping[str, Any]]:
+        """Run the application's own SELECT with the tenant's predicate on every tenant table in it."""
+        from tallystick.stores.postgres.statements import compile_statement
+
+        sql, args = compile_statement(statement, self.tenant)
+        return [dict(row) for row in await self._rows(sql, args, None, "fetch")]
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    async def insert(self, codec: Codec, params: list[Any]) -> Any:
+        """Write one row; answers its stamps."""
+        compiler = self._store.compiler(codec)
+        return await self._write(compiler.add_sql, compiler.add_as_sql, list(params), codec.spec, "add")
+
+    async def insert_many(self, codec: Codec, rows: Sequence[list[Any]]) -> Any:
+        """Write all rows or none; answers their common stamps."""
+        compiler, spec = self._store.compiler(codec), codec.spec
+        if self._store.engine == "citus":
+            return await self._insert_values(compiler, spec, rows)
+        if len(rows) <= _CHUNK:
+            done = await self._write(compiler.add_many_sql, compiler.add_many_as_sql, _arrays(rows), spec, "add")
+            return (1, done[1], done[2], done[1], done[2])
+        own = self._link is None
+        if own:
+            await self.begin(None, read_only=False)
+        try:
+            for start in range(0, len(rows), _CHUNK):
+                done = await self._row(compiler.add_many_sql, _arrays(rows[start : start + _CHUNK]), spec, "add")
+        except BaseException:
+            if own:
+                await self.rollback()
+            raise
+        if own:
+            await self.commit()
+        return (1, done[1], done[2], done[1], done[2])
+
+    async def _insert_values(self, compiler: Compiler, spec: EntitySpec, rows: Sequence[list[Any]]) -> Any:
+        """Multi-row VALUES, which Citus routes to one shard; it refuses INSERT … SELECT under row-level security."""
+        step = max(1, 30_000 // len(rows[0]))
+        own = self._link is None
+        if own:
+            await self.begin(None, read_only=False)
+        try:
+            for start in range(0, len(rows), step):
+                part = rows[start : start + step]
+                done = await self._row(compiler.add_values(len(part)), [v for r in part for v in r], spec, "add")
+        except BaseException:
+            if own:
+                await self.rollback()
+            raise
+        if own:
+            await self.commit()
+        return done
+
+    async def upsert(self, codec: Codec, rule: IndexSpec, params: list[Any]) -> Any:
+        """Write or replace by a unique rule; answers the whole row."""
+        sql = self._store.compiler(codec).upsert(rule.columns, rule.where)
+        return (await self._several(sql, params, codec.spec, "upsert"))[0]
+
+    async def update(self, codec: Codec, columns: Mapping[str, Any], id: UUID, version: int) -> Any:
+        """Change columns if the version still stands; answers the stamps, or None."""
+        compiler, names = self._store.compiler(codec), tuple(columns)
+        args = [self.tenant, id, version, *columns.values()]
+        return await self._write(compiler.update(names, actor=False), compiler.update(names, actor=True), args,
+                                 codec.spec, "update")
+
+    async def update_where(self, codec: Codec, query: Query, columns: Mapping[str, Any], sealer: Sealer) -> int:
+        """Change columns of every matching row."""
+        sql, args = self._store.compiler(codec).update_where(query, tuple(columns), self.tenant, sealer)
+        rows = await self._several(sql, [*args, *columns.values()], codec.spec, "update")
+        return int(rows[0][0])
+
+    async def delete_where(self, codec: Codec, query: Query, sealer: Sealer, reason: str) -> int:
+        """Remove every matching row; the reason travels as a setting for whoever records the change."""
+        sql, args = self._store.compiler(codec).delete_where(query, self.tenant, sealer, reason)
+        rows = await self._several(sql, args, codec.spec, "delete")
+        return int(rows[0][0])
+
+    async def claim(self, codec: Codec, limit: int, lease: timedelta, token: UUID) -> list[Any]:
+        """Lease free work items; each row ends with its number of attempts."""
+        args = (self.tenant, token, lease.total_seconds(), self.actor, limit)
+        return await self._several(self._store.compiler(codec).claim(), args, codec.spec, "claim")
+
+    async def settle(self, codec: Codec, id: UUID, token: UUID, *, done: bool) -> bool:
+        """End a lease; False when it was not this worker's any more."""
+        sql = self._store.compiler(codec).settle(done=done)
+        return bool(await self._several(sql, (self.tenant, id, token), codec.spec, "settle"))
+
+    # -- transactions --------------------------------------------------------------------------------------------
+
+    async def begin(self, isolation: Isolation | None, *, read_only: bool) -> None:
+        """Open a transaction with tenant and actor in the same message, or a savepoint inside one."""
+        if self._link is not None:
+            if isolation is not None or read_only:
+                raise Invalid("A nested transaction is a savepoint and cannot change isolation or access mode.",
+                              remedy="Give isolation and read_only to the outermost db.transaction().")
+            await self._script(f"SAVEPOINT s{self._depth}")
+            self._depth += 1
+            return
+        if isolation not in _ISOLATIONS:
+            raise Invalid("The isolation level is unknown.",
+                          remedy="One of: read committed, repeatable read, serializable.")
+        pool = self._store.pool
+        problem: Exception
+        try:
+            link = await pool.acquire(None)
+            try:
+                await self._store.open_transaction(
+                    link, self._tag, self.actor, _ISOLATIONS[isolation] + (" READ ONLY" if read_only else ""))
+            except BaseException:
+                link.broken = True
+                pool.release(link)
+                raise
+        except _FAILURES as caught:
+            problem = caught
+        else:
+            self._link, self._depth, self._owner = link, 1, asyncio.current_task()
+            return
+        raise translate(problem)
+
+    async def commit(self) -> None:
+        """Commit, or release the savepoint."""
+        if self._depth > 1:
+            await self._script(f"RELEASE SAVEPOINT s{self._depth - 1}")
+            self._depth -= 1
+            return
+        link = self._leave()
+        failure: TallystickError
+        try:
+            tag = await link.script("COMMIT")
+        except _FAILURES as problem:
+            failure = self._uncommitted(problem, link)
+        except BaseException:
+            link.broken = True
+            raise
+        else:
+            if tag == "COMMIT":
+                return
+            failure = Conflict(
+                "The transaction had failed already and was rolled back.",
+                remedy="Let errors leave the transaction, or catch them around a nested db.transaction().")
+        finally:
+            self._store.pool.release(link)
+        raise failure
+
+    def _uncommitted(self, problem: Exception, link: Link) -> TallystickError:
+        if not commit_outcome_unknown(problem):
+            return translate(problem)
+        link.broken = True
+        return CommitUnknown("The connection was lost while committing; the transaction may or may not stand.")
+
+    async def rollback(self) -> None:
+        """Undo the transaction, or back to the savepoint. Never raises for a link that is gone: that rolled back too."""
+        link = self._link
+        if link is None:
+            return
+        if self._depth > 1:
+            self._depth -= 1
+            if not link.broken:
+                await self._script(f"ROLLBACK TO SAVEPOINT s{self._depth}")
+            return
+        self._leave()
+        try:
+            if not link.broken:
+                await link.script("ROLLBACK")
+        except _FAILURES:
+            link.broken = True
+        except BaseException:
+            link.broken = True
+            raise
+        finally:
+            self._store.pool.release(link)
+
+    def _leave(self) -> Link:
+        link = self._link
+        if link is None:
+            raise Invalid("No transaction is open.", remedy="Use async with db.transaction().")
+        self._link, self._depth, self._owner = None, 0, None
+        return link
+
+    async def _script(self, sql: str) -> None:
+        assert self._link is not None
+        self._mine()
+        problem: Exception
+        try:
+            await self._link.script(sql)
+        except _FAILURES as caught:
+            problem = caught
+        else:
+            return
+        raise translate(problem)
+
+
+def _arrays(rows: Sequence[list[Any]]) -> list[Any]:
+    return [list(column) for column in zip(*rows, strict=True)]
+
