@@ -1,0 +1,408 @@
+"""What revisions may say beyond Alembic's own operations: tables, walls, grants, guards, changes of a live table.
+
+A revision writes ``op.invoke(AddColumn("visit", Column("note", TEXT, nullable=True)))``. Every operation is a value:
+it holds what is needed to undo it, and autogenerate writes it as its own repr. Statements go to the server as they
+are, one at a time, and are printed instead when Alembic renders SQL offline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from alembic import op
+from alembic.operations import MigrateOperation, Operations
+
+from tallystick.schema import ddl
+from tallystick.schema.model import Check, Column, ForeignKey, Grant, Index, Policy, Table, Trigger, quote_name
+from tallystick.schema.roles import Roles
+from tallystick.spec import SCHEMA
+
+ROLES = "tally_roles"
+ENGINE = "tally_engine"
+
+
+def roles_of(operations: Operations) -> Roles:
+    """The roles that this run of migrations grants to."""
+    found = operations.get_context().opts[ROLES]
+    assert isinstance(found, Roles)
+    return found
+
+
+def engine_of(operations: Operations) -> ddl.Engine:
+    """The engine profile of this run."""
+    return ddl.checked_engine(operations.get_context().opts[ENGINE])
+
+
+def role(part: str) -> str:
+    """The quoted name of a role (owner, app, audit, seal) in the run under way, for statements of a revision's own."""
+    found = op.get_context().opts[ROLES]
+    assert isinstance(found, Roles)
+    return ddl.role(part, found)
+
+
+def execute(operations: Operations, statements: Sequence[str]) -> None:
+    """Execute or print statements without any parameter substitution."""
+    context = operations.get_context()
+    for statement in statements:
+        if context.as_sql:
+            context.impl.static_output(f"{statement};")
+        else:
+            operations.get_bind().exec_driver_sql(statement)
+
+
+class Operation(MigrateOperation):
+    """An operation of ours; ``run`` does it, ``reverse`` answers the operation that undoes it."""
+
+    def run(self, operations: Operations) -> None:
+        """Do it on the connection of the run, or print it."""
+        execute(operations, self.statements(operations))
+
+    def statements(self, operations: Operations) -> list[str]:
+        """The SQL, in order."""
+        raise NotImplementedError
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        """What Alembic shows for the operation."""
+        return (type(self).__name__, self)
+
+
+@dataclass(frozen=True, eq=False)
+class Sql(Operation):
+    """Statements of one's own, and those that undo them."""
+
+    do: Sequence[str]
+    undo: Sequence[str] = ()
+
+    def statements(self, operations: Operations) -> list[str]:
+        return list(self.do)
+
+    def reverse(self) -> Sql:
+        return Sql(self.undo, self.do)
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class CreateTables(Operation):
+    """New tables with everything that belongs to them, in the order the engine needs."""
+
+    tables: tuple[Table, ...]
+
+    def __init__(self, *tables: Table) -> None:
+        object.__setattr__(self, "tables", tables)
+
+    def statements(self, operations: Operations) -> list[str]:
+        return ddl.create(self.tables, roles_of(operations), engine_of(operations))
+
+    def reverse(self) -> DropTables:
+        return DropTables(*self.tables)
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class DropTables(Operation):
+    """Tables and their rows, gone; nothing cascades."""
+
+    tables: tuple[Table, ...]
+
+    def __init__(self, *tables: Table) -> None:
+        object.__setattr__(self, "tables", tables)
+
+    def statements(self, operations: Operations) -> list[str]:
+        return ddl.drop(self.tables)
+
+    def reverse(self) -> CreateTables:
+        return CreateTables(*self.tables)
+
+
+@dataclass(frozen=True, eq=False)
+class OnTable(Operation):
+    """An operation on one table that exists."""
+
+    table: str
+
+    @property
+    def target(self) -> Table:
+        """Just enough of the table to name it."""
+        return Table(self.table, (), schema=getattr(self, "schema", SCHEMA))
+
+
+@dataclass(frozen=True, eq=False)
+class AddColumn(OnTable):
+    """A column more. A required one needs ``fill``, a constant that rows already there take without being rewritten."""
+
+    column: Column
+    fill: str | None = None
+    schema: str = SCHEMA
+
+    def statements(self, operations: Operations) -> list[str]:
+        column = replace(self.column, default=self.fill) if self.fill else self.column
+        steps = [f"ALTER TABLE {self.target.qualified} ADD COLUMN {ddl.column(column)}"]
+        if self.fill and self.fill != self.column.default:
+            steps.append(_set_default(self.target, self.column.name, self.column.default))
+        return steps
+
+    def reverse(self) -> DropColumn:
+        return DropColumn(self.table, self.column, self.fill, self.schema)
+
+
+@dataclass(frozen=True, eq=False)
+class DropColumn(OnTable):
+    """A column less, with its values."""
+
+    column: Column
+    fill: str | None = None
+    schema: str = SCHEMA
+
+    def statements(self, operations: Operations) -> list[str]:
+        return [f"ALTER TABLE {self.target.qualified} DROP COLUMN {quote_name(self.column.name)}"]
+
+    def reverse(self) -> AddColumn:
+        return AddColumn(self.table, self.column, self.fill, self.schema)
+
+
+@dataclass(frozen=True, eq=False)
+class RenameColumn(OnTable):
+    """A column under another name, with its values, grants, checks and indexes."""
+
+    before: str
+    after: str
+    schema: str = SCHEMA
+
+    def statements(self, operations: Operations) -> list[str]:
+        names = f"{quote_name(self.before)} TO {quote_name(self.after)}"
+        return [f"ALTER TABLE {self.target.qualified} RENAME COLUMN {names}"]
+
+    def reverse(self) -> RenameColumn:
+        return RenameColumn(self.table, self.after, self.before, self.schema)
+
+
+@dataclass(frozen=True, eq=False)
+class WidenColumn(OnTable):
+    """A type that holds every value of the one before and needs no rewrite (more digits at the same scale)."""
+
+    column: str
+    before: str
+    after: str
+    schema: str = SCHEMA
+
+    def statements(self, operations: Operations) -> list[str]:
+        return [f"ALTER TABLE {self.target.qualified} ALTER COLUMN {quote_name(self.column)} TYPE {self.after}"]
+
+    def reverse(self) -> WidenColumn:
+        return WidenColumn(self.table, self.column, self.after, self.before, self.schema)
+
+
+@dataclass(frozen=True, eq=False)
+class SetDefault(OnTable):
+    """Another default for rows to come."""
+
+    column: str
+    before: str | None
+    after: str | None
+    schema: str = SCHEMA
+
+    def statements(self, operations: Operations) -> list[str]:
+        return [_set_default(self.target, self.column, self.after)]
+
+    def reverse(self) -> SetDefault:
+        return SetDefault(self.table, self.column, self.after, self.before, self.schema)
+
+
+@dataclass(frozen=True, eq=False)
+class AllowNull(OnTable):
+    """The column may be empty from now on."""
+
+    column: str
+    schema: str = SCHEMA
+
+    def statements(self, operations: Operations) -> list[str]:
+        return [f"ALTER TABLE {self.target.qualified} ALTER COLUMN {quote_name(self.column)} DROP NOT NULL"]
+
+    def reverse(self) -> Operation:
+        from tallystick.schema.online_operations import RequireValue
+
+        return RequireValue(self.table, self.column, self.schema)
+
+
+@dataclass(frozen=True, eq=False)
+class AddCheck(OnTable):
+    """A check that new and changed rows must satisfy; ``Validate`` in a later revision looks at the others."""
+
+    check: Check
+    schema: str = SCHEMA
+
+    def statements(self, operations: Operations) -> list[str]:
+        return [ddl.add_check(self.target, self.check, valid=False)]
+
+    def reverse(self) -> DropCheck:
+        return DropCheck(self.table, self.check, self.schema)
+
+
+@dataclass(frozen=True, eq=False)
+class DropCheck(OnTable):
+    """A check less."""
+
+    check: Check
+    schema: str = SCHEMA
+
+    def statements(self, operations: Operations) -> list[str]:
+        return [ddl.drop_constraint(self.target, self.check.name)]
+
+    def reverse(self) -> AddCheck:
+        return AddCheck(self.table, self.check, self.schema)
+
+
+@dataclass(frozen=True, eq=False)
+class AddForeignKey(OnTable):
+    """A foreign key that new and changed rows must satisfy; ``Validate`` in a later revision looks at the others."""
+
+    key: ForeignKey
+    schema: str = SCHEMA
+
+    def statements(self, operations: Operations) -> list[str]:
+        return [ddl.add_foreign_key(self.target, self.key, valid=False)]
+
+    def reverse(self) -> DropForeignKey:
+        return DropForeignKey(self.table, self.key, self.schema)
+
+
+@dataclass(frozen=True, eq=False)
+class DropForeignKey(OnTable):
+    """A foreign key less."""
+
+    key: ForeignKey
+    schema: str = SCHEMA
+
+    def statements(self, operations: Operations) -> list[str]:
+        return [ddl.drop_constraint(self.target, self.key.name)]
+
+    def reverse(self) -> AddForeignKey:
+        return AddForeignKey(self.table, self.key, self.schema)
+
+
+@dataclass(frozen=True, eq=False)
+class CreatePolicy(OnTable):
+    """A row-level security policy more, and row-level security switched on."""
+
+    policy: Policy
+    schema: str = SCHEMA
+
+    def statements(self, operations: Operations) -> list[str]:
+        return [
+            *ddl.security(self.target, engine_of(operations)),
+            ddl.create_policy(self.target, self.policy, roles_of(operations)),
+        ]
+
+    def reverse(self) -> DropPolicy:
+        return DropPolicy(self.table, self.policy, self.schema)
+
+
+@dataclass(frozen=True, eq=False)
+class DropPolicy(OnTable):
+    """A policy less; row-level security stays on, so that nobody sees more than before."""
+
+    policy: Policy
+    schema: str = SCHEMA
+
+    def statements(self, operations: Operations) -> list[str]:
+        return [ddl.drop_policy(self.target, self.policy.name)]
+
+    def reverse(self) -> CreatePolicy:
+        return CreatePolicy(self.table, self.policy, self.schema)
+
+
+@dataclass(frozen=True, eq=False)
+class CreateTrigger(OnTable):
+    """A guard more, always enabled."""
+
+    trigger: Trigger
+    schema: str = SCHEMA
+
+    def statements(self, operations: Operations) -> list[str]:
+        return ddl.create_trigger(self.target, self.trigger)
+
+    def reverse(self) -> DropTrigger:
+        return DropTrigger(self.table, self.trigger, self.schema)
+
+
+@dataclass(frozen=True, eq=False)
+class DropTrigger(OnTable):
+    """A guard less."""
+
+    trigger: Trigger
+    schema: str = SCHEMA
+
+    def statements(self, operations: Operations) -> list[str]:
+        return [ddl.drop_trigger(self.target, self.trigger.name)]
+
+    def reverse(self) -> CreateTrigger:
+        return CreateTrigger(self.table, self.trigger, self.schema)
+
+
+@dataclass(frozen=True, eq=False)
+class AddGrant(OnTable):
+    """A privilege more."""
+
+    grant: Grant
+    schema: str = SCHEMA
+
+    def statements(self, operations: Operations) -> list[str]:
+        return [ddl.grant(self.target, self.grant, roles_of(operations))]
+
+    def reverse(self) -> DropGrant:
+        return DropGrant(self.table, self.grant, self.schema)
+
+
+@dataclass(frozen=True, eq=False)
+class DropGrant(OnTable):
+    """A privilege less."""
+
+    grant: Grant
+    schema: str = SCHEMA
+
+    def statements(self, operations: Operations) -> list[str]:
+        return [ddl.revoke(self.target, self.grant, roles_of(operations))]
+
+    def reverse(self) -> AddGrant:
+        return AddGrant(self.table, self.grant, self.schema)
+
+
+@dataclass(frozen=True, eq=False)
+class CommentTable(OnTable):
+    """What the table is for, in other words."""
+
+    before: str
+    after: str
+    schema: str = SCHEMA
+
+    def statements(self, operations: Operations) -> list[str]:
+        return [ddl.comment_on_table(replace(self.target, comment=self.after))]
+
+    def reverse(self) -> CommentTable:
+        return CommentTable(self.table, self.after, self.before, self.schema)
+
+
+@dataclass(frozen=True, eq=False)
+class CommentIndex(OnTable):
+    """Which query the index serves, in other words."""
+
+    index: str
+    before: str
+    after: str
+    schema: str = SCHEMA
+
+    def statements(self, operations: Operations) -> list[str]:
+        return [ddl.comment_on_index(self.target, Index(self.index, (), comment=self.after))]
+
+    def reverse(self) -> CommentIndex:
+        return CommentIndex(self.table, self.index, self.after, self.before, self.schema)
+
+
+def _set_default(table: Table, column: str, default: str | None) -> str:
+    change = f"SET DEFAULT {default}" if default else "DROP DEFAULT"
+    return f"ALTER TABLE {table.qualified} ALTER COLUMN {quote_name(column)} {change}"
+
+
+@Operations.implementation_for(Operation)
+def _run(operations: Operations, operation: Operation) -> None:
+    operation.run(operations)
