@@ -148,7 +148,7 @@ def _read_private(path: Path) -> bytes:
             f"The key file {path} cannot be opened ({getattr(error, 'strerror', None) or 'not a path'}).",
             remedy="Check the path and its owner, or make one with LocalKeys.create(path).",
         ) from None
-    with os.fdopen(handle, "rb", buffering=0) as file:
+    try:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
             raise Invalid(f"The key file {path} is not a regular file.", field="path", remedy="Name the file itself.")
@@ -164,7 +164,9 @@ def _read_private(path: Path) -> bytes:
                 field="path",
                 remedy="Set its mode to 0600, and replace the key if others may have read it.",
             )
-        return file.read(_LONGEST_FILE)
+        return os.read(handle, _LONGEST_FILE)
+    finally:
+        os.close(handle)
 
 
 def _root_of(content: bytes) -> bytes:
