@@ -118,6 +118,12 @@ class Compare(Condition):
         return f"{self.field!r} {self.op} …"
 
 
+class Several(tuple[Any, ...]):
+    """The operand of ``OneOf``, told apart from a value that is itself a tuple."""
+
+    __slots__ = ()
+
+
 class OneOf(Condition):
     """A field against several values."""
 
@@ -130,7 +136,8 @@ class OneOf(Condition):
         return ("in", self.field.spec.name, min(len(self.values), 2))
 
     def bind(self, out: list[tuple[FieldSpec, Any]]) -> None:
-        out.append((self.field.spec, self.values))
+        if self.values:
+            out.append((self.field.spec, Several(self.values)))
 
     def __repr__(self) -> str:
         return f"{self.field!r} in ({len(self.values)} values)"

@@ -74,6 +74,9 @@ class Unit(Protocol):
     async def fetch(self, statement: Any) -> list[Mapping[str, Any]]:
         """Run the application's own read inside the tenant's wall."""
 
+    async def call(self, sql: str, args: Sequence[Any]) -> list[Row]:
+        """Call one of the library's own database functions for this tenant."""
+
     async def begin(self, isolation: Isolation | None, *, read_only: bool) -> None:
         """Open a transaction, or a savepoint inside one."""
 

@@ -41,6 +41,14 @@ def translate(problem: BaseException, spec: EntitySpec | None = None, verb: str 
         before, _, after = (problem.detail or "").partition(" -> ")
         return e.InvalidTransition(f"{entity or problem.table_name}: {before or 'new'} cannot become {after}.",
                                    entity=entity, before=before, after=after)
+    if state == "TS100":
+        return e.NotFound("The tenant does not exist.", entity="Tenant")
+    if state == "TS201":
+        return e.StaleVersion("The tenant was changed by somebody else since it was read.", entity="Tenant")
+    if state == "22023":
+        field = problem.column_name or ""
+        return e.Invalid(f"The setting {field} is not known or has a bad value." if field else "A parameter is invalid.",
+                         field=field)
     if state == "TS301":
         return e.Denied(f"{entity or problem.table_name} is append-only.",
                         remedy="Add a row that corrects or reverses the earlier one.")

@@ -57,6 +57,16 @@ class Pool:
                 return link
         return None
 
+    def take_any(self) -> Link | None:
+        """Any idle link, without awaiting; a transaction brings its own settings."""
+        while self._idle:
+            link = self._idle.pop()
+            if not link.raw.is_closed():
+                self._busy.add(link)
+                return link
+            self._open -= 1
+        return None
+
     async def acquire(self, tenant: str | None) -> Link:
         """A link carrying the tenant, or any link when ``tenant`` is None (a transaction brings its own settings).
 

@@ -102,15 +102,12 @@ class PostgresUnit:
         return await self._row(alone, args, spec, verb)
 
     async def _alone(self, sql: str, args: Sequence[Any], spec: EntitySpec | None, verb: str) -> list[Any]:
-        """A statement as a transaction of its own, because nothing else sets tenant and actor for it."""
-        await self.begin(None, read_only=False)
-        try:
-            rows = await self._rows(sql, args, spec, verb)
-        except BaseException:
-            await self.rollback()
-            raise
-        await self.commit()
-        return rows
+        """A statement as a transaction of its own, because nothing else sets tenant and actor for it.
+
+        It runs on a unit of its own, so that tasks sharing a session outside a transaction stay apart.
+        """
+        async with _Own(self) as unit:
+            return await unit._rows(sql, args, spec, verb)
 
     async def _several(self, sql: str, args: Sequence[Any], spec: EntitySpec, verb: str) -> list[Any]:
         """A write whose actor cannot ride in the statement: in the open transaction or in one of its own."""
@@ -151,6 +148,10 @@ class PostgresUnit:
         sql, args = compile_statement(statement, self.tenant)
         return [dict(row) for row in await self._rows(sql, args, None, "fetch")]
 
+    async def call(self, sql: str, args: Sequence[Any]) -> list[Any]:
+        """Call one of the library's own database functions for this tenant."""
+        return await self._rows(sql, args, None, "call")
+
     # -- writing -------------------------------------------------------------------------------------------------
 
     async def insert(self, codec: Codec, params: list[Any]) -> Any:
@@ -166,36 +167,18 @@ class PostgresUnit:
         if len(rows) <= _CHUNK:
             done = await self._write(compiler.add_many_sql, compiler.add_many_as_sql, _arrays(rows), spec, "add")
             return (1, done[1], done[2], done[1], done[2])
-        own = self._link is None
-        if own:
-            await self.begin(None, read_only=False)
-        try:
+        async with _Own(self) as unit:
             for start in range(0, len(rows), _CHUNK):
-                done = await self._row(compiler.add_many_sql, _arrays(rows[start : start + _CHUNK]), spec, "add")
-        except BaseException:
-            if own:
-                await self.rollback()
-            raise
-        if own:
-            await self.commit()
+                done = await unit._row(compiler.add_many_sql, _arrays(rows[start : start + _CHUNK]), spec, "add")
         return (1, done[1], done[2], done[1], done[2])
 
     async def _insert_values(self, compiler: Compiler, spec: EntitySpec, rows: Sequence[list[Any]]) -> Any:
         """Multi-row VALUES, which Citus routes to one shard; it refuses INSERT … SELECT under row-level security."""
         step = max(1, 30_000 // len(rows[0]))
-        own = self._link is None
-        if own:
-            await self.begin(None, read_only=False)
-        try:
+        async with _Own(self) as unit:
             for start in range(0, len(rows), step):
                 part = rows[start : start + step]
-                done = await self._row(compiler.add_values(len(part)), [v for r in part for v in r], spec, "add")
-        except BaseException:
-            if own:
-                await self.rollback()
-            raise
-        if own:
-            await self.commit()
+                done = await unit._row(compiler.add_values(len(part)), [v for r in part for v in r], spec, "add")
         return done
 
     async def upsert(self, codec: Codec, rule: IndexSpec, params: list[Any]) -> Any:
@@ -249,7 +232,7 @@ class PostgresUnit:
         pool = self._store.pool
         problem: Exception
         try:
-            link = await pool.acquire(None)
+            link = pool.take_any() or await pool.acquire(None)
             try:
                 await self._store.open_transaction(
                     link, self._tag, self.actor, _ISOLATIONS[isolation] + (" READ ONLY" if read_only else ""))
@@ -335,6 +318,25 @@ class PostgresUnit:
         else:
             return
         raise translate(problem)
+
+
+class _Own:
+    """The open transaction of a unit, or one of its own around a block."""
+
+    __slots__ = ("_own", "_unit")
+
+    def __init__(self, unit: PostgresUnit) -> None:
+        self._own = unit._link is None
+        self._unit = PostgresUnit(unit._store, unit.tenant, unit.actor) if self._own else unit
+
+    async def __aenter__(self) -> PostgresUnit:
+        if self._own:
+            await self._unit.begin(None, read_only=False)
+        return self._unit
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._own:
+            await (self._unit.commit() if kind is None else self._unit.rollback())
 
 
 def _arrays(rows: Sequence[list[Any]]) -> list[Any]:

@@ -1,0 +1,255 @@
+"""``Tallystick``: open, close, sessions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from tallystick.clock import Clock, SystemClock
+from tallystick.domains.catalog import chosen, entities_of
+from tallystick.domains.identity.tenants import TenantInfo, Tenants
+from tallystick.entity import Entity, spec_of
+from tallystick.errors import Declaration, Denied, Invalid, NotProvisioned, Unavailable
+from tallystick.privacy.keys import KeyProvider, LocalKeys
+from tallystick.session import Session, SessionContext, checked_actor
+from tallystick.settings import Settings
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from tallystick.schema.migrate import MigrationReport
+    from tallystick.stores.embedded.server import EmbeddedServer
+    from tallystick.stores.postgres.store import PostgresStore
+
+SYSTEM_ACTOR = "system"
+
+
+class Tallystick:
+    """An application's hold on its database: one per process and event loop.
+
+    Make it with ``Tallystick.open(...)`` and enter it. Without a database URL (argument, ``DATABASE_URL`` and its
+    relatives) it runs on an embedded PostgreSQL in ``TALLYSTICK_DATA_DIR`` or ``.tallystick/``.
+    """
+
+    def __init__(self, settings: Settings, domains: tuple[str, ...], entities: tuple[type[Entity], ...], *,
+                 keys: KeyProvider | None, clock: Clock, version_locations: Sequence[str | Path]) -> None:
+        self.settings = settings
+        self.domains = domains
+        self.entities = entities
+        self.clock = clock
+        self.keys = keys
+        self.tenants = Tenants(self)
+        self._known = {*entities_of(domains), *entities}
+        self._version_locations = tuple(version_locations)
+        self._server: EmbeddedServer | None = None
+        self._store: PostgresStore | None = None
+        self._admin_url: str | None = settings.admin_url
+        self._ready = False
+        self._getting_ready = asyncio.Lock()
+        _refuse_twins(self._known)
+
+    @classmethod
+    def open(
+        cls,
+        url: str | None = None,
+        *,
+        domains: Iterable[str] | None = None,
+        entities: Iterable[type[Entity]] = (),
+        settings: Settings | None = None,
+        keys: KeyProvider | None = None,
+        clock: Clock | None = None,
+        version_locations: Sequence[str | Path] = (),
+    ) -> Self:
+        """Describe an application; nothing is touched until it is entered.
+
+        ``domains`` chooses the built-in domains (all by default), ``entities`` are your own. ``keys`` is the key
+        provider of sealed fields; without it ``TALLYSTICK_KEY_FILE`` is used, and on the embedded server a
+        development key. ``version_locations`` are folders with Alembic revisions of your own entities.
+        """
+        found = settings if settings is not None else Settings.load()
+        if url is not None:
+            found = Settings.load({}, **{**_plain(found), "database_url": url})
+        return cls(found, chosen(domains), tuple(entities), keys=keys, clock=clock or SystemClock(),
+                   version_locations=version_locations)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start the embedded server when it is the one to use, and check who we are on any other.
+
+        Raises ``Unavailable``, ``NotProvisioned``, and ``Denied`` for a role that the tenant wall would not hold.
+        """
+        if self._store is not None:
+            return
+        url = self.settings.database_url
+        if url is None:
+            url = await self._start_embedded()
+        elif self.keys is None and self.settings.key_file is not None:
+            self.keys = LocalKeys.from_file(self.settings.key_file)
+        if self.keys is not None and self.keys.development and self._server is None:
+            raise Denied("Development keys are for the embedded server only.",
+                         remedy="Give a key file: TALLYSTICK_KEY_FILE, or keys=LocalKeys.from_file(path).")
+        from tallystick.stores.postgres.store import PostgresStore
+
+        self._store = PostgresStore(url, self.settings)
+        try:
+            await self._guard()
+        except BaseException as problem:
+            if isinstance(problem, NotProvisioned) and self._admin_url is not None:
+                return
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Close every connection; the embedded server stops when its last user leaves."""
+        store, self._store, self._ready = self._store, None, False
+        if store is not None:
+            await store.close()
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop()
+
+    async def migrate(self, **options: Any) -> MigrationReport:
+        """Bring the schema to what this code and its entities need, as the admin role.
+
+        On the embedded server it provisions first. Raises ``MigrationUnsafe`` with the corrected migration when a
+        step would block or lose something, ``NotProvisioned`` without ``TALLYSTICK_ADMIN_URL``.
+        """
+        from tallystick.schema.migrate import migrate
+
+        report = await migrate(
+            self.admin_url, domains=self.domains, entities=self.entities, roles=self.settings.roles,
+            engine=self.settings.engine, version_locations=self._version_locations, **options)
+        self._ready = False
+        return report
+
+    async def ready(self) -> None:
+        """Check once that the schema is at what this code needs. Raises ``NotMigrated``."""
+        if self._ready:
+            return
+        async with self._getting_ready:
+            if self._ready:
+                return
+            await self._guard()
+            from tallystick.schema.migrate import check_migrated
+
+            link = await self.store.pool.acquire(None)
+            try:
+                await check_migrated(link.raw, self.domains, entities=self.entities,
+                                     version_locations=self._version_locations)
+            finally:
+                self.store.pool.release(link)
+            self._ready = True
+
+    # -- sessions ----------------------------------------------------------------------------------------------
+
+    def session(
+        self, tenant: str | UUID | TenantInfo, *, actor: str, permissions: Iterable[str] | None = None
+    ) -> SessionContext:
+        """A session for one tenant (slug, id or info) and one actor: ``async with tally.session(...) as db``.
+
+        ``actor`` is free text that every write records ("user:<id>", "job:nightly"). ``permissions`` are what it
+        may do; by default those of the user account that "user:<id>" names. Raises ``NotFound`` for an unknown
+        tenant, ``Denied`` for an inactive one, ``NotMigrated``.
+        """
+        return SessionContext(self, tenant, checked_actor(actor), permissions)
+
+    async def system(self, *, actor: str = SYSTEM_ACTOR) -> AsyncIterator[Session]:
+        """One session after another, for every active tenant: ``async for db in tally.system(): ...``.
+
+        There is no session that sees several tenants; work across them is a loop.
+        """
+        name = checked_actor(actor)
+        async for id, _, active in self.tenants.all():
+            if active:
+                async with SessionContext(self, id, name, ("*",)) as db:
+                    yield db
+
+    # -- parts -------------------------------------------------------------------------------------------------
+
+    @property
+    def store(self) -> PostgresStore:
+        """The store; raises ``Unavailable`` before the application is entered."""
+        if self._store is None:
+            raise Unavailable("Tallystick is not open.", remedy="Use `async with Tallystick.open(...) as tally`.")
+        return self._store
+
+    @property
+    def server(self) -> EmbeddedServer | None:
+        """The embedded server, when that is what runs."""
+        return self._server
+
+    @property
+    def admin_url(self) -> str:
+        """The URL that provisions and migrates. Raises ``NotProvisioned`` when none is configured."""
+        if self._server is not None:
+            return self._server.url("admin")
+        if self._admin_url is None:
+            raise NotProvisioned("Migrating needs the admin role.",
+                                 remedy="Set TALLYSTICK_ADMIN_URL to the database owner's URL (not through a pooler).")
+        return self._admin_url
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether role and schema were checked."""
+        return self._ready
+
+    def check_known(self, entity: type[Entity]) -> None:
+        """Raise ``Invalid`` for an entity this application was not opened with."""
+        if entity not in self._known:
+            raise Invalid(f"{getattr(entity, '__name__', 'That')} is not an entity of this application.",
+                          remedy="Name it: Tallystick.open(entities=[...]), or choose its domain in domains=[...].")
+
+    async def _start_embedded(self) -> str:
+        from tallystick.schema.provision import provision
+        from tallystick.stores.embedded.server import EmbeddedServer
+
+        server = await EmbeddedServer.start(self.settings.data_dir, role_prefix=self.settings.role_prefix)
+        self._server = server
+        try:
+            await provision(server.url("admin"), app_password=server.password("app"),
+                            seal_password=server.password("seal"), roles=self.settings.roles, created_by_us=True)
+            if self.keys is None:
+                self.keys = LocalKeys(server.development_key(), development=True)
+        except BaseException:
+            await self.close()
+            raise
+        return server.url("app")
+
+    async def _guard(self) -> None:
+        from tallystick.schema.guard import check_application_role
+
+        link = await self.store.pool.acquire(None)
+        try:
+            await check_application_role(link.raw, self.settings.roles)
+        finally:
+            self.store.pool.release(link)
+
+
+def _refuse_twins(entities: Iterable[type[Entity]]) -> None:
+    seen: dict[str, type[Entity]] = {}
+    for entity in entities:
+        spec = spec_of(entity)
+        other = seen.setdefault(spec.table, entity)
+        if other is not entity:
+            raise Declaration(f"{entity.__name__} and {other.__name__} use the same table {spec.table}.",
+                              entity=entity.__name__, remedy="Rename one, or give it Rules(table=...).")
+
+
+def _plain(settings: Settings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in type(settings).__dataclass_fields__}
+
+
+__all__ = ["Session", "Tallystick"]

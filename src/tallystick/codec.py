@@ -1,0 +1,329 @@
+"""Entity <-> row. The decoder and encoder of each entity are generated as straight positional code.
+
+The way dataclasses generate ``__init__``: one function per entity, no loop over fields at run time. A decoder
+takes a row in the order of ``spec.read_columns``; an encoder gives values in the order of ``insert_columns``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from tallystick import values as check
+from tallystick.errors import Invalid, WrongTenant
+from tallystick.fields import Ref
+from tallystick.ids import NIL
+from tallystick.money import Money
+from tallystick.privacy.sealed import MASK, Secret, ciphertext_of, mask_of, plaintext_of, sealed
+from tallystick.privacy.sealer import Sealer
+from tallystick.query import Several
+from tallystick.spec import EntitySpec, FieldSpec, Kind
+
+Decode = Callable[[Any, Sealer], Any]
+Encode = Callable[[Any, UUID, Sealer], list[Any]]
+_CODECS: dict[type, Codec] = {}
+
+
+class Codec:
+    """The generated functions of one entity, and the slower ones for single fields."""
+
+    __slots__ = ("_decode", "asset_fields", "encode", "insert_columns", "spec", "stamped")
+
+    def __init__(self, spec: EntitySpec) -> None:
+        self.spec = spec
+        self.asset_fields = tuple(f for f in spec.fields.values() if f.asset_column == "asset")
+        self.insert_columns = tuple(c.name for c in spec.columns if c.insertable)
+        self._decode: Decode = _generate(_decoder, spec)
+        self.encode: Encode = _generate(_encoder, spec)
+        self.stamped: Callable[[Any, UUID, Any, list[Any]], Any] = _generate(_stamper, spec)
+
+    def decode(self, row: Any, sealer: Sealer) -> Any:
+        """The entity of a row. Raises ``Invalid`` for a state or document this code does not know."""
+        try:
+            return self._decode(row, sealer)
+        except (KeyError, msgspec.ValidationError):
+            pass
+        raise self._unknown()
+
+    def decode_all(self, rows: list[Any], sealer: Sealer) -> list[Any]:
+        """The entities of many rows."""
+        decode = self._decode
+        try:
+            return [decode(row, sealer) for row in rows]
+        except (KeyError, msgspec.ValidationError):
+            pass
+        raise self._unknown()
+
+    def param(self, field: FieldSpec, value: Any, sealer: Sealer) -> tuple[Any, ...]:
+        """The driver's values of one condition's operand."""
+        if value.__class__ is Several:
+            found = [self.param(field, v, sealer) for v in value]
+            return tuple(list(column) for column in zip(*found, strict=True))
+        if field.kind is Kind.MONEY:
+            amount = check.money(field, value)
+            return (amount.asset, amount.units)
+        if field.sealed:
+            return (sealer.index(self.spec.table, field, value),)
+        return (check.plain(field, value, sealer.tenant),)
+
+    def position(self, entity: Any, field: FieldSpec, sealer: Sealer) -> Any:
+        """The driver's value by which an entity is placed in an order."""
+        value = getattr(entity, field.name)
+        if value is None:
+            return None
+        return value.units if field.kind is Kind.MONEY else check.plain(field, value, sealer.tenant)
+
+    def columns_of(self, field: FieldSpec, value: Any, row: UUID | None, sealer: Sealer) -> list[tuple[str, Any]]:
+        """A field's columns and values for an UPDATE; ``row`` is None where many rows are changed at once."""
+        if value is None:
+            if not field.optional:
+                raise check.wrong(field, "has no value and needs one", "Give it a value or declare it optional.")
+            return [(c.name, None) for c in field.columns if c.updatable]
+        if field.kind is Kind.MONEY:
+            amount = check.money(field, value)
+            return [(field.name, amount.units), (field.asset_column or "asset", amount.asset)]
+        if not field.sealed:
+            return [(field.column, check.plain(field, value, sealer.tenant))]
+        if row is None:
+            raise check.wrong(field, "is sealed for one row and cannot be set on many",
+                              "Update the entities one by one.")
+        return self._sealed_columns(field, value, row, sealer)
+
+    def _sealed_columns(self, field: FieldSpec, value: Any, row: UUID, sealer: Sealer) -> list[tuple[str, Any]]:
+        table = self.spec.table
+        if field.kind is Kind.SECRET:
+            if not isinstance(value, Secret):
+                raise check.wrong(field, "should be a secret", "Write secret(value).")
+            if value.is_sealed:
+                return []
+            value = plaintext_of(value)
+        found: list[tuple[str, Any]] = [(field.name, sealer.seal(table, field, value, row))]
+        if field.search is not None:
+            found.append((field.index_column, sealer.index(table, field, value)))
+        if field.mask_last is not None:
+            found.append((field.mask_column, sealer.seal_mask(table, field, mask_of(value, field.mask_last), row)))
+        return found
+
+    def changes(self, entity: Any, wanted: Mapping[str, Any], sealer: Sealer) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What an update writes: columns with values, and the fields of the entity that results."""
+        columns: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
+        for name, value in wanted.items():
+            field = self.settable(name)
+            if value == getattr(entity, name) and not field.sealed or value is getattr(entity, name):
+                continue
+            found = self.columns_of(field, value, entity.id, sealer)
+            columns.update(found)
+            fields[name] = value
+            if field.kind is Kind.SECRET and value is not None and not value.is_sealed:
+                fields[name] = sealed(dict(found)[field.name], mask_of(plaintext_of(value), field.mask_last or 0))
+        if "asset" in columns and self.asset_fields:
+            self._one_asset(entity, fields, columns)
+        return columns, fields
+
+    def _one_asset(self, entity: Any, fields: Mapping[str, Any], columns: dict[str, Any]) -> None:
+        after = [fields.get(f.name, getattr(entity, f.name)) for f in self.asset_fields]
+        assets = {m.asset for m in after if m is not None}
+        if len(assets) > 1:
+            raise Invalid(f"The money fields of a {self.spec.name} share one asset.", entity=self.spec.name,
+                          remedy="Change all of them together, or declare Annotated[Money, OwnAsset()].")
+        if assets:
+            columns["asset"] = assets.pop()
+
+    def settable(self, name: str) -> FieldSpec:
+        """The field of that name, when an application may change it."""
+        field = self.spec.fields.get(name)
+        if field is None or field.system or self.spec.append_only:
+            raise Invalid(
+                f"{self.spec.name}.{name[:40]} cannot be set.", entity=self.spec.name, field=name[:40],
+                remedy="Append-only rows never change." if self.spec.append_only else
+                f"Fields are: {', '.join(n for n, f in self.spec.fields.items() if not f.system)}.")
+        return field
+
+    def _unknown(self) -> Invalid:
+        return Invalid(f"A stored {self.spec.name} holds a state or document that this version does not know.",
+                       entity=self.spec.name, remedy="Upgrade the application before using states of a newer schema.")
+
+
+def codec_of(spec: EntitySpec) -> Codec:
+    """The codec of an entity, generated on first use."""
+    found = _CODECS.get(spec.cls)
+    if found is None:
+        found = _CODECS[spec.cls] = Codec(spec)
+    return found
+
+
+# -- generation -------------------------------------------------------------------------------------------------
+
+
+def _generate(make: Callable[[EntitySpec, dict[str, Any]], str], spec: EntitySpec) -> Any:
+    scope: dict[str, Any] = {"cls": spec.cls, "Ref": Ref, "Money": Money, "sealed": sealed, "check": check,
+                             "UUID": UUID, "NIL": NIL}
+    exec(compile(make(spec, scope), f"<tallystick {make.__name__[1:]} of {spec.name}>", "exec"), scope)  # noqa: S102
+    return scope["made"]
+
+
+def _decoder(spec: EntitySpec, scope: dict[str, Any]) -> str:
+    at = {name: f"c{i}" for i, name in enumerate(spec.read_columns)}
+    arguments = []
+    for name, field in spec.fields.items():
+        column = at[field.column]
+        arguments.append(f"{name}={_guard(field, column, _decoded(spec, field, column, at, scope))}")
+    return (f"def made(row, sealer):\n    ({', '.join(at.values())},) = row\n"
+            f"    return cls({', '.join(arguments)})\n")
+
+
+def _guard(field: FieldSpec, column: str, expression: str) -> str:
+    return f"None if {column} is None else {expression}" if field.optional and expression != column else expression
+
+
+def _decoded(spec: EntitySpec, field: FieldSpec, column: str, at: dict[str, str], scope: dict[str, Any]) -> str:
+    kind, name = field.kind, field.name
+    if kind is Kind.ENUM:
+        scope[f"E_{name}"] = {str(m.value): m for m in field.python}
+        return f"E_{name}[{column}]"
+    if kind is Kind.REF:
+        return f"Ref({column})"
+    if kind is Kind.MONEY:
+        return f"Money({column}, {at[field.asset_column or 'asset']})"
+    if kind is Kind.CHAIN:
+        return f"int({column})"
+    if kind is Kind.JSON:
+        scope[f"J_{name}"] = msgspec.json.Decoder(field.python).decode
+        return f"J_{name}({column})"
+    if field.sealed:
+        scope[f"F_{name}"] = field
+        row = at["id"]
+        if kind is Kind.PERSONAL:
+            return f"sealer.open({spec.table!r}, F_{name}, {column}, {row})"
+        if field.mask_last is not None:
+            return f"sealed({column}, sealer.open_mask({spec.table!r}, F_{name}, {at[field.mask_column]}, {row}))"
+        return f"sealed({column})"
+    return column
+
+
+def _encoder(spec: EntitySpec, scope: dict[str, Any]) -> str:
+    scope["foreign"] = _foreign(spec)
+    scope["one_asset"] = _one_asset(spec)
+    shared = [f for f in spec.fields.values() if f.asset_column == "asset"]
+    lines = ["def made(e, tenant, sealer):", "    if e.__class__ is not cls: foreign(e, tenant)",
+             "    if e.tenant_id is not NIL and e.tenant_id != tenant: foreign(e, tenant)",
+             "    row = e.id", "    if not isinstance(row, UUID): check.plain(F_id, row, tenant)", "    out = [tenant, row]"]
+    scope["F_id"] = spec.fields["id"]
+    asset_written = False
+    for name, field in spec.fields.items():
+        if field.system:
+            continue
+        scope[f"F_{name}"] = field
+        lines.append(f"    v = e.{name}")
+        body = _encoded(field, spec, scope)
+        if field.optional:
+            empty = ", ".join("None" for c in field.columns if c.insertable)
+            lines += [f"    if v is None: out.extend(({empty},))", "    else:", *(f"        {b}" for b in body)]
+        else:
+            lines += [f"    {b}" for b in body]
+        if field in shared and not asset_written:
+            asset_written = True
+            amounts = ", ".join(f"e.{f.name}" for f in shared)
+            lines.append(f"    out.append(one_asset(({amounts},)))" if len(shared) > 1 or field.optional
+                         else "    out.append(v.asset)")
+    lines.append("    return out\n")
+    return "\n".join(lines)
+
+
+def _encoded(field: FieldSpec, spec: EntitySpec, scope: dict[str, Any]) -> list[str]:
+    f, kind = f"F_{field.name}", field.kind
+    if kind is Kind.TEXT:
+        limit = f" or len(v) > {field.max_length}" if field.max_length is not None else ""
+        least = f" or len(v) < {field.min_length}" if field.min_length else ""
+        return [f"if v.__class__ is not str{limit}{least} or '\\0' in v: v = check.text({f}, v)", "out.append(v)"]
+    if kind is Kind.INTEGER:
+        return [f"if v.__class__ is not int or not {check.INT_MIN} <= v <= {check.INT_MAX}: check.integer({f}, v)",
+                "out.append(v)"]
+    if kind is Kind.ENUM:
+        scope[f"V_{field.name}"] = {m: str(m.value) for m in field.python}
+        scope[f"C_{field.name}"] = field.python
+        return [f"out.append(V_{field.name}[v] if v.__class__ is C_{field.name} else check.member({f}, v))"]
+    if kind is Kind.REF:
+        return [f"out.append(v.id if v.__class__ is Ref and v.loaded is None and isinstance(v.id, UUID) "
+                f"else check.reference({f}, v, tenant))"]
+    if kind is Kind.TIMESTAMP:
+        return [f"out.append(check.timestamp({f}, v))"]
+    if kind is Kind.MONEY:
+        own = ["out.append(v.asset)"] if field.asset_column != "asset" else []
+        low, high = check.INT_MIN, check.INT_MAX
+        return [f"if v.__class__ is not Money or not {low} <= v.units <= {high}: check.money({f}, v)",
+                "out.append(v.units)", *own]
+    if field.sealed:
+        return _sealing(field, spec, f, scope)
+    return [f"out.append(check.plain({f}, v, tenant))"]
+
+
+def _sealing(field: FieldSpec, spec: EntitySpec, f: str, scope: dict[str, Any]) -> list[str]:
+    table = repr(spec.table)
+    lines = []
+    if field.kind is Kind.SECRET:
+        scope["open_fresh"] = _open_fresh
+        lines.append(f"v = open_fresh({f}, v)")
+    lines.append(f"out.append(sealer.seal({table}, {f}, v, row))")
+    if field.search is not None:
+        lines.append(f"out.append(sealer.index({table}, {f}, v))")
+    if field.mask_last is not None:
+        scope["mask_of"] = mask_of
+        lines.append(f"out.append(sealer.seal_mask({table}, {f}, mask_of(v, {field.mask_last}), row))")
+    return lines
+
+
+def _open_fresh(field: FieldSpec, value: Any) -> Any:
+    if not isinstance(value, Secret):
+        raise check.wrong(field, "should be a secret", "Write secret(value).")
+    if value.is_sealed:
+        raise check.wrong(field, "is sealed for the row it was read from",
+                          "Reveal it with a reason and seal the value anew; ciphertext does not move between rows.")
+    return plaintext_of(value)
+
+
+def _stamper(spec: EntitySpec, scope: dict[str, Any]) -> str:
+    scope["resealed"] = _resealed
+    inserted = [c.name for c in spec.columns if c.insertable]
+    given = []
+    for name, field in spec.fields.items():
+        if name == "tenant_id":
+            given.append("tenant_id=tenant")
+        elif field.system and name != "id":
+            order = ("version", "created_at", "created_by", "updated_at", "updated_by")
+            given.append(f"{name}=stamps[{order.index(name)}]")
+        elif field.kind is Kind.SECRET:
+            given.append(f"{name}=resealed(e.{name}, params[{inserted.index(field.name)}], {field.mask_last or 0})")
+        else:
+            given.append(f"{name}=e.{name}")
+    return f"def made(e, tenant, stamps, params):\n    return cls({', '.join(given)})\n"
+
+
+def _resealed(value: Any, envelope: bytes | None, last: int) -> Any:
+    if value is None or envelope is None:
+        return None
+    return sealed(envelope, mask_of(plaintext_of(value), last) if last else MASK)
+
+
+def _foreign(spec: EntitySpec) -> Callable[[Any, UUID], None]:
+    def foreign(entity: Any, tenant: UUID) -> None:
+        if entity.__class__ is not spec.cls:
+            raise Invalid(f"A {type(entity).__name__} was given where a {spec.name} belongs.", entity=spec.name,
+                          remedy=f"Use db[{type(entity).__name__}].")
+        if entity.tenant_id not in (NIL, tenant):
+            raise WrongTenant(f"The {spec.name} belongs to another tenant than the session.")
+    return foreign
+
+
+def _one_asset(spec: EntitySpec) -> Callable[[tuple[Any, ...]], str | None]:
+    def one_asset(amounts: tuple[Any, ...]) -> str | None:
+        assets = {a.asset for a in amounts if a is not None}
+        if len(assets) > 1:
+            raise Invalid(f"The money fields of a {spec.name} share one asset.", entity=spec.name,
+                          remedy="Use one asset, or declare Annotated[Money, OwnAsset()].")
+        return assets.pop() if assets else None
+    return one_asset

@@ -1,0 +1,1 @@
+"""What the data means: entities, enums, state machines and operations, one folder a domain."""

@@ -1,0 +1,44 @@
+"""Which entities each domain installs, in the order their tables are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from tallystick.errors import Invalid
+
+if TYPE_CHECKING:
+    from tallystick.entity import Entity
+
+_ENTITIES: dict[str, tuple[tuple[str, str], ...]] = {
+    "identity": (
+        ("tallystick.domains.identity.users", "User"),
+        ("tallystick.domains.identity.wallets", "Wallet"),
+        ("tallystick.domains.identity.disclosures", "Disclosure"),
+    ),
+    "underwriting": (
+        ("tallystick.domains.underwriting.applications", "Application"),
+        ("tallystick.domains.underwriting.decisions", "Decision"),
+    ),
+}
+_NEEDS = {"underwriting": ("identity",)}
+DOMAINS = tuple(_ENTITIES)
+
+
+def chosen(domains: Iterable[str] | None) -> tuple[str, ...]:
+    """The domains to install: those named, what they need, and identity, which every application has."""
+    if domains is None:
+        return DOMAINS
+    wanted = list(domains)
+    unknown = [d for d in wanted if d not in _ENTITIES]
+    if unknown:
+        raise Invalid(f"There is no domain {unknown[0][:40]!r}.", field="domains",
+                      remedy=f"Domains are: {', '.join(DOMAINS)}.")
+    needed = {"identity", *wanted, *(n for d in wanted for n in _NEEDS.get(d, ()))}
+    return tuple(d for d in DOMAINS if d in needed)
+
+
+def entities_of(domains: Iterable[str]) -> tuple[type[Entity], ...]:
+    """The entities of domains."""
+    return tuple(getattr(import_module(module), name) for d in domains for module, name in _ENTITIES[d])

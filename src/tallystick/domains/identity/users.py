@@ -1,0 +1,89 @@
+"""User accounts: people of a tenant who borrow, lend, decide, review or audit."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+
+from tallystick.entity import Entity
+from tallystick.fields import Length, Personal, Search
+from tallystick.privacy.sealed import Secret
+from tallystick.repository import Repository
+from tallystick.rules import Check, Index, Rules, Transitions, Unique
+
+
+class UserRole(StrEnum):
+    """What a user account is for; ``permissions.ROLE_PERMISSIONS`` says what each may do."""
+
+    USER = "user"
+    BORROWER = "borrower"
+    LENDER = "lender"
+    UNDERWRITER = "underwriter"
+    REVIEWER = "reviewer"
+    AUDITOR = "auditor"
+    ADMIN = "admin"
+
+
+class UserStatus(StrEnum):
+    """Where an account is in its life. ``locked`` is the login's doing, ``suspended`` the tenant's."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    LOCKED = "locked"
+    CLOSED = "closed"
+    ERASED = "erased"
+
+
+_S = UserStatus
+
+
+class User(Entity):
+    """A person's account with one tenant. The same person at another tenant is another account."""
+
+    email: Annotated[Personal[str], Search("email"), Length(320, min=3)] | None = None
+    first_name: Personal[str] | None = None
+    last_name: Personal[str] | None = None
+    phone: Annotated[Personal[str], Search("phone")] | None = None
+    role: UserRole = UserRole.USER
+    permissions: list[str] = msgspec.field(default_factory=list)
+    status: UserStatus = UserStatus.PENDING
+    is_verified: bool = False
+    password_hash: Secret[str] | None = None
+    mfa_enabled: bool = False
+    mfa_secret: Secret[str] | None = None
+    failed_login_attempts: int = 0
+    locked_until: datetime | None = None
+    last_login_at: datetime | None = None
+
+    rules = Rules(
+        Unique("email"),
+        Index("role", "created_at", query="accounts of a role, newest first"),
+        Check("failed_login_attempts", "failed_login_attempts between 0 and 1000000"),
+        Check("mfa", "not mfa_enabled or mfa_secret is not null"),
+        Transitions(
+            "status",
+            {
+                _S.PENDING: [_S.ACTIVE, _S.CLOSED, _S.ERASED],
+                _S.ACTIVE: [_S.SUSPENDED, _S.LOCKED, _S.CLOSED, _S.ERASED],
+                _S.SUSPENDED: [_S.ACTIVE, _S.CLOSED, _S.ERASED],
+                _S.LOCKED: [_S.ACTIVE, _S.SUSPENDED, _S.CLOSED, _S.ERASED],
+                _S.CLOSED: [_S.ERASED],
+            },
+            initial=[_S.PENDING, _S.ACTIVE],
+        ),
+        table="user_account",
+        retain="identity",
+    )
+
+
+class Users(Repository[User]):
+    """The tenant's user accounts."""
+
+    async def by_email(self, email: str) -> User | None:
+        """The account with this e-mail address, whatever its case; found through the blind index."""
+        found = await self.find(User.email == email, limit=1)
+        return found[0] if found else None

@@ -1,0 +1,1 @@
+"""Loan applications and the decisions on them."""

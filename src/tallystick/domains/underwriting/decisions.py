@@ -1,0 +1,92 @@
+"""Decisions: what was decided on an application, by which model or person, on what grounds; never changed."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Any
+from uuid import UUID
+
+from tallystick.domains.identity.users import User
+from tallystick.domains.underwriting.applications import Application, ApplicationStatus
+from tallystick.entity import Entity
+from tallystick.fields import Fraction, Length, Numeric, Ref
+from tallystick.query import desc
+from tallystick.repository import Repository
+from tallystick.rules import Check, Rules, Unique, append_only
+
+
+class DecisionKind(StrEnum):
+    """Who or what decided."""
+
+    MODEL = "model"
+    POLICY = "policy"
+    MANUAL = "manual"
+    OVERRIDE = "override"
+
+
+class Outcome(StrEnum):
+    """What was decided."""
+
+    APPROVED = "approved"
+    DECLINED = "declined"
+    REVIEW = "review"
+    COUNTER_OFFER = "counter_offer"
+
+
+OUTCOME_STATUS = {
+    Outcome.APPROVED: ApplicationStatus.APPROVED,
+    Outcome.DECLINED: ApplicationStatus.DECLINED,
+    Outcome.REVIEW: ApplicationStatus.REVIEW,
+    Outcome.COUNTER_OFFER: ApplicationStatus.COUNTER_OFFERED,
+}
+
+
+class Decision(Entity):
+    """One decision on one application; at most one is final. A correction is a further decision.
+
+    ``risk_score`` is 0 to 1000, probabilities and confidence are fractions from 0 to 1. ``shap`` maps features to
+    attributions that explain ``output_value`` from ``base_value``.
+    """
+
+    application: Ref[Application]
+    seq: int = 1
+    kind: DecisionKind
+    outcome: Outcome
+    is_final: bool = True
+    risk_score: int | None = None
+    fraud_probability: Fraction | None = None
+    identity_match: Fraction | None = None
+    confidence: Fraction | None = None
+    model_version: Annotated[str, Length(50)] | None = None
+    feature_hash: bytes | None = None
+    base_value: Annotated[Decimal, Numeric(18, 9)] | None = None
+    output_value: Annotated[Decimal, Numeric(18, 9)] | None = None
+    shap: dict[str, Any] | None = None
+    risk_factors: list[str] | None = None
+    processing_time_ms: int | None = None
+    decided_by: Ref[User] | None = None
+
+    rules = Rules(
+        append_only(),
+        Unique("application", "seq"),
+        Unique("application", where="is_final"),
+        Check("risk_score", "risk_score is null or risk_score between 0 and 1000"),
+        Check("fraud_probability", "fraud_probability is null or fraud_probability between 0 and 1"),
+        Check("identity_match", "identity_match is null or identity_match between 0 and 1"),
+        Check("confidence", "confidence is null or confidence between 0 and 1"),
+        Check("seq", "seq >= 1"),
+        Check("final_outcome", "not is_final or outcome in ('approved', 'declined')"),
+        Check("model", "kind <> 'model' or model_version is not null"),
+        Check("processing_time", "processing_time_ms is null or processing_time_ms >= 0"),
+        retain="lending",
+    )
+
+
+class Decisions(Repository[Decision]):
+    """Decisions on the tenant's applications; add them through ``applications.decide``."""
+
+    async def next_seq(self, application: UUID) -> int:
+        """The number of an application's next decision; right while the application is locked."""
+        last = await self.find(Decision.application == application, order=desc(Decision.seq), limit=1)  # type: ignore[comparison-overlap]
+        return last[0].seq + 1 if last else 1

@@ -1,0 +1,121 @@
+"""Pages and the cursors between them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from tallystick.errors import Invalid
+from tallystick.query import Order, Query
+from tallystick.spec import FieldSpec, Kind
+
+E = TypeVar("E")
+MAX_LIMIT = 1_000
+_PYTHON: dict[Kind, Any] = {
+    Kind.TEXT: str, Kind.ENUM: str, Kind.INTEGER: int, Kind.MONEY: int, Kind.BOOLEAN: bool, Kind.UUID: UUID,
+    Kind.REF: UUID, Kind.TIMESTAMP: datetime, Kind.DATE: date, Kind.DECIMAL: Decimal, Kind.CHAIN: Decimal,
+}
+_encode = msgspec.msgpack.Encoder(decimal_format="string", uuid_format="bytes").encode
+
+
+class Page(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
+    """Some items of a longer list and where the next ones start.
+
+    ``next`` is the cursor of the following page, None on the last. ``total`` is there only when it was asked for,
+    because counting reads what paging avoids; ``offset`` only for offset pages.
+    """
+
+    items: list[E]
+    limit: int
+    next: str | None = None
+    total: int | None = None
+    offset: int | None = None
+
+    @property
+    def has_next(self) -> bool:
+        """Whether more items follow."""
+        return self.next is not None
+
+    @property
+    def number(self) -> int | None:
+        """The page's number from 1, for offset pages."""
+        return None if self.offset is None else self.offset // self.limit + 1
+
+    @property
+    def pages(self) -> int | None:
+        """How many pages there are, when the total was asked for."""
+        return None if self.total is None else -(-self.total // self.limit)
+
+    def __iter__(self) -> Iterator[E]:  # type: ignore[override]
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+class PageQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The paging part of an HTTP query string."""
+
+    after: str | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_LIMIT)] = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """Where an offset page starts; give it as ``after=``. Prefer cursors: an offset reads all it skips."""
+
+    rows: int
+
+    @classmethod
+    def of_page(cls, number: int, limit: int) -> Offset:
+        """The offset of page ``number``, counted from 1."""
+        return cls((number - 1) * limit)
+
+
+def fingerprint(tenant: UUID, table: str, query: Query, values: Sequence[Any]) -> bytes:
+    """What a cursor is valid for: tenant, entity, conditions with their values, and order."""
+    shape = (tuple(c.shape() for c in query.where), tuple((o.field.name, o.descending) for o in query.order))
+    return blake2b(_encode((tenant, table, repr(shape), list(values))), digest_size=8).digest()
+
+
+def write_cursor(mark: bytes, position: Sequence[Any]) -> str:
+    """The cursor after a position in an order."""
+    return base64.urlsafe_b64encode(_encode((mark, *position))).rstrip(b"=").decode()
+
+
+def read_cursor(cursor: str, mark: bytes, order: Sequence[Order]) -> tuple[Any, ...]:
+    """The position a cursor marks. Raises ``Invalid`` for a cursor of another tenant, query or order, or a forged one."""
+    found: Any = None
+    try:
+        raw = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
+        found = msgspec.msgpack.decode(raw)
+    except (AttributeError, UnicodeError, binascii.Error, msgspec.DecodeError):
+        pass
+    if not isinstance(found, list) or not found or found[0] != mark or len(found) != len(order) + 1:
+        raise _invalid()
+    position = tuple(_value(o.field.spec, v) for o, v in zip(order, found[1:], strict=True))
+    return position
+
+
+def _value(field: FieldSpec, value: Any) -> Any:
+    if value is None and field.optional:
+        return None
+    try:
+        return msgspec.convert(UUID(bytes=value) if isinstance(value, bytes) else value, _PYTHON[field.kind])
+    except (msgspec.ValidationError, ValueError):
+        pass
+    raise _invalid()
+
+
+def _invalid() -> Invalid:
+    return Invalid("The cursor does not belong to this tenant, query and order.", field="after",
+                   remedy="Start from the first page, and pass `next` back with the same conditions and order.")

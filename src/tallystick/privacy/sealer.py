@@ -1,0 +1,87 @@
+"""Sealing and opening the fields of one tenant: the codec's view of keys, envelopes and blind indexes."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from tallystick.errors import Invalid, Unavailable
+from tallystick.privacy.keys import KeyProvider
+from tallystick.privacy.sealed import MASK
+from tallystick.spec import FieldSpec
+
+
+class Sealer:
+    """Seals field values for one tenant. Without a key provider it refuses, so nothing is ever stored unsealed.
+
+    Raises ``Unavailable`` when no provider is configured and ``Tampered`` when a ciphertext was altered or moved.
+    """
+
+    __slots__ = ("_associated", "_blind", "_keys", "_open", "_seal", "tenant")
+
+    def __init__(self, keys: KeyProvider | None, tenant: UUID) -> None:
+        self._keys = keys
+        self.tenant = tenant
+        if keys is not None:
+            from tallystick.privacy.blind import blind_index
+            from tallystick.privacy.envelope import associated_data, open_, seal
+
+            self._seal, self._open, self._associated, self._blind = seal, open_, associated_data, blind_index
+
+    def seal(self, table: str, field: FieldSpec, value: Any, row: UUID) -> bytes:
+        """The envelope of a value, bound to tenant, table, column and row."""
+        key = self._provider().data_key(self.tenant, table, field.name)
+        return self._seal(key, _plain(field, value), self._associated(self.tenant, table, field.name, row, None))
+
+    def open(self, table: str, field: FieldSpec, envelope: bytes, row: UUID) -> Any:
+        """The value of an envelope."""
+        key = self._provider().data_key(self.tenant, table, field.name)
+        plain = self._open(key, envelope, self._associated(self.tenant, table, field.name, row, None))
+        return plain.decode() if field.inner is str else msgspec.json.decode(plain, type=field.inner)
+
+    def seal_mask(self, table: str, field: FieldSpec, mask: str, row: UUID) -> bytes:
+        """The envelope of a mask, kept beside the secret it belongs to."""
+        key = self._provider().data_key(self.tenant, table, field.mask_column)
+        return self._seal(key, mask.encode(), self._associated(self.tenant, table, field.mask_column, row, None))
+
+    def open_mask(self, table: str, field: FieldSpec, envelope: bytes | None, row: UUID) -> str:
+        """The mask of a secret."""
+        if envelope is None:
+            return MASK
+        key = self._provider().data_key(self.tenant, table, field.mask_column)
+        return self._open(key, envelope, self._associated(self.tenant, table, field.mask_column, row, None)).decode()
+
+    def index(self, table: str, field: FieldSpec, value: Any) -> bytes:
+        """The blind index of a value: equal values of one tenant and column are equal, and nothing else is."""
+        key = self._provider().index_key(self.tenant, table, field.name)
+        return self._blind(key, field.search or "exact", value if isinstance(value, str) else str(value),
+                           field.search_bits)
+
+    def _provider(self) -> KeyProvider:
+        if self._keys is None:
+            raise Unavailable(
+                "No key provider is configured, so sealed fields can be neither written nor read.",
+                remedy="Set TALLYSTICK_KEY_FILE to a key file (mode 0600), or pass keys= to Tallystick.open(); the "
+                       "development keys exist only on the embedded server.")
+        return self._keys
+
+
+def _plain(field: FieldSpec, value: Any) -> bytes:
+    if field.inner is str:
+        if not isinstance(value, str):
+            raise Invalid(f"{field.name} should be text.", field=field.name)
+        if not field.min_length <= len(value) <= (field.max_length or 1_000_000):
+            raise Invalid(f"{field.name} is shorter or longer than declared.", field=field.name,
+                          remedy=f"Between {field.min_length} and {field.max_length or 1_000_000} characters.")
+        try:
+            return value.encode()
+        except UnicodeEncodeError:
+            pass
+        raise Invalid(f"{field.name} is not valid Unicode text.", field=field.name)
+    try:
+        return msgspec.json.encode(msgspec.convert(value, field.inner) if field.inner is not Any else value)
+    except (msgspec.ValidationError, TypeError):
+        pass
+    raise Invalid(f"{field.name} is of the wrong type.", field=field.name)

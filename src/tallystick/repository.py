@@ -1,0 +1,409 @@
+"""``Repository[E]``: the verbs every entity has."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
+from uuid import UUID
+
+import msgspec
+
+from tallystick.claims import Claimed
+from tallystick.codec import Codec, codec_of
+from tallystick.entity import Entity, spec_of
+from tallystick.errors import Conflict, Invalid, NotFound, StaleVersion, Unsupported, WrongTenant
+from tallystick.fields import Ref
+from tallystick.filters import Filter
+from tallystick.ids import NIL, uuid7
+from tallystick.loading import load_refs
+from tallystick.page import MAX_LIMIT, Offset, Page, fingerprint, read_cursor, write_cursor
+from tallystick.query import Condition, Field, Missing, Order, Query, orders
+from tallystick.query import _Group as Group
+from tallystick.spec import EntitySpec, IndexSpec, Kind
+
+if TYPE_CHECKING:
+    from tallystick.session import Session
+
+E = TypeVar("E", bound=Entity)
+FIND_LIMIT = 10_000
+STREAM_BATCH = 1_000
+Where = Condition | Filter | bool
+_NOTHING = Query()
+
+
+class Repository(Generic[E]):
+    """One kind of entity within a session's tenant.
+
+    ``db[Visit]`` makes one; a domain subclasses it to add its operations, and ``db[Loan]`` then answers that
+    subclass. Conditions are positional and all must hold; a bool is accepted only because that is what type
+    checkers see in ``Visit.status == ...``.
+    """
+
+    entity: ClassVar[type[Entity]]
+    _classes: ClassVar[dict[type[Entity], type[Repository[Any]]]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for base in getattr(cls, "__orig_bases__", ()):
+            if isinstance(get_origin(base), type) and issubclass(get_origin(base), Repository):
+                entity = get_args(base)[0]
+                if isinstance(entity, type):
+                    cls.entity = entity
+                    Repository._classes[entity] = cls
+
+    def __init__(self, db: Session, entity: type[E]) -> None:
+        self.db = db
+        self.spec: EntitySpec = spec_of(entity)
+        self._codec: Codec = codec_of(self.spec)
+
+    @classmethod
+    def of(cls, db: Session, entity: type[E]) -> Repository[E]:
+        """The repository class registered for an entity, bound to a session."""
+        return cls._classes.get(entity, Repository)(db, entity)
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    async def get(self, id: UUID, *, load: Sequence[Any] = ()) -> E:
+        """The entity with that id. Raises ``NotFound``; archived entities are found too."""
+        row = await self.db.unit.get(self._codec, id if id.__class__ is UUID else _id(id))
+        if row is None:
+            raise NotFound(f"No {self.spec.name} has this id.", entity=self.spec.name, id=_id(id))
+        found = self._codec.decode(row, self.db.sealer)
+        if load:
+            await load_refs(self.db, [found], load)
+        return found  # type: ignore[no-any-return]
+
+    async def get_or_none(self, id: UUID, *, load: Sequence[Any] = ()) -> E | None:
+        """The entity with that id, or None."""
+        row = await self.db.unit.get(self._codec, _id(id))
+        if row is None:
+            return None
+        found: E = self._codec.decode(row, self.db.sealer)
+        if load:
+            await load_refs(self.db, [found], load)
+        return found
+
+    async def one(self, *where: Where, load: Sequence[Any] = ()) -> E:
+        """The only entity that matches. Raises ``NotFound`` for none and ``Conflict`` for several."""
+        found = await self._select(replace(self._query(where, None), limit=2))
+        if not found:
+            raise NotFound(f"No {self.spec.name} matches.", entity=self.spec.name,
+                           remedy="Use find() when absence is normal.")
+        if len(found) > 1:
+            raise Conflict(f"More than one {self.spec.name} matches.", entity=self.spec.name,
+                           remedy="Narrow the conditions, or use find().")
+        if load:
+            await load_refs(self.db, found, load)
+        return found[0]
+
+    async def find(
+        self, *where: Where, order: Any = None, limit: int | None = None, load: Sequence[Any] = ()
+    ) -> list[E]:
+        """The entities that match, oldest id first unless ``order`` says otherwise.
+
+        Without a limit it stops at 10,000 with ``Invalid``: a list that long belongs in ``stream``.
+        """
+        if limit is not None and (limit.__class__ is not int or limit < 0):
+            raise Invalid("limit should be a whole number from 0.", field="limit")
+        query = self._query(where, order)
+        found = await self._select(replace(query, limit=FIND_LIMIT + 1 if limit is None else limit))
+        if limit is None and len(found) > FIND_LIMIT:
+            raise Invalid(f"More than {FIND_LIMIT} {self.spec.name} match.", entity=self.spec.name, field="limit",
+                          remedy="Give a limit, narrow the conditions, or iterate with stream().")
+        if load:
+            await load_refs(self.db, found, load)
+        return found
+
+    async def page(
+        self, *where: Where, order: Any = None, after: str | Offset | None = None, limit: int = 20, count: bool = False
+    ) -> Page[E]:
+        """One page: keyset by default, so page 500 costs what page 1 does and concurrent inserts shift nothing.
+
+        ``after`` is the ``next`` of the page before, or an ``Offset``. ``limit`` is 1 to 1,000. ``count`` also
+        counts all matches. Raises ``Invalid`` for a cursor of another tenant, query or order.
+        """
+        if limit.__class__ is not int or not 1 <= limit <= MAX_LIMIT:
+            raise Invalid(f"limit should be between 1 and {MAX_LIMIT}.", field="limit")
+        query, db = self._query(where, order), self.db
+        bound: list[Any] = []
+        for condition in query.where:
+            condition.bind(bound)
+        values = [v for field, value in bound for v in self._codec.param(field, value, db.sealer)]
+        mark = fingerprint(db.tenant_id, self.spec.table, query, values)
+        offset = 0
+        position = None
+        if isinstance(after, Offset):
+            offset = after.rows
+            if offset.__class__ is not int or not 0 <= offset < 2**63:
+                raise Invalid("An offset should be a whole number from 0.", field="after")
+        elif after is not None:
+            position = read_cursor(after, mark, query.order)
+        rows = await db.unit.select(
+            self._codec, replace(query, limit=limit + 1, offset=offset, after=position), db.sealer)
+        more = len(rows) > limit
+        items = self._codec.decode_all(rows[:limit] if more else rows, db.sealer)
+        cursor = None
+        if more:
+            last = items[-1]
+            cursor = write_cursor(mark, [self._codec.position(last, o.field.spec, db.sealer) for o in query.order])
+        total = await db.unit.count(self._codec, query, db.sealer) if count else None
+        return Page(items=items, limit=limit, next=cursor, total=total,
+                    offset=offset if isinstance(after, Offset) else None)
+
+    async def stream(self, *where: Where, order: Any = None, batch: int = STREAM_BATCH) -> AsyncIterator[E]:
+        """Every match, a batch at a time by keyset, holding no connection and no snapshot between batches.
+
+        Inside a repeatable-read transaction the whole stream sees one snapshot.
+        """
+        if not 1 <= batch <= FIND_LIMIT:
+            raise Invalid(f"batch should be between 1 and {FIND_LIMIT}.", field="batch")
+        query = self._query(where, order)
+        position = None
+        while True:
+            items = await self._select(replace(query, limit=batch, after=position))
+            for item in items:
+                yield item
+            if len(items) < batch:
+                return
+            position = tuple(self._codec.position(items[-1], o.field.spec, self.db.sealer) for o in query.order)
+
+    async def count(self, *where: Where) -> int:
+        """How many match."""
+        return await self.db.unit.count(self._codec, self._query(where, ()), self.db.sealer)
+
+    async def exists(self, *where: Where) -> bool:
+        """Whether any matches."""
+        return await self.db.unit.exists(self._codec, self._query(where, ()), self.db.sealer)
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    async def add(self, entity: E) -> E:
+        """Store a new entity; answers it with its tenant, version and stamps.
+
+        Raises ``Invalid``, ``Duplicate``, ``UnknownReference``, ``WrongTenant``.
+        """
+        db = self.db
+        params = self._codec.encode(entity, db.tenant_id, db.sealer)
+        stamps = await db.unit.insert(self._codec, params)
+        return self._codec.stamped(entity, db.tenant_id, stamps, params)  # type: ignore[no-any-return]
+
+    async def add_many(self, entities: Iterable[E]) -> list[E]:
+        """Store new entities, all or none, in one statement per 10,000."""
+        db, encode = self.db, self._codec.encode
+        given = entities if isinstance(entities, list) else list(entities)
+        if not given:
+            return []
+        rows = [encode(e, db.tenant_id, db.sealer) for e in given]
+        stamps = await db.unit.insert_many(self._codec, rows)
+        stamped, tenant = self._codec.stamped, db.tenant_id
+        return [stamped(e, tenant, stamps, p) for e, p in zip(given, rows, strict=True)]
+
+    async def upsert(self, entity: E, *, on: Any) -> E:
+        """Store the entity, or replace the one that has the same values in a declared unique rule.
+
+        ``on`` is the rule's field, or its fields. One atomic statement: callers that race all get the one row.
+        """
+        rule = self._unique(on)
+        if self.spec.append_only:
+            raise self._append_only()
+        params = self._codec.encode(entity, self.db.tenant_id, self.db.sealer)
+        row = await self.db.unit.upsert(self._codec, rule, params)
+        found: E = self._codec.decode(row, self.db.sealer)
+        if found.id != entity.id and any(f.sealed for f in self.spec.fields.values()):
+            raise Conflict("A sealed field was written for another row.", entity=self.spec.name)
+        return found
+
+    async def update(self, entity: E, /, **changes: Any) -> E:
+        """Change fields of an entity if nobody else has changed it since; answers the new one.
+
+        Only fields that differ are written; when none does, nothing is. Raises ``StaleVersion``, ``NotFound``,
+        ``InvalidTransition``, ``Invalid``.
+        """
+        db = self.db
+        if entity.tenant_id != db.tenant_id:
+            raise self._elsewhere(entity)
+        columns, fields = self._codec.changes(entity, changes, db.sealer)
+        if not columns:
+            return entity
+        stamps = await db.unit.update(self._codec, columns, entity.id, entity.version)
+        if stamps is None:
+            return await self._missed(entity)
+        return msgspec.structs.replace(
+            entity, **fields, version=stamps[0], updated_at=stamps[3], updated_by=stamps[4])
+
+    async def update_where(self, *where: Where, **changes: Any) -> int:
+        """Set fields on every match, whatever its version; answers how many. At least one condition is required."""
+        query = self._bulk(where)
+        columns: dict[str, Any] = {}
+        for name, value in changes.items():
+            field = self._codec.settable(name)
+            if field.kind is Kind.MONEY and len(self._codec.asset_fields) > 1 and field.asset_column == "asset":
+                raise Invalid(f"{self.spec.name}.{name} shares its asset with other money fields.", field=name,
+                              entity=self.spec.name, remedy="Update the entities one by one.")
+            columns.update(self._codec.columns_of(field, value, None, self.db.sealer))
+        if not columns:
+            raise Invalid("update_where() has nothing to set.", remedy="Name the fields: update_where(..., status=...).")
+        return await self.db.unit.update_where(self._codec, query, columns, self.db.sealer)
+
+    async def archive(self, entity: E) -> E:
+        """Set the entity aside: finds and unique rules no longer see it, ``get`` still does."""
+        return await self._shelve(entity, datetime.now(UTC))
+
+    async def restore(self, entity: E) -> E:
+        """Bring an archived entity back. Raises ``Duplicate`` when its unique values were taken meanwhile."""
+        return await self._shelve(entity, None)
+
+    async def purge(self, entity: E | UUID, *, reason: str) -> None:
+        """Remove one row for good. The reason goes with the change to whoever records it."""
+        id = entity if isinstance(entity, UUID) else entity.id
+        if not isinstance(entity, UUID) and entity.tenant_id not in (NIL, self.db.tenant_id):
+            raise self._elsewhere(entity)
+        query = Query(where=(Field(self.spec, self.spec.fields["id"]) == id,))
+        if not await self._delete(query, reason):
+            raise NotFound(f"No {self.spec.name} has this id.", entity=self.spec.name, id=id)
+
+    async def purge_where(self, *where: Where, reason: str) -> int:
+        """Remove every match for good, archived ones included; answers how many."""
+        return await self._delete(self._bulk(where), reason)
+
+    # -- coordinating --------------------------------------------------------------------------------------------
+
+    async def lock(self, id: UUID, *, wait: bool = True, skip: bool = False) -> E:
+        """Read the entity and keep others from changing it until the transaction ends.
+
+        Raises ``NotFound`` (also for a row that ``skip`` passes over) and ``Conflict`` when ``wait`` is False and
+        somebody else holds it. Needs an open transaction, because a lock ends with one.
+        """
+        if self.db.unit.depth == 0:
+            raise Invalid("lock() needs an open transaction.", remedy="Use async with db.transaction().")
+        if self.spec.append_only:
+            raise self._append_only()
+        tail = " FOR NO KEY UPDATE" + (" SKIP LOCKED" if skip else "" if wait else " NOWAIT")
+        query = Query(where=(Field(self.spec, self.spec.fields["id"]) == _id(id),), limit=1, lock=tail)
+        found = await self._select(query)
+        if not found:
+            raise NotFound(f"No {self.spec.name} has this id.", entity=self.spec.name, id=id)
+        return found[0]
+
+    async def claim(self, *, limit: int = 10, lease: timedelta = timedelta(minutes=5)) -> AsyncIterator[Claimed[E]]:
+        """Lease up to ``limit`` work items that nobody else holds, oldest first.
+
+        Iterate, and enter each item: leaving normally marks it done, leaving by an exception gives it back. Two
+        workers never hold one item; a worker that dies loses its lease when ``lease`` is over.
+        """
+        if self.spec.queue is None:
+            raise Unsupported(f"{self.spec.name} is not a queue.", remedy="Declare Queue() in its rules and migrate.")
+        if not 1 <= limit <= MAX_LIMIT or not timedelta(0) < lease <= timedelta(days=7):
+            raise Invalid(f"claim() takes 1 to {MAX_LIMIT} items and a lease up to 7 days.", field="lease")
+        token = uuid7()
+        rows = await self.db.unit.claim(self._codec, limit, lease, token)
+        for row in rows:
+            *columns, attempt = row
+            value: E = self._codec.decode(columns, self.db.sealer)
+            yield Claimed(self.db, self._codec, value, token, int(attempt))
+
+    async def reveal(self, id: UUID, field: Any, *, reason: str) -> Any:
+        """Open one sealed field of one row, for a stated reason, in a session that may; the opening is recorded.
+
+        Raises ``RoleMissing``, ``NotFound``, ``Tampered``.
+        """
+        from tallystick.disclosure import reveal
+
+        return await reveal(self, id, field, reason)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    async def _select(self, query: Query) -> list[E]:
+        rows = await self.db.unit.select(self._codec, query, self.db.sealer)
+        return self._codec.decode_all(rows, self.db.sealer)
+
+    def _query(self, where: tuple[Any, ...], order: Any) -> Query:
+        spec = self.spec
+        found: list[Condition] = []
+        hide = spec.archivable
+        for one in where:
+            if isinstance(one, Filter):
+                found.extend(one.conditions())
+            elif isinstance(one, Condition):
+                found.append(one)
+            else:
+                raise Invalid("A filter is not a condition.", entity=spec.name,
+                              remedy=f"Write conditions on the class: {spec.name}.id == id, or pass a {spec.name}.Filter.")
+        for one in found:
+            hide = _check_fields(spec, one) and hide
+        if hide:
+            found.append(Missing(Field(spec, spec.fields["archived_at"])))
+        return Query(where=tuple(found), order=() if order == () else orders(spec, order))
+
+    def _bulk(self, where: tuple[Any, ...]) -> Query:
+        if not where:
+            raise Invalid("A bulk change needs at least one condition.", entity=self.spec.name,
+                          remedy="Say which rows; all_of() with no parts means every row.")
+        return self._query(where, ())
+
+    async def _delete(self, query: Query, reason: str) -> int:
+        if self.spec.append_only:
+            raise self._append_only()
+        if not isinstance(reason, str) or not reason.strip():
+            raise Invalid("Removing rows for good needs a reason.", field="reason",
+                          remedy="Say why: purge(..., reason='test data').")
+        return await self.db.unit.delete_where(self._codec, query, self.db.sealer, reason.strip()[:500])
+
+    async def _shelve(self, entity: E, at: datetime | None) -> E:
+        if not self.spec.archivable:
+            raise Unsupported(f"{self.spec.name} cannot be archived.",
+                              remedy="Declare archived_at: datetime | None = None where undelete is a real operation.")
+        return await self.update(entity, archived_at=at)
+
+    async def _missed(self, entity: E) -> E:
+        exists = await self.db.unit.get(self._codec, entity.id)
+        if exists is None:
+            raise NotFound(f"The {self.spec.name} no longer exists.", entity=self.spec.name, id=entity.id)
+        raise StaleVersion(f"The {self.spec.name} was changed since it was read at version {entity.version}.",
+                           entity=self.spec.name)
+
+    def _unique(self, on: Any) -> IndexSpec:
+        given = on if isinstance(on, (tuple, list)) else (on,)
+        names = tuple(o.name if isinstance(o, Field) else str(o) for o in given)
+        rule = next((i for i in self.spec.indexes if i.unique and set(i.fields) == set(names)), None)
+        if rule is None:
+            raise Invalid(f"{self.spec.name} declares no unique rule on {', '.join(names)}.", entity=self.spec.name,
+                          remedy=f"Declare Unique({', '.join(map(repr, names))}) in its rules.")
+        return rule
+
+    def _elsewhere(self, entity: E) -> Exception:
+        if entity.tenant_id == NIL:
+            return Invalid(f"This {self.spec.name} was not stored yet.", entity=self.spec.name,
+                           remedy="Use the entity that add() or get() answered.")
+        return WrongTenant(f"The {self.spec.name} belongs to another tenant than the session.")
+
+    def _append_only(self) -> Unsupported:
+        return Unsupported(f"{self.spec.name} is append-only.",
+                           remedy="Add a row that corrects or reverses the earlier one.")
+
+
+Direction = Literal["forward", "reverse"]
+
+
+def _id(value: Any) -> UUID:
+    if isinstance(value, UUID):
+        return value
+    if isinstance(value, Ref):
+        return value.id
+    raise Invalid("An id should be a UUID.", field="id", remedy="Parse text with tallystick.ids.parse_id().")
+
+
+def _check_fields(spec: EntitySpec, condition: Condition) -> bool:
+    """Refuse conditions on other entities; answers False when the condition speaks of archived_at itself."""
+    if isinstance(condition, Group):
+        return all([_check_fields(spec, part) for part in condition.parts])
+    field: Field = condition.field  # type: ignore[attr-defined]
+    if field.entity is not spec:
+        raise Invalid(f"{field!r} is not a field of {spec.name}.", entity=spec.name, field=field.name,
+                      remedy=f"Conditions of db[{spec.name}] are written on {spec.name}.")
+    return field.name != "archived_at"
+
+
+__all__ = ["Order", "Repository"]

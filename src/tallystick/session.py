@@ -1,0 +1,224 @@
+"""``Session``: one tenant, one actor, at most one open transaction; hands repositories out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import date, datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+from uuid import UUID
+
+import msgspec
+
+from tallystick.clock import business_date
+from tallystick.domains.identity.permissions import Permissions
+from tallystick.domains.identity.users import Users
+from tallystick.domains.identity.wallets import Wallets
+from tallystick.domains.underwriting.applications import Applications
+from tallystick.domains.underwriting.decisions import Decisions
+from tallystick.entity import Entity, spec_of
+from tallystick.errors import Invalid
+from tallystick.loading import Backref, load_back, load_refs
+from tallystick.privacy.sealer import Sealer
+from tallystick.repository import Repository
+from tallystick.transaction import Transaction, run_atomic
+
+if TYPE_CHECKING:
+    from tallystick.app import Tallystick
+    from tallystick.domains.identity.tenants import Tenant, TenantInfo
+    from tallystick.stores.base import Isolation, Unit
+
+E = TypeVar("E", bound=Entity)
+R = TypeVar("R")
+
+
+class Session:
+    """What an application works through: everything it reads and writes is this tenant's, by this actor.
+
+    A session is cheap and belongs to one task; open one per request or job. Outside ``transaction()`` each call
+    commits by itself.
+    """
+
+    __slots__ = ("_app", "_permissions", "_repositories", "actor", "sealer", "tenant", "tenant_id", "unit")
+
+    def __init__(self, app: Tallystick, tenant: TenantInfo, actor: str, permissions: Iterable[str] | None) -> None:
+        self._app = app
+        self.tenant = tenant
+        self.tenant_id: UUID = tenant.id
+        self.actor = actor
+        self.unit: Unit = app.store.unit(tenant.id, actor)
+        self.sealer = Sealer(app.keys, tenant.id)
+        self._permissions = Permissions(self, permissions)
+        self._repositories: dict[type[Entity], Repository[Any]] = {}
+
+    def __getitem__(self, entity: type[E]) -> Repository[E]:
+        """The repository of an entity that this application was opened with."""
+        found = self._repositories.get(entity)
+        if found is None:
+            self._app.check_known(entity)
+            found = self._repositories[entity] = Repository.of(self, entity)
+        return found
+
+    # -- repositories of the built-in domains ------------------------------------------------------------------
+
+    @property
+    def users(self) -> Users:
+        """The tenant's user accounts."""
+        return self._built_in(Users)
+
+    @property
+    def wallets(self) -> Wallets:
+        """The users' blockchain wallets."""
+        return self._built_in(Wallets)
+
+    @property
+    def applications(self) -> Applications:
+        """Loan applications."""
+        return self._built_in(Applications)
+
+    @property
+    def decisions(self) -> Decisions:
+        """Decisions on loan applications; append-only."""
+        return self._built_in(Decisions)
+
+    def _built_in(self, kind: type[R]) -> R:
+        return self[kind.entity]  # type: ignore[attr-defined, return-value, no-any-return]
+
+    # -- transactions ------------------------------------------------------------------------------------------
+
+    def transaction(self, isolation: Isolation | None = None, *, read_only: bool = False) -> Transaction:
+        """A block that commits or rolls back as one and never runs twice; nested, a savepoint.
+
+        ``isolation`` is "read committed" (PostgreSQL's default), "repeatable read" or "serializable". Raises
+        ``CommitUnknown`` when the connection is lost while committing.
+        """
+        return Transaction(self.unit, isolation, read_only=read_only)
+
+    async def atomic(
+        self, fn: Callable[[Session], Awaitable[R]], *, attempts: int = 5, isolation: Isolation | None = None
+    ) -> R:
+        """Run ``fn(db)`` in a transaction and replay it when it lost a race that the server proved rolled back.
+
+        ``fn`` may run several times, so it must do nothing but database work. A ``CommitUnknown`` is never
+        replayed. Raises ``Serialization`` when all attempts lost.
+        """
+        return await run_atomic(self, fn, attempts, isolation)
+
+    # -- permissions, time -------------------------------------------------------------------------------------
+
+    async def require(self, permission: str) -> None:
+        """Raise ``RoleMissing`` unless this session's actor holds the permission (say, "applications.decide")."""
+        await self._permissions.require(permission)
+
+    async def tenant_record(self) -> Tenant:
+        """The tenant's own record: settings, flags, plan, limits."""
+        return await self._app.tenants.record(self)
+
+    async def consume(self, metric: str, amount: int = 1, *, period: date | None = None) -> int:
+        """Count towards a quota of the tenant, race-free; answers what is used now. Raises ``QuotaExceeded``."""
+        return await self._app.tenants.consume(self, metric, amount, period)
+
+    def now(self) -> datetime:
+        """The present moment, UTC, by the application's clock."""
+        return self._app.clock.now()
+
+    def today(self) -> date:
+        """The tenant's business date: its time zone and cut-off decide when the day turns."""
+        return business_date(self.now(), self.tenant.time_zone, self.tenant.cut_off)
+
+    # -- reading across entities -------------------------------------------------------------------------------
+
+    @overload
+    async def load(self, items: Sequence[E], ref: Any, /, *more: Any) -> list[E]: ...
+    @overload
+    async def load(self, items: Iterable[Entity], ref: Backref[E], /) -> dict[UUID, list[E]]: ...
+    async def load(self, items: Any, ref: Any, /, *more: Any) -> Any:
+        """Fill references of many entities at once, or collect what refers to them.
+
+        ``db.load(visits, Visit.borrower)`` answers the visits with each borrower loaded;
+        ``db.load(users, backref(Visit, Visit.borrower))`` answers a list of visits for each user's id.
+        """
+        if isinstance(ref, Backref):
+            self._app.check_known(ref.entity)
+            return await load_back(self, items, ref)
+        found = list(items)
+        await load_refs(self, found, (ref, *more))
+        return found
+
+    async def fetch(self, statement: Any, *, into: type[R]) -> list[R]:
+        """Run a SELECT of your own (SQLAlchemy Core) inside the tenant's wall; rows become ``into``.
+
+        The tenant's predicate is added to every tenant table of the statement. ``into`` is a msgspec Struct,
+        dataclass, TypedDict, or ``dict``. Raises ``Unsupported`` for anything but a SELECT, and for raw text.
+        """
+        rows = await self.unit.fetch(statement)
+        if into is dict:
+            return rows  # type: ignore[return-value]
+        try:
+            return [msgspec.convert(row, into, strict=False, from_attributes=False) for row in rows]
+        except msgspec.ValidationError:
+            pass
+        raise Invalid(f"The rows do not fit {into.__name__}.", remedy="Label the columns with its field names and "
+                      "give fields the columns' types (None where a column may be null).")
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """End the session; an open transaction is rolled back."""
+        unit, self.unit = self.unit, _CLOSED
+        while unit.depth:
+            await unit.rollback()
+
+
+class _Closed:
+    """Stands in for the unit of a session that has ended."""
+
+    depth = 0
+
+    def __getattr__(self, name: str) -> Any:
+        raise Invalid("The session is closed.", remedy="Work inside `async with tally.session(...)`.")
+
+
+_CLOSED: Any = _Closed()
+
+
+class SessionContext:
+    """``async with tally.session(...) as db``."""
+
+    __slots__ = ("_actor", "_app", "_db", "_permissions", "_tenant")
+
+    def __init__(self, app: Tallystick, tenant: Any, actor: str, permissions: Iterable[str] | None) -> None:
+        self._app = app
+        self._tenant = tenant
+        self._actor = actor
+        self._permissions = permissions
+        self._db: Session | None = None
+
+    async def __aenter__(self) -> Session:
+        app = self._app
+        info = app.tenants.known(self._tenant) or await app.tenants.resolve(self._tenant)
+        self._db = Session(app, info, self._actor, self._permissions)
+        return self._db
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._db is not None:
+            await self._db.close()
+
+
+def checked_actor(actor: Any) -> str:
+    """The actor's name, refused when it is missing or unusable."""
+    if not isinstance(actor, str) or not actor.strip() or len(actor) > 200 or "\0" in actor:
+        raise Invalid("A session needs an actor: 1 to 200 characters of text without NUL.", field="actor",
+                      remedy='Say who acts: tally.session(tenant, actor="user:42").')
+    try:
+        actor.encode()
+    except UnicodeEncodeError:
+        actor = ""
+    if not actor:
+        raise Invalid("The actor is not valid Unicode text.", field="actor")
+    return actor
+
+
+__all__ = ["Session", "spec_of"]

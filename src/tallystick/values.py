@@ -1,0 +1,169 @@
+"""One value of one field, checked and turned into what the database's driver takes.
+
+The checks are here rather than in the entity's constructor because decoding from the database builds entities by
+the thousand and needs none of them; a value is checked once, on its way to a store.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from tallystick.errors import Invalid, WrongTenant
+from tallystick.fields import Ref
+from tallystick.ids import NIL
+from tallystick.money import Money
+from tallystick.spec import FieldSpec, Kind
+
+INT_MIN, INT_MAX = -(2**63), 2**63 - 1
+CHAIN_CEILING = 2**256
+_EXPECTED = {
+    Kind.TEXT: "str", Kind.INTEGER: "int", Kind.BOOLEAN: "bool", Kind.UUID: "UUID", Kind.TIMESTAMP: "datetime",
+    Kind.DATE: "date", Kind.DECIMAL: "Decimal", Kind.ENUM: "its enum", Kind.JSON: "a document", Kind.BYTES: "bytes",
+    Kind.MONEY: "Money", Kind.CHAIN: "int", Kind.REF: "Ref", Kind.SECRET: "Secret", Kind.PERSONAL: "text",
+}
+
+
+def wrong(field: FieldSpec, problem: str = "", remedy: str = "") -> Invalid:
+    """The error for a value that does not fit its field; it never shows the value."""
+    said = problem or f"should be {_EXPECTED[field.kind]}"
+    return Invalid(f"{field.name} {said}.", field=field.name, remedy=remedy)
+
+
+def text(field: FieldSpec, value: Any) -> str:
+    """A text within its length, without NUL."""
+    if not isinstance(value, str):
+        raise wrong(field)
+    if field.max_length is not None and len(value) > field.max_length:
+        raise wrong(field, f"is longer than {field.max_length} characters")
+    if len(value) < field.min_length:
+        raise wrong(field, f"is shorter than {field.min_length} characters")
+    if "\0" in value:
+        raise wrong(field, "holds a NUL character", "PostgreSQL text cannot hold NUL; use bytes.")
+    return value if value.__class__ is str else str.__str__(value)
+
+
+def integer(field: FieldSpec, value: Any) -> int:
+    """An integer that fits bigint."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise wrong(field)
+    if not INT_MIN <= value <= INT_MAX:
+        raise wrong(field, "does not fit 64 bits", "Use ChainAmount for larger quantities.")
+    return value
+
+
+def timestamp(field: FieldSpec, value: Any) -> datetime:
+    """A moment with a time zone."""
+    if not isinstance(value, datetime):
+        raise wrong(field)
+    if value.tzinfo is None:
+        raise wrong(field, "is a datetime without a time zone", "Use datetime.now(UTC) or attach tzinfo.")
+    return value
+
+
+def day(field: FieldSpec, value: Any) -> date:
+    """A date that is not a datetime."""
+    if not isinstance(value, date) or isinstance(value, datetime):
+        raise wrong(field)
+    return value
+
+
+def decimal(field: FieldSpec, value: Any) -> Decimal:
+    """A finite Decimal within the declared digits."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = Decimal(value)
+    if not isinstance(value, Decimal):
+        raise wrong(field)
+    if not value.is_finite():
+        raise wrong(field, "is not a finite number")
+    scale, precision = field.scale or 0, field.precision or 38
+    exponent = value.as_tuple().exponent
+    if isinstance(exponent, int) and -exponent > scale and value != round(value, scale):
+        raise wrong(field, f"has more than {scale} decimals", "Round it where the rule for rounding is known.")
+    if value and value.adjusted() >= precision - scale:
+        raise wrong(field, f"has more than {precision - scale} digits before the point")
+    return value
+
+
+def chain(field: FieldSpec, value: Any) -> Decimal:
+    """An on-chain quantity: uint256 as an exact numeric."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise wrong(field)
+    if not 0 <= value < CHAIN_CEILING:
+        raise wrong(field, "is not between 0 and 2^256-1")
+    return Decimal(value)
+
+
+def member(field: FieldSpec, value: Any) -> str:
+    """The text of an enum's member."""
+    if isinstance(value, field.python):
+        return str(value.value)
+    if isinstance(value, str) and not isinstance(value, Enum):
+        try:
+            return str(field.python(value).value)
+        except ValueError:
+            pass
+    raise wrong(field, f"should be one of {', '.join(str(m.value) for m in field.python)}")
+
+
+def document(field: FieldSpec, value: Any) -> str:
+    """A JSON document as text."""
+    try:
+        return msgspec.json.encode(value).decode()
+    except (TypeError, ValueError, RecursionError):
+        pass
+    raise wrong(field, "cannot be written as JSON")
+
+
+def money(field: FieldSpec, value: Any) -> Money:
+    """An amount whose minor units fit bigint."""
+    if value.__class__ is not Money:
+        raise wrong(field, "should be Money", 'Write usd("12.50") or money("12.50", "USD"); never a float.')
+    if not INT_MIN <= value.units <= INT_MAX:
+        raise wrong(field, "does not fit 64 bits of minor units", "Use ChainAmount for token quantities.")
+    return value  # type: ignore[no-any-return]
+
+
+def reference(field: FieldSpec, value: Any, tenant: UUID) -> UUID:
+    """The id of a reference. A loaded one that is visibly another tenant's raises ``WrongTenant``."""
+    loaded = value.loaded if isinstance(value, Ref) else value
+    target = getattr(loaded, "tenant_id", None)
+    if isinstance(target, UUID) and target != NIL and target != tenant:
+        raise WrongTenant(f"{field.name} refers to an entity of another tenant.")
+    if target is not None and not isinstance(loaded, field.inner):
+        raise wrong(field, f"refers to a {type(loaded).__name__} and should refer to a {field.inner.__name__}")
+    found = value if isinstance(value, UUID) else getattr(value, "id", None)
+    if not isinstance(found, UUID):
+        raise wrong(field, "should be a reference", f"Use Ref(id) or {field.inner.__name__.lower()}.ref.")
+    return found
+
+
+def plain(field: FieldSpec, value: Any, tenant: UUID) -> Any:
+    """The driver's value of any field that is neither sealed nor money."""
+    kind = field.kind
+    if kind is Kind.UUID:
+        if not isinstance(value, UUID):
+            raise wrong(field)
+        return value
+    if kind is Kind.REF:
+        return reference(field, value, tenant)
+    if kind is Kind.BOOLEAN:
+        if value.__class__ is not bool:
+            raise wrong(field)
+        return value
+    if kind is Kind.BYTES:
+        if not isinstance(value, (bytes, bytearray, memoryview)):
+            raise wrong(field)
+        return bytes(value)
+    return _CHECKS[kind](field, value)
+
+
+_CHECKS: dict[Kind, Any] = {
+    Kind.TEXT: text, Kind.INTEGER: integer, Kind.TIMESTAMP: timestamp, Kind.DATE: day, Kind.DECIMAL: decimal,
+    Kind.CHAIN: chain, Kind.ENUM: member, Kind.JSON: document,
+}
