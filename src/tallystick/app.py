@@ -34,8 +34,16 @@ class Tallystick:
     relatives) it runs on an embedded PostgreSQL in ``TALLYSTICK_DATA_DIR`` or ``.tallystick/``.
     """
 
-    def __init__(self, settings: Settings, domains: tuple[str, ...], entities: tuple[type[Entity], ...], *,
-                 keys: KeyProvider | None, clock: Clock, version_locations: Sequence[str | Path]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        domains: tuple[str, ...],
+        entities: tuple[type[Entity], ...],
+        *,
+        keys: KeyProvider | None,
+        clock: Clock,
+        version_locations: Sequence[str | Path],
+    ) -> None:
         self.settings = settings
         self.domains = domains
         self.entities = entities
@@ -72,8 +80,14 @@ class Tallystick:
         found = settings if settings is not None else Settings.load()
         if url is not None:
             found = Settings.load({}, **{**_plain(found), "database_url": url})
-        return cls(found, chosen(domains), tuple(entities), keys=keys, clock=clock or SystemClock(),
-                   version_locations=version_locations)
+        return cls(
+            found,
+            chosen(domains),
+            tuple(entities),
+            keys=keys,
+            clock=clock or SystemClock(),
+            version_locations=version_locations,
+        )
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -99,8 +113,10 @@ class Tallystick:
         elif self.keys is None and self.settings.key_file is not None:
             self.keys = LocalKeys.from_file(self.settings.key_file)
         if self.keys is not None and self.keys.development and self._server is None:
-            raise Denied("Development keys are for the embedded server only.",
-                         remedy="Give a key file: TALLYSTICK_KEY_FILE, or keys=LocalKeys.from_file(path).")
+            raise Denied(
+                "Development keys are for the embedded server only.",
+                remedy="Give a key file: TALLYSTICK_KEY_FILE, or keys=LocalKeys.from_file(path).",
+            )
         from tallystick.stores.postgres.store import PostgresStore
 
         self._store = PostgresStore(url, self.settings)
@@ -130,8 +146,14 @@ class Tallystick:
         from tallystick.schema.migrate import migrate
 
         report = await migrate(
-            self.admin_url, domains=self.domains, entities=self.entities, roles=self.settings.roles,
-            engine=self.settings.engine, version_locations=self._version_locations, **options)
+            self.admin_url,
+            domains=self.domains,
+            entities=self.entities,
+            roles=self.settings.roles,
+            engine=self.settings.engine,
+            version_locations=self._version_locations,
+            **options,
+        )
         self._ready = False
         return report
 
@@ -147,8 +169,9 @@ class Tallystick:
 
             link = await self.store.pool.acquire(None)
             try:
-                await check_migrated(link.raw, self.domains, entities=self.entities,
-                                     version_locations=self._version_locations)
+                await check_migrated(
+                    link.raw, self.domains, entities=self.entities, version_locations=self._version_locations
+                )
             finally:
                 self.store.pool.release(link)
             self._ready = True
@@ -197,8 +220,10 @@ class Tallystick:
         if self._server is not None:
             return self._server.url("admin")
         if self._admin_url is None:
-            raise NotProvisioned("Migrating needs the admin role.",
-                                 remedy="Set TALLYSTICK_ADMIN_URL to the database owner's URL (not through a pooler).")
+            raise NotProvisioned(
+                "Migrating needs the admin role.",
+                remedy="Set TALLYSTICK_ADMIN_URL to the database owner's URL (not through a pooler).",
+            )
         return self._admin_url
 
     @property
@@ -209,8 +234,10 @@ class Tallystick:
     def check_known(self, entity: type[Entity]) -> None:
         """Raise ``Invalid`` for an entity this application was not opened with."""
         if entity not in self._known:
-            raise Invalid(f"{getattr(entity, '__name__', 'That')} is not an entity of this application.",
-                          remedy="Name it: Tallystick.open(entities=[...]), or choose its domain in domains=[...].")
+            raise Invalid(
+                f"{getattr(entity, '__name__', 'That')} is not an entity of this application.",
+                remedy="Name it: Tallystick.open(entities=[...]), or choose its domain in domains=[...].",
+            )
 
     async def _start_embedded(self) -> str:
         from tallystick.schema.provision import provision
@@ -219,8 +246,13 @@ class Tallystick:
         server = await EmbeddedServer.start(self.settings.data_dir, role_prefix=self.settings.role_prefix)
         self._server = server
         try:
-            await provision(server.url("admin"), app_password=server.password("app"),
-                            seal_password=server.password("seal"), roles=self.settings.roles, created_by_us=True)
+            await provision(
+                server.url("admin"),
+                app_password=server.password("app"),
+                seal_password=server.password("seal"),
+                roles=self.settings.roles,
+                created_by_us=True,
+            )
             if self.keys is None:
                 self.keys = LocalKeys(server.development_key(), development=True)
         except BaseException:
@@ -244,8 +276,11 @@ def _refuse_twins(entities: Iterable[type[Entity]]) -> None:
         spec = spec_of(entity)
         other = seen.setdefault(spec.table, entity)
         if other is not entity:
-            raise Declaration(f"{entity.__name__} and {other.__name__} use the same table {spec.table}.",
-                              entity=entity.__name__, remedy="Rename one, or give it Rules(table=...).")
+            raise Declaration(
+                f"{entity.__name__} and {other.__name__} use the same table {spec.table}.",
+                entity=entity.__name__,
+                remedy="Rename one, or give it Rules(table=...).",
+            )
 
 
 def _plain(settings: Settings) -> dict[str, Any]:

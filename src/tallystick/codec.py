@@ -17,7 +17,7 @@ from tallystick.errors import Invalid, WrongTenant
 from tallystick.fields import Ref
 from tallystick.ids import NIL
 from tallystick.money import Money
-from tallystick.privacy.sealed import MASK, Secret, ciphertext_of, mask_of, plaintext_of, sealed
+from tallystick.privacy.sealed import MASK, Secret, mask_of, plaintext_of, sealed
 from tallystick.privacy.sealer import Sealer
 from tallystick.query import Several
 from tallystick.spec import EntitySpec, FieldSpec, Kind
@@ -88,8 +88,9 @@ class Codec:
         if not field.sealed:
             return [(field.column, check.plain(field, value, sealer.tenant))]
         if row is None:
-            raise check.wrong(field, "is sealed for one row and cannot be set on many",
-                              "Update the entities one by one.")
+            raise check.wrong(
+                field, "is sealed for one row and cannot be set on many", "Update the entities one by one."
+            )
         return self._sealed_columns(field, value, row, sealer)
 
     def _sealed_columns(self, field: FieldSpec, value: Any, row: UUID, sealer: Sealer) -> list[tuple[str, Any]]:
@@ -113,7 +114,7 @@ class Codec:
         fields: dict[str, Any] = {}
         for name, value in wanted.items():
             field = self.settable(name)
-            if value == getattr(entity, name) and not field.sealed or value is getattr(entity, name):
+            if (value == getattr(entity, name) and not field.sealed) or value is getattr(entity, name):
                 continue
             found = self.columns_of(field, value, entity.id, sealer)
             columns.update(found)
@@ -128,8 +129,11 @@ class Codec:
         after = [fields.get(f.name, getattr(entity, f.name)) for f in self.asset_fields]
         assets = {m.asset for m in after if m is not None}
         if len(assets) > 1:
-            raise Invalid(f"The money fields of a {self.spec.name} share one asset.", entity=self.spec.name,
-                          remedy="Change all of them together, or declare Annotated[Money, OwnAsset()].")
+            raise Invalid(
+                f"The money fields of a {self.spec.name} share one asset.",
+                entity=self.spec.name,
+                remedy="Change all of them together, or declare Annotated[Money, OwnAsset()].",
+            )
         if assets:
             columns["asset"] = assets.pop()
 
@@ -138,14 +142,21 @@ class Codec:
         field = self.spec.fields.get(name)
         if field is None or field.system or self.spec.append_only:
             raise Invalid(
-                f"{self.spec.name}.{name[:40]} cannot be set.", entity=self.spec.name, field=name[:40],
-                remedy="Append-only rows never change." if self.spec.append_only else
-                f"Fields are: {', '.join(n for n, f in self.spec.fields.items() if not f.system)}.")
+                f"{self.spec.name}.{name[:40]} cannot be set.",
+                entity=self.spec.name,
+                field=name[:40],
+                remedy="Append-only rows never change."
+                if self.spec.append_only
+                else f"Fields are: {', '.join(n for n, f in self.spec.fields.items() if not f.system)}.",
+            )
         return field
 
     def _unknown(self) -> Invalid:
-        return Invalid(f"A stored {self.spec.name} holds a state or document that this version does not know.",
-                       entity=self.spec.name, remedy="Upgrade the application before using states of a newer schema.")
+        return Invalid(
+            f"A stored {self.spec.name} holds a state or document that this version does not know.",
+            entity=self.spec.name,
+            remedy="Upgrade the application before using states of a newer schema.",
+        )
 
 
 def codec_of(spec: EntitySpec) -> Codec:
@@ -160,8 +171,15 @@ def codec_of(spec: EntitySpec) -> Codec:
 
 
 def _generate(make: Callable[[EntitySpec, dict[str, Any]], str], spec: EntitySpec) -> Any:
-    scope: dict[str, Any] = {"cls": spec.cls, "Ref": Ref, "Money": Money, "sealed": sealed, "check": check,
-                             "UUID": UUID, "NIL": NIL}
+    scope: dict[str, Any] = {
+        "cls": spec.cls,
+        "Ref": Ref,
+        "Money": Money,
+        "sealed": sealed,
+        "check": check,
+        "UUID": UUID,
+        "NIL": NIL,
+    }
     exec(compile(make(spec, scope), f"<tallystick {make.__name__[1:]} of {spec.name}>", "exec"), scope)  # noqa: S102
     return scope["made"]
 
@@ -172,8 +190,7 @@ def _decoder(spec: EntitySpec, scope: dict[str, Any]) -> str:
     for name, field in spec.fields.items():
         column = at[field.column]
         arguments.append(f"{name}={_guard(field, column, _decoded(spec, field, column, at, scope))}")
-    return (f"def made(row, sealer):\n    ({', '.join(at.values())},) = row\n"
-            f"    return cls({', '.join(arguments)})\n")
+    return f"def made(row, sealer):\n    ({', '.join(at.values())},) = row\n    return cls({', '.join(arguments)})\n"
 
 
 def _guard(field: FieldSpec, column: str, expression: str) -> str:
@@ -209,9 +226,14 @@ def _encoder(spec: EntitySpec, scope: dict[str, Any]) -> str:
     scope["foreign"] = _foreign(spec)
     scope["one_asset"] = _one_asset(spec)
     shared = [f for f in spec.fields.values() if f.asset_column == "asset"]
-    lines = ["def made(e, tenant, sealer):", "    if e.__class__ is not cls: foreign(e, tenant)",
-             "    if e.tenant_id is not NIL and e.tenant_id != tenant: foreign(e, tenant)",
-             "    row = e.id", "    if not isinstance(row, UUID): check.plain(F_id, row, tenant)", "    out = [tenant, row]"]
+    lines = [
+        "def made(e, tenant, sealer):",
+        "    if e.__class__ is not cls: foreign(e, tenant)",
+        "    if e.tenant_id is not NIL and e.tenant_id != tenant: foreign(e, tenant)",
+        "    row = e.id",
+        "    if not isinstance(row, UUID): check.plain(F_id, row, tenant)",
+        "    out = [tenant, row]",
+    ]
     scope["F_id"] = spec.fields["id"]
     asset_written = False
     for name, field in spec.fields.items():
@@ -228,8 +250,11 @@ def _encoder(spec: EntitySpec, scope: dict[str, Any]) -> str:
         if field in shared and not asset_written:
             asset_written = True
             amounts = ", ".join(f"e.{f.name}" for f in shared)
-            lines.append(f"    out.append(one_asset(({amounts},)))" if len(shared) > 1 or field.optional
-                         else "    out.append(v.asset)")
+            lines.append(
+                f"    out.append(one_asset(({amounts},)))"
+                if len(shared) > 1 or field.optional
+                else "    out.append(v.asset)"
+            )
     lines.append("    return out\n")
     return "\n".join(lines)
 
@@ -241,22 +266,29 @@ def _encoded(field: FieldSpec, spec: EntitySpec, scope: dict[str, Any]) -> list[
         least = f" or len(v) < {field.min_length}" if field.min_length else ""
         return [f"if v.__class__ is not str{limit}{least} or '\\0' in v: v = check.text({f}, v)", "out.append(v)"]
     if kind is Kind.INTEGER:
-        return [f"if v.__class__ is not int or not {check.INT_MIN} <= v <= {check.INT_MAX}: check.integer({f}, v)",
-                "out.append(v)"]
+        return [
+            f"if v.__class__ is not int or not {check.INT_MIN} <= v <= {check.INT_MAX}: check.integer({f}, v)",
+            "out.append(v)",
+        ]
     if kind is Kind.ENUM:
         scope[f"V_{field.name}"] = {m: str(m.value) for m in field.python}
         scope[f"C_{field.name}"] = field.python
         return [f"out.append(V_{field.name}[v] if v.__class__ is C_{field.name} else check.member({f}, v))"]
     if kind is Kind.REF:
-        return [f"out.append(v.id if v.__class__ is Ref and v.loaded is None and isinstance(v.id, UUID) "
-                f"else check.reference({f}, v, tenant))"]
+        return [
+            f"out.append(v.id if v.__class__ is Ref and v.loaded is None and isinstance(v.id, UUID) "
+            f"else check.reference({f}, v, tenant))"
+        ]
     if kind is Kind.TIMESTAMP:
         return [f"out.append(check.timestamp({f}, v))"]
     if kind is Kind.MONEY:
         own = ["out.append(v.asset)"] if field.asset_column != "asset" else []
         low, high = check.INT_MIN, check.INT_MAX
-        return [f"if v.__class__ is not Money or not {low} <= v.units <= {high}: check.money({f}, v)",
-                "out.append(v.units)", *own]
+        return [
+            f"if v.__class__ is not Money or not {low} <= v.units <= {high}: check.money({f}, v)",
+            "out.append(v.units)",
+            *own,
+        ]
     if field.sealed:
         return _sealing(field, spec, f, scope)
     return [f"out.append(check.plain({f}, v, tenant))"]
@@ -281,8 +313,11 @@ def _open_fresh(field: FieldSpec, value: Any) -> Any:
     if not isinstance(value, Secret):
         raise check.wrong(field, "should be a secret", "Write secret(value).")
     if value.is_sealed:
-        raise check.wrong(field, "is sealed for the row it was read from",
-                          "Reveal it with a reason and seal the value anew; ciphertext does not move between rows.")
+        raise check.wrong(
+            field,
+            "is sealed for the row it was read from",
+            "Reveal it with a reason and seal the value anew; ciphertext does not move between rows.",
+        )
     return plaintext_of(value)
 
 
@@ -312,10 +347,14 @@ def _resealed(value: Any, envelope: bytes | None, last: int) -> Any:
 def _foreign(spec: EntitySpec) -> Callable[[Any, UUID], None]:
     def foreign(entity: Any, tenant: UUID) -> None:
         if entity.__class__ is not spec.cls:
-            raise Invalid(f"A {type(entity).__name__} was given where a {spec.name} belongs.", entity=spec.name,
-                          remedy=f"Use db[{type(entity).__name__}].")
+            raise Invalid(
+                f"A {type(entity).__name__} was given where a {spec.name} belongs.",
+                entity=spec.name,
+                remedy=f"Use db[{type(entity).__name__}].",
+            )
         if entity.tenant_id not in (NIL, tenant):
             raise WrongTenant(f"The {spec.name} belongs to another tenant than the session.")
+
     return foreign
 
 
@@ -323,7 +362,11 @@ def _one_asset(spec: EntitySpec) -> Callable[[tuple[Any, ...]], str | None]:
     def one_asset(amounts: tuple[Any, ...]) -> str | None:
         assets = {a.asset for a in amounts if a is not None}
         if len(assets) > 1:
-            raise Invalid(f"The money fields of a {spec.name} share one asset.", entity=spec.name,
-                          remedy="Use one asset, or declare Annotated[Money, OwnAsset()].")
+            raise Invalid(
+                f"The money fields of a {spec.name} share one asset.",
+                entity=spec.name,
+                remedy="Use one asset, or declare Annotated[Money, OwnAsset()].",
+            )
         return assets.pop() if assets else None
+
     return one_asset

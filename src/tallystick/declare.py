@@ -46,7 +46,11 @@ _PLAIN_KINDS: dict[Any, tuple[Kind, str]] = {
     date: (Kind.DATE, "date"),
     bytes: (Kind.BYTES, "bytea"),
 }
-_PROMOTED = {str: (TEXT, "{j} ->> '{k}'"), int: ("bigint", "({j} ->> '{k}')::bigint"), bool: ("boolean", "({j} ->> '{k}')::boolean")}
+_PROMOTED = {
+    str: (TEXT, "{j} ->> '{k}'"),
+    int: ("bigint", "({j} ->> '{k}')::bigint"),
+    bool: ("boolean", "({j} ->> '{k}')::boolean"),
+}
 CHAIN_CEILING = 2**256
 
 
@@ -97,8 +101,11 @@ def resolve(cls: type[Entity]) -> EntitySpec:
     rules = cls.__dict__.get("rules") or cls.rules
     table = rules.table or snake(cls.__name__)
     if not IDENTIFIER.match(table):
-        raise Declaration(f"{cls.__name__}: {table!r} is not a table name.", entity=cls.__name__,
-                          remedy="Use lower-case letters, digits and underscores, at most 59, or Rules(table=...).")
+        raise Declaration(
+            f"{cls.__name__}: {table!r} is not a table name.",
+            entity=cls.__name__,
+            remedy="Use lower-case letters, digits and underscores, at most 59, or Rules(table=...).",
+        )
     hints = _hints(cls)
     defaults = {f.name for f in msgspec.structs.fields(cls) if not f.required}
     fields = {name: _system(name) for name in SYSTEM_FIELDS[:2]}
@@ -113,8 +120,12 @@ def resolve(cls: type[Entity]) -> EntitySpec:
         fields[name] = field
     fields |= {name: _system(name) for name in SYSTEM_FIELDS[2:]}
     if shared_asset and "asset" in fields:
-        raise Declaration(f"{cls.__name__}.asset collides with the column that its money fields share.",
-                          entity=cls.__name__, field="asset", remedy="Rename the field.")
+        raise Declaration(
+            f"{cls.__name__}.asset collides with the column that its money fields share.",
+            entity=cls.__name__,
+            field="asset",
+            remedy="Rename the field.",
+        )
     _ = defaults
     return _assemble(cls, table, fields, shared_asset)
 
@@ -125,32 +136,54 @@ def _hints(cls: type[Entity]) -> dict[str, Any]:
         return typing.get_type_hints(cls, localns=local, include_extras=True)
     except NameError as problem:
         raise Declaration(
-            f"{cls.__name__}: the name {problem.name!r} in an annotation is not known.", entity=cls.__name__,
-            remedy="Import it in the module that declares the entity (not under TYPE_CHECKING).") from None
+            f"{cls.__name__}: the name {problem.name!r} in an annotation is not known.",
+            entity=cls.__name__,
+            remedy="Import it in the module that declares the entity (not under TYPE_CHECKING).",
+        ) from None
 
 
 def _refuse_name(cls: type[Entity], name: str) -> None:
     if not IDENTIFIER.match(name) or name in QUEUE_COLUMNS:
-        raise Declaration(f"{cls.__name__}.{name} is not a usable field name.", entity=cls.__name__, field=name,
-                          remedy="Use lower-case letters, digits and underscores, and none of the reserved names "
-                                 f"{', '.join(QUEUE_COLUMNS)}.")
+        raise Declaration(
+            f"{cls.__name__}.{name} is not a usable field name.",
+            entity=cls.__name__,
+            field=name,
+            remedy="Use lower-case letters, digits and underscores, and none of the reserved names "
+            f"{', '.join(QUEUE_COLUMNS)}.",
+        )
     if name in {"ref", "rules", "table", "mro"}:
-        raise Declaration(f"{cls.__name__}.{name} would hide a name every entity has.", entity=cls.__name__,
-                          field=name, remedy="Rename the field.")
+        raise Declaration(
+            f"{cls.__name__}.{name} would hide a name every entity has.",
+            entity=cls.__name__,
+            field=name,
+            remedy="Rename the field.",
+        )
 
 
 def _system(name: str) -> FieldSpec:
-    kinds = {"tenant_id": UUID, "id": UUID, "version": int, "created_at": datetime, "updated_at": datetime,
-             "created_by": str, "updated_by": str}
-    defaults = {"version": "1", "created_at": "now()", "updated_at": "now()",
-                "created_by": "current_setting('tally.actor')", "updated_by": "current_setting('tally.actor')"}
+    kinds = {
+        "tenant_id": UUID,
+        "id": UUID,
+        "version": int,
+        "created_at": datetime,
+        "updated_at": datetime,
+        "created_by": str,
+        "updated_by": str,
+    }
+    defaults = {
+        "version": "1",
+        "created_at": "now()",
+        "updated_at": "now()",
+        "created_by": "current_setting('tally.actor')",
+        "updated_by": "current_setting('tally.actor')",
+    }
     kind, sql = _PLAIN_KINDS[kinds[name]]
     key = name in ("tenant_id", "id")
     column = ColumnSpec(name, sql, default=defaults.get(name), insertable=key, updatable=False)
     return FieldSpec(name, kind, kinds[name], False, (column,), system=True)
 
 
-def _field(cls: type[Entity], name: str, hint: Any) -> FieldSpec:  # noqa: C901
+def _field(cls: type[Entity], name: str, hint: Any) -> FieldSpec:
     marks: list[Any] = []
     hint, optional = _strip(hint, marks)
 
@@ -174,10 +207,19 @@ def _field(cls: type[Entity], name: str, hint: Any) -> FieldSpec:  # noqa: C901
         if masked and kind is Kind.SECRET:
             columns.append(ColumnSpec(f"{name}_mask", "bytea", nullable=optional))
         length = mark(Length)
-        return FieldSpec(name, kind, inner if kind is Kind.PERSONAL else Secret, optional, tuple(columns),
-                         search=search.normal if search else None, search_bits=search.bits if search else None,
-                         mask_last=masked.last if masked and kind is Kind.SECRET else None, inner=inner,
-                         max_length=length.max if length else None, min_length=length.min if length else 0)
+        return FieldSpec(
+            name,
+            kind,
+            inner if kind is Kind.PERSONAL else Secret,
+            optional,
+            tuple(columns),
+            search=search.normal if search else None,
+            search_bits=search.bits if search else None,
+            mask_last=masked.last if masked and kind is Kind.SECRET else None,
+            inner=inner,
+            max_length=length.max if length else None,
+            min_length=length.min if length else 0,
+        )
     if search or masked:
         raise wrong("is searched or masked but not sealed", "Make it Secret[...] or Personal[...].")
     if mark(ChainMark) is not None:
@@ -197,12 +239,21 @@ def _field(cls: type[Entity], name: str, hint: Any) -> FieldSpec:  # noqa: C901
     if hint is Decimal:
         digits = mark(Numeric)
         if digits is None:
-            raise wrong("is a Decimal without digits", "Write Annotated[Decimal, Numeric(12, 8)], Rate, Price or Fraction.")
-        return one(Kind.DECIMAL, f"numeric({digits.precision},{digits.scale})", Decimal,
-                   precision=digits.precision, scale=digits.scale)
+            raise wrong(
+                "is a Decimal without digits", "Write Annotated[Decimal, Numeric(12, 8)], Rate, Price or Fraction."
+            )
+        return one(
+            Kind.DECIMAL,
+            f"numeric({digits.precision},{digits.scale})",
+            Decimal,
+            precision=digits.precision,
+            scale=digits.scale,
+        )
     if isinstance(hint, type) and issubclass(hint, Enum):
         if not issubclass(hint, str):
-            raise wrong("is an enum that is not a StrEnum", "Derive it from enum.StrEnum; its values are stored as text.")
+            raise wrong(
+                "is an enum that is not a StrEnum", "Derive it from enum.StrEnum; its values are stored as text."
+            )
         return one(Kind.ENUM, TEXT, hint)
     if hint in _PLAIN_KINDS and mark(Json) is None:
         kind, sql = _PLAIN_KINDS[hint]
@@ -212,9 +263,11 @@ def _field(cls: type[Entity], name: str, hint: Any) -> FieldSpec:  # noqa: C901
         raise wrong("is a float", "Use Money for money and Decimal with Numeric(precision, scale) for anything else.")
     if origin in (dict, list, tuple, Mapping) or hint in (dict, list, Any) or _is_struct(hint) or mark(Json):
         return _json(name, hint, optional, mark(Json) or Json(), wrong)
-    raise wrong(f"has a type that cannot be stored ({getattr(hint, '__name__', hint)})",
-                "Use str, int, bool, UUID, datetime, date, Decimal, a StrEnum, Money, Ref, Secret, Personal, "
-                "ChainAmount, bytes, or a dict, list or msgspec.Struct as JSON.")
+    raise wrong(
+        f"has a type that cannot be stored ({getattr(hint, '__name__', hint)})",
+        "Use str, int, bool, UUID, datetime, date, Decimal, a StrEnum, Money, Ref, Secret, Personal, "
+        "ChainAmount, bytes, or a dict, list or msgspec.Struct as JSON.",
+    )
 
 
 def _is_struct(hint: Any) -> bool:
@@ -227,8 +280,16 @@ def _json(name: str, hint: Any, optional: bool, json: Json, wrong: Any) -> Field
         if python not in _PROMOTED or not IDENTIFIER.match(key):
             raise wrong("promotes a key that cannot be a column", "Promote plain keys to str, int or bool.")
         sql, expression = _PROMOTED[python]
-        columns.append(ColumnSpec(f"{name}_{key}", sql, nullable=True, generated=expression.format(j=name, k=key),
-                                  insertable=False, updatable=False))
+        columns.append(
+            ColumnSpec(
+                f"{name}_{key}",
+                sql,
+                nullable=True,
+                generated=expression.format(j=name, k=key),
+                insertable=False,
+                updatable=False,
+            )
+        )
     return FieldSpec(name, Kind.JSON, hint, optional, tuple(columns), promoted=json.promote)
 
 
@@ -266,58 +327,92 @@ def _assemble(cls: type[Entity], table: str, fields: dict[str, FieldSpec], share
     append_only = any(isinstance(r, AppendOnly) for r in rules)
     if append_only:
         if queue:
-            raise Declaration(f"{cls.__name__} is append-only and a queue.", entity=cls.__name__,
-                              remedy="Keep the work items in an entity of their own.")
+            raise Declaration(
+                f"{cls.__name__} is append-only and a queue.",
+                entity=cls.__name__,
+                remedy="Keep the work items in an entity of their own.",
+            )
         columns = [replace(c, updatable=False) for c in columns]
     names = [c.name for c in columns]
     if len(set(names)) != len(names):
-        raise Declaration(f"{cls.__name__} has two columns of one name.", entity=cls.__name__,
-                          remedy="A reference x uses the column x_id, a searched field x uses x_bidx; rename one field.")
+        raise Declaration(
+            f"{cls.__name__} has two columns of one name.",
+            entity=cls.__name__,
+            remedy="A reference x uses the column x_id, a searched field x uses x_bidx; rename one field.",
+        )
     archived = fields.get("archived_at")
     archivable = archived is not None and archived.kind is Kind.TIMESTAMP and archived.optional
-    hidden = {f.index_column for f in fields.values() if f.search} | {
-        c.name for c in columns if c.generated} | (set(QUEUE_COLUMNS) if queue else set())
+    hidden = (
+        {f.index_column for f in fields.values() if f.search}
+        | {c.name for c in columns if c.generated}
+        | (set(QUEUE_COLUMNS) if queue else set())
+    )
     return EntitySpec(
-        cls=cls, table=table, doc=(cls.__doc__ or "").strip(), fields=fields, columns=tuple(columns),
+        cls=cls,
+        table=table,
+        doc=(cls.__doc__ or "").strip(),
+        fields=fields,
+        columns=tuple(columns),
         read_columns=tuple(n for n in names if n not in hidden),
         indexes=tuple(_indexes(cls, table, fields, rules, archivable, queue)),
         checks=tuple(_checks(table, fields, rules, shared)),
         foreign_keys=tuple(_foreign_keys(table, fields)),
-        transitions=tuple(_transitions(cls, fields, rules)), append_only=append_only, queue=queue,
-        archivable=archivable, retain=(cls.__dict__.get("rules") or cls.rules).retain)
+        transitions=tuple(_transitions(cls, fields, rules)),
+        append_only=append_only,
+        queue=queue,
+        archivable=archivable,
+        retain=(cls.__dict__.get("rules") or cls.rules).retain,
+    )
 
 
-def _rule_columns(cls: type[Entity], fields: dict[str, FieldSpec], names: tuple[str, ...], unique: bool) -> tuple[str, ...]:
+def _rule_columns(
+    cls: type[Entity], fields: dict[str, FieldSpec], names: tuple[str, ...], unique: bool
+) -> tuple[str, ...]:
     found: list[str] = []
     for name in names:
         field = fields.get(name)
-        owner = next((f for f in fields.values() if f.promoted and name in
-                      {f"{f.name}_{k}" for k in f.promoted}), None)
+        owner = next((f for f in fields.values() if f.promoted and name in {f"{f.name}_{k}" for k in f.promoted}), None)
         if field is None and owner is None:
-            raise Declaration(f"{cls.__name__}: a rule names {name!r}, which is not a field.", entity=cls.__name__,
-                              field=name, remedy=f"Fields are: {', '.join(fields)}.")
+            raise Declaration(
+                f"{cls.__name__}: a rule names {name!r}, which is not a field.",
+                entity=cls.__name__,
+                field=name,
+                remedy=f"Fields are: {', '.join(fields)}.",
+            )
         if field is None:
             found.append(name)
         elif field.sealed:
             if field.search is None:
-                raise Declaration(f"{cls.__name__}.{name} is sealed and has no blind index.", entity=cls.__name__,
-                                  field=name, remedy="Annotate it with Search(...).")
+                raise Declaration(
+                    f"{cls.__name__}.{name} is sealed and has no blind index.",
+                    entity=cls.__name__,
+                    field=name,
+                    remedy="Annotate it with Search(...).",
+                )
             if unique and field.search_bits is not None:
-                raise Declaration(f"{cls.__name__}.{name} has a truncated index, which cannot be unique.",
-                                  entity=cls.__name__, field=name, remedy="Drop bits= from its Search(...).")
+                raise Declaration(
+                    f"{cls.__name__}.{name} has a truncated index, which cannot be unique.",
+                    entity=cls.__name__,
+                    field=name,
+                    remedy="Drop bits= from its Search(...).",
+                )
             found.append(field.index_column)
         elif field.kind in (Kind.JSON, Kind.DECIMAL, Kind.CHAIN) and not unique:
             raise Declaration(
                 f"{cls.__name__}.{name} cannot serve an index under row-level security ({field.kind} operators are "
-                "not leakproof).", entity=cls.__name__, field=name,
-                remedy="Store a scaled int, or promote the JSON key: Json(promote={...}).")
+                "not leakproof).",
+                entity=cls.__name__,
+                field=name,
+                remedy="Store a scaled int, or promote the JSON key: Json(promote={...}).",
+            )
         else:
             found.append(field.column)
     return tuple(found)
 
 
-def _indexes(cls: type[Entity], table: str, fields: dict[str, FieldSpec], rules: Any, archivable: bool,
-             queue: str | None) -> list[IndexSpec]:
+def _indexes(
+    cls: type[Entity], table: str, fields: dict[str, FieldSpec], rules: Any, archivable: bool, queue: str | None
+) -> list[IndexSpec]:
     found: dict[str, IndexSpec] = {}
     for rule in rules:
         if isinstance(rule, Unique):
@@ -332,12 +427,14 @@ def _indexes(cls: type[Entity], table: str, fields: dict[str, FieldSpec], rules:
     for field in fields.values():
         if field.search and not any(field.index_column == i.columns[1] for i in found.values()):
             name = short("ix", table, field.index_column)
-            found[name] = IndexSpec(name, ("tenant_id", field.index_column, "id"), False, None,
-                                    f"find by {field.name}", (field.name,))
+            found[name] = IndexSpec(
+                name, ("tenant_id", field.index_column, "id"), False, None, f"find by {field.name}", (field.name,)
+            )
         if field.kind is Kind.REF and not any(field.column == i.columns[1] for i in found.values()):
             name = short("ix", table, field.column)
-            found[name] = IndexSpec(name, ("tenant_id", field.column, "id"), False, None,
-                                    f"rows of one {field.name}", (field.name,))
+            found[name] = IndexSpec(
+                name, ("tenant_id", field.column, "id"), False, None, f"rows of one {field.name}", (field.name,)
+            )
     if queue:
         columns = ("tenant_id", *_rule_columns(cls, fields, (queue,), unique=False), "id")
         name = short("ix", table, "queue")
@@ -357,11 +454,16 @@ def _checks(table: str, fields: dict[str, FieldSpec], rules: Any, shared: list[F
             values = ", ".join(quote(str(m.value)) for m in f.python)
             found.append(CheckSpec(short("ck", table, f.name), f"{f.column} in ({values})"))
         elif f.kind is Kind.TEXT and f.max_length is not None:
-            found.append(CheckSpec(short("ck", table, f.name, "length"),
-                                   f"char_length({f.column}) between {f.min_length} and {f.max_length}"))
+            found.append(
+                CheckSpec(
+                    short("ck", table, f.name, "length"),
+                    f"char_length({f.column}) between {f.min_length} and {f.max_length}",
+                )
+            )
         elif f.kind is Kind.CHAIN:
-            found.append(CheckSpec(short("ck", table, f.name, "range"),
-                                   f"{f.column} >= 0 and {f.column} < {CHAIN_CEILING}"))
+            found.append(
+                CheckSpec(short("ck", table, f.name, "range"), f"{f.column} >= 0 and {f.column} < {CHAIN_CEILING}")
+            )
         elif f.kind is Kind.MONEY and (f.optional or f.asset_column != "asset"):
             pair = f"{f.column} is null or {f.asset_column} is not null"
             found.append(CheckSpec(short("ck", table, f.name, "asset"), pair))
@@ -377,8 +479,11 @@ def _foreign_keys(table: str, fields: dict[str, FieldSpec]) -> list[ForeignKeySp
         if f.kind is Kind.REF:
             rules = f.inner.__dict__.get("rules")
             target = (rules.table if rules else None) or snake(f.inner.__name__)
-            found.append(ForeignKeySpec(short("fk", table, f.name), ("tenant_id", f.column), "tally", target,
-                                        ("tenant_id", "id")))
+            found.append(
+                ForeignKeySpec(
+                    short("fk", table, f.name), ("tenant_id", f.column), "tally", target, ("tenant_id", "id")
+                )
+            )
     return found
 
 
@@ -387,12 +492,19 @@ def _transitions(cls: type[Entity], fields: dict[str, FieldSpec], rules: Any) ->
     for rule in found:
         field = fields.get(rule.field)
         if field is None or field.kind is not Kind.ENUM:
-            raise Declaration(f"{cls.__name__}: transitions need an enum field, {rule.field!r} is not one.",
-                              entity=cls.__name__, field=rule.field, remedy="Declare the field as a StrEnum.")
+            raise Declaration(
+                f"{cls.__name__}: transitions need an enum field, {rule.field!r} is not one.",
+                entity=cls.__name__,
+                field=rule.field,
+                remedy="Declare the field as a StrEnum.",
+            )
         known = {str(m.value) for m in field.python}
         named = {*rule.initial, *rule.steps, *(s for to in rule.steps.values() for s in to)}
         if named - known or not rule.initial:
-            raise Declaration(f"{cls.__name__}.{rule.field}: transitions name states the enum does not have, "
-                              "or no initial state.", entity=cls.__name__, field=rule.field,
-                              remedy=f"States are: {', '.join(sorted(known))}.")
+            raise Declaration(
+                f"{cls.__name__}.{rule.field}: transitions name states the enum does not have, or no initial state.",
+                entity=cls.__name__,
+                field=rule.field,
+                remedy=f"States are: {', '.join(sorted(known))}.",
+            )
     return found

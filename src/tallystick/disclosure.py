@@ -22,8 +22,11 @@ async def reveal(repository: Repository[Any], id: UUID, field: Any, reason: str)
     """The plain value of one sealed field of one row; see ``Repository.reveal``."""
     spec = repository.spec
     if not isinstance(field, Field) or field.entity is not spec or field.spec.kind is not Kind.SECRET:
-        raise Invalid(f"reveal() opens one Secret field of {spec.name}.", entity=spec.name,
-                      remedy=f"Write reveal(id, {spec.name}.the_field, reason=...).")
+        raise Invalid(
+            f"reveal() opens one Secret field of {spec.name}.",
+            entity=spec.name,
+            remedy=f"Write reveal(id, {spec.name}.the_field, reason=...).",
+        )
     if not isinstance(reason, str) or len(reason.strip()) < 3:
         raise Invalid("A secret is opened for a reason.", field="reason", remedy='Say it: reason="KYC case 91".')
     db = repository.db
@@ -31,6 +34,7 @@ async def reveal(repository: Repository[Any], id: UUID, field: Any, reason: str)
     async with db.transaction():
         entity = await repository.get(id)
         await db[Disclosure].add(
-            Disclosure(entity=spec_of(type(entity)).table, row_id=id, field=field.name, reason=reason.strip()))
+            Disclosure(entity=spec_of(type(entity)).table, row_id=id, field=field.name, reason=reason.strip())
+        )
     held = getattr(entity, field.name)
     return None if held is None else db.sealer.open(spec.table, field.spec, ciphertext_of(held), id)

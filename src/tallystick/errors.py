@@ -133,9 +133,7 @@ class InvalidTransition(TallystickError):
     code = "TS-1300"
     default_remedy = "Follow the transitions the entity declares."
 
-    def __init__(
-        self, problem: str, *, entity: str = "", before: str = "", after: str = "", remedy: str = ""
-    ) -> None:
+    def __init__(self, problem: str, *, entity: str = "", before: str = "", after: str = "", remedy: str = "") -> None:
         self.entity = entity
         self.before = before
         self.after = after
@@ -264,7 +262,9 @@ class NotProvisioned(TallystickError):
     """Roles, rights or schemas that Tallystick needs are missing."""
 
     code = "TS-1902"
-    default_remedy = "Run `tallystick provision` with TALLYSTICK_ADMIN_URL set, or apply the SQL of `tallystick provision --sql`."
+    default_remedy = (
+        "Run `tallystick provision` with TALLYSTICK_ADMIN_URL set, or apply the SQL of `tallystick provision --sql`."
+    )
 
 
 class Tampered(TallystickError):

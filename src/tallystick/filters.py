@@ -40,8 +40,11 @@ class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
         for name, value in pairs:
             plan = cls._tally_plan.get(name)
             if plan is None:
-                raise Invalid(f"{cls.__name__} has no parameter {name[:40]!r}.", field=name[:40],
-                              remedy=f"Parameters are: {', '.join(sorted(cls._tally_plan))}.")
+                raise Invalid(
+                    f"{cls.__name__} has no parameter {name[:40]!r}.",
+                    field=name[:40],
+                    remedy=f"Parameters are: {', '.join(sorted(cls._tally_plan))}.",
+                )
             if plan[1] == "in":
                 parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
                 values.setdefault(name, []).extend(parts)
@@ -55,8 +58,11 @@ class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
             try:
                 found[name] = msgspec.convert(value, hints[name], strict=False)
             except (msgspec.ValidationError, ValueError):
-                raise Invalid(f"The parameter {name} has a value of the wrong kind.", field=name,
-                              remedy=f"It should be {_describe(hints[name])}.") from None
+                raise Invalid(
+                    f"The parameter {name} has a value of the wrong kind.",
+                    field=name,
+                    remedy=f"It should be {_describe(hints[name])}.",
+                ) from None
         return cls(**found)
 
     def conditions(self) -> tuple[Condition, ...]:
@@ -121,8 +127,16 @@ def filter_type(spec: EntitySpec) -> type[Filter]:
             offer(f"{field.name}_prefix", field, str, "prefix")
         if field.optional:
             offer(f"{field.name}_missing", field, bool, "missing")
-    made = msgspec.defstruct(f"{spec.name}Filter", fields, bases=(Filter,), kw_only=True, frozen=True,
-                             forbid_unknown_fields=True, omit_defaults=True, module=spec.cls.__module__)
+    made = msgspec.defstruct(
+        f"{spec.name}Filter",
+        fields,
+        bases=(Filter,),
+        kw_only=True,
+        frozen=True,
+        forbid_unknown_fields=True,
+        omit_defaults=True,
+        module=spec.cls.__module__,
+    )
     type.__setattr__(made, "_tally_entity", spec.cls)
     type.__setattr__(made, "_tally_plan", plan)
     return made

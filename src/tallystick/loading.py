@@ -33,8 +33,9 @@ class Backref(Generic[C]):
 def backref(entity: type[C], field: Any) -> Backref[C]:
     """The reverse of a reference: ``await db.load(users, backref(Visit, Visit.borrower))``."""
     if not isinstance(field, Field) or field.spec.kind is not Kind.REF or field.entity is not spec_of(entity):
-        raise Invalid("backref() needs an entity and one of its own references.",
-                      remedy="Write backref(Visit, Visit.borrower).")
+        raise Invalid(
+            "backref() needs an entity and one of its own references.", remedy="Write backref(Visit, Visit.borrower)."
+        )
     return Backref(entity, field)
 
 
@@ -48,14 +49,20 @@ async def load_refs(db: Session, items: Sequence[Any], fields: Iterable[Any]) ->
         for ref in refs:
             ref.loaded = found.get(ref.id)
             if ref.loaded is None:
-                raise NotFound(f"A {field.spec.inner.__name__} that {field!r} refers to no longer exists.",
-                               entity=field.spec.inner.__name__, id=ref.id)
+                raise NotFound(
+                    f"A {field.spec.inner.__name__} that {field!r} refers to no longer exists.",
+                    entity=field.spec.inner.__name__,
+                    id=ref.id,
+                )
 
 
 def _ref(item: Any, field: Field) -> Any:
     if not isinstance(item, field.entity.cls):
-        raise Invalid(f"{field!r} is not a field of {type(item).__name__}.", field=field.name,
-                      remedy="Load references of the entities they belong to.")
+        raise Invalid(
+            f"{field!r} is not a field of {type(item).__name__}.",
+            field=field.name,
+            remedy="Load references of the entities they belong to.",
+        )
     return getattr(item, field.name)
 
 
@@ -82,8 +89,11 @@ async def load_back(db: Session, items: Iterable[Entity], back: Backref[C]) -> d
         entities = codec.decode_all(await db.unit.select(codec, query, db.sealer), db.sealer)
         seen += len(entities)
         if seen > _REVERSE_LIMIT:
-            raise Invalid(f"More than {_REVERSE_LIMIT} {spec.name} refer to these.", entity=spec.name,
-                          remedy="Load them for fewer entities at a time, or page through them.")
+            raise Invalid(
+                f"More than {_REVERSE_LIMIT} {spec.name} refer to these.",
+                entity=spec.name,
+                remedy="Load them for fewer entities at a time, or page through them.",
+            )
         for entity in entities:
             found[getattr(entity, back.field.name).id].append(entity)
     return found

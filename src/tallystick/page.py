@@ -21,8 +21,17 @@ from tallystick.spec import FieldSpec, Kind
 E = TypeVar("E")
 MAX_LIMIT = 1_000
 _PYTHON: dict[Kind, Any] = {
-    Kind.TEXT: str, Kind.ENUM: str, Kind.INTEGER: int, Kind.MONEY: int, Kind.BOOLEAN: bool, Kind.UUID: UUID,
-    Kind.REF: UUID, Kind.TIMESTAMP: datetime, Kind.DATE: date, Kind.DECIMAL: Decimal, Kind.CHAIN: Decimal,
+    Kind.TEXT: str,
+    Kind.ENUM: str,
+    Kind.INTEGER: int,
+    Kind.MONEY: int,
+    Kind.BOOLEAN: bool,
+    Kind.UUID: UUID,
+    Kind.REF: UUID,
+    Kind.TIMESTAMP: datetime,
+    Kind.DATE: date,
+    Kind.DECIMAL: Decimal,
+    Kind.CHAIN: Decimal,
 }
 _encode = msgspec.msgpack.Encoder(decimal_format="string", uuid_format="bytes").encode
 
@@ -117,5 +126,8 @@ def _value(field: FieldSpec, value: Any) -> Any:
 
 
 def _invalid() -> Invalid:
-    return Invalid("The cursor does not belong to this tenant, query and order.", field="after",
-                   remedy="Start from the first page, and pass `next` back with the same conditions and order.")
+    return Invalid(
+        "The cursor does not belong to this tenant, query and order.",
+        field="after",
+        remedy="Start from the first page, and pass `next` back with the same conditions and order.",
+    )

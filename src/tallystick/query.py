@@ -16,8 +16,21 @@ from tallystick.spec import EntitySpec, FieldSpec, Kind
 
 T = TypeVar("T")
 _MAX_VALUES = 10_000
-_ORDERED = frozenset({Kind.TEXT, Kind.INTEGER, Kind.TIMESTAMP, Kind.DATE, Kind.DECIMAL, Kind.MONEY, Kind.UUID,
-                      Kind.CHAIN, Kind.ENUM, Kind.BOOLEAN, Kind.REF})
+_ORDERED = frozenset(
+    {
+        Kind.TEXT,
+        Kind.INTEGER,
+        Kind.TIMESTAMP,
+        Kind.DATE,
+        Kind.DECIMAL,
+        Kind.MONEY,
+        Kind.UUID,
+        Kind.CHAIN,
+        Kind.ENUM,
+        Kind.BOOLEAN,
+        Kind.REF,
+    }
+)
 Shape = tuple[Any, ...]
 
 
@@ -41,8 +54,10 @@ class Condition:
         return AnyOf((self, _condition(other)))
 
     def __bool__(self) -> Never:
-        raise Invalid("A condition has no truth value.",
-                      remedy="Pass it to find(), combine conditions with & and |, never with `and`, `or`, `not`, `in`.")
+        raise Invalid(
+            "A condition has no truth value.",
+            remedy="Pass it to find(), combine conditions with & and |, never with `and`, `or`, `not`, `in`.",
+        )
 
 
 class Field:
@@ -93,19 +108,35 @@ class Compare(Condition):
     def __init__(self, field: Field, op: str, value: Any) -> None:
         spec = field.spec
         if value is None:
-            raise Invalid(f"{field!r} {op} None has no meaning in SQL.", entity=field.entity.name, field=field.name,
-                          remedy="Use missing(field) or present(field).")
+            raise Invalid(
+                f"{field!r} {op} None has no meaning in SQL.",
+                entity=field.entity.name,
+                field=field.name,
+                remedy="Use missing(field) or present(field).",
+            )
         if spec.sealed:
             if spec.search is None or op not in ("=", "<>"):
-                raise Invalid(f"{field!r} is sealed and cannot be compared by {op}.", entity=field.entity.name,
-                              field=field.name, remedy="Only equality works, where the field declares Search(...).")
+                raise Invalid(
+                    f"{field!r} is sealed and cannot be compared by {op}.",
+                    entity=field.entity.name,
+                    field=field.name,
+                    remedy="Only equality works, where the field declares Search(...).",
+                )
         elif op not in ("=", "<>") and spec.kind not in _ORDERED:
             if spec.kind is not Kind.TEXT:
-                raise Invalid(f"{field!r} has no order.", entity=field.entity.name, field=field.name,
-                              remedy="Compare it by equality, or promote a JSON key to a column.")
+                raise Invalid(
+                    f"{field!r} has no order.",
+                    entity=field.entity.name,
+                    field=field.name,
+                    remedy="Compare it by equality, or promote a JSON key to a column.",
+                )
         elif spec.kind in (Kind.JSON, Kind.BYTES) and spec.kind is Kind.JSON:
-            raise Invalid(f"{field!r} is a document.", entity=field.entity.name, field=field.name,
-                          remedy="Use contains(field, {...}) or key(field, 'name') on a promoted key.")
+            raise Invalid(
+                f"{field!r} is a document.",
+                entity=field.entity.name,
+                field=field.name,
+                remedy="Use contains(field, {...}) or key(field, 'name') on a promoted key.",
+            )
         self.field, self.op, self.value = field, op, value
 
     def shape(self) -> Shape:
@@ -240,8 +271,10 @@ def _field(value: Any, function: str) -> Field:
 
 def _condition(value: Any) -> Condition:
     if not isinstance(value, Condition):
-        raise Invalid("A filter is not a condition.",
-                      remedy="Write conditions on the class: Loan.status == LoanStatus.ACTIVE, one_of(Loan.status, ...).")
+        raise Invalid(
+            "A filter is not a condition.",
+            remedy="Write conditions on the class: Loan.status == LoanStatus.ACTIVE, one_of(Loan.status, ...).",
+        )
     return value
 
 
@@ -258,28 +291,28 @@ def one_of(field: T, values: Iterable[T]) -> Condition:
 
 
 def between(field: T | None, low: T, high: T) -> Condition:
-    """low <= field <= high."""
+    """Low <= field <= high."""
     handle = _field(field, "between")
     return All((Compare(handle, ">=", low), Compare(handle, "<=", high)))
 
 
 def at_least(field: T | None, value: T) -> Condition:
-    """field >= value, for optional fields too."""
+    """Field >= value, for optional fields too."""
     return Compare(_field(field, "at_least"), ">=", value)
 
 
 def at_most(field: T | None, value: T) -> Condition:
-    """field <= value, for optional fields too."""
+    """Field <= value, for optional fields too."""
     return Compare(_field(field, "at_most"), "<=", value)
 
 
 def more_than(field: T | None, value: T) -> Condition:
-    """field > value, for optional fields too."""
+    """Field > value, for optional fields too."""
     return Compare(_field(field, "more_than"), ">", value)
 
 
 def less_than(field: T | None, value: T) -> Condition:
-    """field < value, for optional fields too."""
+    """Field < value, for optional fields too."""
     return Compare(_field(field, "less_than"), "<", value)
 
 
@@ -297,8 +330,11 @@ def prefix(field: str | None, start: str) -> Condition:
     """The text starts with ``start``: a range on a "C"-collated column, so an index serves it under row-level security."""
     handle = _field(field, "prefix")
     if handle.spec.kind is not Kind.TEXT or not isinstance(start, str) or not start:
-        raise Invalid("prefix() needs a text field and a non-empty start.", field=handle.name,
-                      remedy="Write prefix(User.reference, 'A12').")
+        raise Invalid(
+            "prefix() needs a text field and a non-empty start.",
+            field=handle.name,
+            remedy="Write prefix(User.reference, 'A12').",
+        )
     low, high = Compare(handle, ">=", start), _after_prefix(start)
     return low if high is None else All((low, Compare(handle, "<", high)))
 
@@ -319,8 +355,11 @@ def contains(field: Any, part: Any) -> Condition:
     """
     handle = _field(field, "contains")
     if handle.spec.kind not in (Kind.JSON, Kind.TEXT):
-        raise Invalid(f"{handle!r} is neither text nor a document.", field=handle.name,
-                      remedy="Use contains() on text and JSON fields.")
+        raise Invalid(
+            f"{handle!r} is neither text nor a document.",
+            field=handle.name,
+            remedy="Use contains() on text and JSON fields.",
+        )
     return _Contains(handle, part)
 
 
@@ -336,8 +375,11 @@ def key(field: Any, name: str) -> Any:
     handle = _field(field, "key")
     python = (handle.spec.promoted or {}).get(name)
     if python is None:
-        raise Invalid(f"{handle!r} does not promote the key {name!r}.", field=handle.name,
-                      remedy=f"Annotate the field with Json(promote={{{name!r}: str}}) and migrate.")
+        raise Invalid(
+            f"{handle!r} does not promote the key {name!r}.",
+            field=handle.name,
+            remedy=f"Annotate the field with Json(promote={{{name!r}: str}}) and migrate.",
+        )
     column = handle.entity.column(f"{handle.spec.name}_{name}")
     kind = {str: Kind.TEXT, int: Kind.INTEGER, bool: Kind.BOOLEAN}[python]
     return Field(handle.entity, FieldSpec(column.name, kind, python, True, (column,)))
@@ -370,8 +412,12 @@ def desc(field: Any) -> Order:
 
 def _order(field: Field, *, descending: bool) -> Order:
     if field.spec.kind not in _ORDERED:
-        raise Invalid(f"{field!r} cannot be sorted by.", entity=field.entity.name, field=field.name,
-                      remedy="Sort by a text, number, date, money or id field; sealed fields and documents have no order.")
+        raise Invalid(
+            f"{field!r} cannot be sorted by.",
+            entity=field.entity.name,
+            field=field.name,
+            remedy="Sort by a text, number, date, money or id field; sealed fields and documents have no order.",
+        )
     return Order(field, descending)
 
 
@@ -381,8 +427,12 @@ def orders(spec: EntitySpec, order: Any) -> tuple[Order, ...]:
     found = tuple(o if o.__class__ is Order else asc(o) for o in given)
     for one in found:
         if one.field.entity is not spec:
-            raise Invalid(f"{one.field!r} is not a field of {spec.name}.", entity=spec.name, field=one.field.name,
-                          remedy=f"Sort {spec.name} by its own fields.")
+            raise Invalid(
+                f"{one.field!r} is not a field of {spec.name}.",
+                entity=spec.name,
+                field=one.field.name,
+                remedy=f"Sort {spec.name} by its own fields.",
+            )
         if one.field.spec.name == "id":
             return found[: found.index(one) + 1]
     descending = found[-1].descending if found else False

@@ -89,11 +89,15 @@ class Repository(Generic[E]):
         """The only entity that matches. Raises ``NotFound`` for none and ``Conflict`` for several."""
         found = await self._select(replace(self._query(where, None), limit=2))
         if not found:
-            raise NotFound(f"No {self.spec.name} matches.", entity=self.spec.name,
-                           remedy="Use find() when absence is normal.")
+            raise NotFound(
+                f"No {self.spec.name} matches.", entity=self.spec.name, remedy="Use find() when absence is normal."
+            )
         if len(found) > 1:
-            raise Conflict(f"More than one {self.spec.name} matches.", entity=self.spec.name,
-                           remedy="Narrow the conditions, or use find().")
+            raise Conflict(
+                f"More than one {self.spec.name} matches.",
+                entity=self.spec.name,
+                remedy="Narrow the conditions, or use find().",
+            )
         if load:
             await load_refs(self.db, found, load)
         return found[0]
@@ -110,8 +114,12 @@ class Repository(Generic[E]):
         query = self._query(where, order)
         found = await self._select(replace(query, limit=FIND_LIMIT + 1 if limit is None else limit))
         if limit is None and len(found) > FIND_LIMIT:
-            raise Invalid(f"More than {FIND_LIMIT} {self.spec.name} match.", entity=self.spec.name, field="limit",
-                          remedy="Give a limit, narrow the conditions, or iterate with stream().")
+            raise Invalid(
+                f"More than {FIND_LIMIT} {self.spec.name} match.",
+                entity=self.spec.name,
+                field="limit",
+                remedy="Give a limit, narrow the conditions, or iterate with stream().",
+            )
         if load:
             await load_refs(self.db, found, load)
         return found
@@ -141,7 +149,8 @@ class Repository(Generic[E]):
         elif after is not None:
             position = read_cursor(after, mark, query.order)
         rows = await db.unit.select(
-            self._codec, replace(query, limit=limit + 1, offset=offset, after=position), db.sealer)
+            self._codec, replace(query, limit=limit + 1, offset=offset, after=position), db.sealer
+        )
         more = len(rows) > limit
         items = self._codec.decode_all(rows[:limit] if more else rows, db.sealer)
         cursor = None
@@ -149,8 +158,9 @@ class Repository(Generic[E]):
             last = items[-1]
             cursor = write_cursor(mark, [self._codec.position(last, o.field.spec, db.sealer) for o in query.order])
         total = await db.unit.count(self._codec, query, db.sealer) if count else None
-        return Page(items=items, limit=limit, next=cursor, total=total,
-                    offset=offset if isinstance(after, Offset) else None)
+        return Page(
+            items=items, limit=limit, next=cursor, total=total, offset=offset if isinstance(after, Offset) else None
+        )
 
     async def stream(self, *where: Where, order: Any = None, batch: int = STREAM_BATCH) -> AsyncIterator[E]:
         """Every match, a batch at a time by keyset, holding no connection and no snapshot between batches.
@@ -230,8 +240,7 @@ class Repository(Generic[E]):
         stamps = await db.unit.update(self._codec, columns, entity.id, entity.version)
         if stamps is None:
             return await self._missed(entity)
-        return msgspec.structs.replace(
-            entity, **fields, version=stamps[0], updated_at=stamps[3], updated_by=stamps[4])
+        return msgspec.structs.replace(entity, **fields, version=stamps[0], updated_at=stamps[3], updated_by=stamps[4])
 
     async def update_where(self, *where: Where, **changes: Any) -> int:
         """Set fields on every match, whatever its version; answers how many. At least one condition is required."""
@@ -240,11 +249,17 @@ class Repository(Generic[E]):
         for name, value in changes.items():
             field = self._codec.settable(name)
             if field.kind is Kind.MONEY and len(self._codec.asset_fields) > 1 and field.asset_column == "asset":
-                raise Invalid(f"{self.spec.name}.{name} shares its asset with other money fields.", field=name,
-                              entity=self.spec.name, remedy="Update the entities one by one.")
+                raise Invalid(
+                    f"{self.spec.name}.{name} shares its asset with other money fields.",
+                    field=name,
+                    entity=self.spec.name,
+                    remedy="Update the entities one by one.",
+                )
             columns.update(self._codec.columns_of(field, value, None, self.db.sealer))
         if not columns:
-            raise Invalid("update_where() has nothing to set.", remedy="Name the fields: update_where(..., status=...).")
+            raise Invalid(
+                "update_where() has nothing to set.", remedy="Name the fields: update_where(..., status=...)."
+            )
         return await self.db.unit.update_where(self._codec, query, columns, self.db.sealer)
 
     async def archive(self, entity: E) -> E:
@@ -329,8 +344,11 @@ class Repository(Generic[E]):
             elif isinstance(one, Condition):
                 found.append(one)
             else:
-                raise Invalid("A filter is not a condition.", entity=spec.name,
-                              remedy=f"Write conditions on the class: {spec.name}.id == id, or pass a {spec.name}.Filter.")
+                raise Invalid(
+                    "A filter is not a condition.",
+                    entity=spec.name,
+                    remedy=f"Write conditions on the class: {spec.name}.id == id, or pass a {spec.name}.Filter.",
+                )
         for one in found:
             hide = _check_fields(spec, one) and hide
         if hide:
@@ -339,49 +357,65 @@ class Repository(Generic[E]):
 
     def _bulk(self, where: tuple[Any, ...]) -> Query:
         if not where:
-            raise Invalid("A bulk change needs at least one condition.", entity=self.spec.name,
-                          remedy="Say which rows; all_of() with no parts means every row.")
+            raise Invalid(
+                "A bulk change needs at least one condition.",
+                entity=self.spec.name,
+                remedy="Say which rows; all_of() with no parts means every row.",
+            )
         return self._query(where, ())
 
     async def _delete(self, query: Query, reason: str) -> int:
         if self.spec.append_only:
             raise self._append_only()
         if not isinstance(reason, str) or not reason.strip():
-            raise Invalid("Removing rows for good needs a reason.", field="reason",
-                          remedy="Say why: purge(..., reason='test data').")
+            raise Invalid(
+                "Removing rows for good needs a reason.",
+                field="reason",
+                remedy="Say why: purge(..., reason='test data').",
+            )
         return await self.db.unit.delete_where(self._codec, query, self.db.sealer, reason.strip()[:500])
 
     async def _shelve(self, entity: E, at: datetime | None) -> E:
         if not self.spec.archivable:
-            raise Unsupported(f"{self.spec.name} cannot be archived.",
-                              remedy="Declare archived_at: datetime | None = None where undelete is a real operation.")
+            raise Unsupported(
+                f"{self.spec.name} cannot be archived.",
+                remedy="Declare archived_at: datetime | None = None where undelete is a real operation.",
+            )
         return await self.update(entity, archived_at=at)
 
     async def _missed(self, entity: E) -> E:
         exists = await self.db.unit.get(self._codec, entity.id)
         if exists is None:
             raise NotFound(f"The {self.spec.name} no longer exists.", entity=self.spec.name, id=entity.id)
-        raise StaleVersion(f"The {self.spec.name} was changed since it was read at version {entity.version}.",
-                           entity=self.spec.name)
+        raise StaleVersion(
+            f"The {self.spec.name} was changed since it was read at version {entity.version}.", entity=self.spec.name
+        )
 
     def _unique(self, on: Any) -> IndexSpec:
         given = on if isinstance(on, (tuple, list)) else (on,)
         names = tuple(o.name if isinstance(o, Field) else str(o) for o in given)
         rule = next((i for i in self.spec.indexes if i.unique and set(i.fields) == set(names)), None)
         if rule is None:
-            raise Invalid(f"{self.spec.name} declares no unique rule on {', '.join(names)}.", entity=self.spec.name,
-                          remedy=f"Declare Unique({', '.join(map(repr, names))}) in its rules.")
+            raise Invalid(
+                f"{self.spec.name} declares no unique rule on {', '.join(names)}.",
+                entity=self.spec.name,
+                remedy=f"Declare Unique({', '.join(map(repr, names))}) in its rules.",
+            )
         return rule
 
     def _elsewhere(self, entity: E) -> Exception:
         if entity.tenant_id == NIL:
-            return Invalid(f"This {self.spec.name} was not stored yet.", entity=self.spec.name,
-                           remedy="Use the entity that add() or get() answered.")
+            return Invalid(
+                f"This {self.spec.name} was not stored yet.",
+                entity=self.spec.name,
+                remedy="Use the entity that add() or get() answered.",
+            )
         return WrongTenant(f"The {self.spec.name} belongs to another tenant than the session.")
 
     def _append_only(self) -> Unsupported:
-        return Unsupported(f"{self.spec.name} is append-only.",
-                           remedy="Add a row that corrects or reverses the earlier one.")
+        return Unsupported(
+            f"{self.spec.name} is append-only.", remedy="Add a row that corrects or reverses the earlier one."
+        )
 
 
 Direction = Literal["forward", "reverse"]
@@ -401,8 +435,12 @@ def _check_fields(spec: EntitySpec, condition: Condition) -> bool:
         return all([_check_fields(spec, part) for part in condition.parts])
     field: Field = condition.field  # type: ignore[attr-defined]
     if field.entity is not spec:
-        raise Invalid(f"{field!r} is not a field of {spec.name}.", entity=spec.name, field=field.name,
-                      remedy=f"Conditions of db[{spec.name}] are written on {spec.name}.")
+        raise Invalid(
+            f"{field!r} is not a field of {spec.name}.",
+            entity=spec.name,
+            field=field.name,
+            remedy=f"Conditions of db[{spec.name}] are written on {spec.name}.",
+        )
     return field.name != "archived_at"
 
 

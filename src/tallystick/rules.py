@@ -57,9 +57,7 @@ class Transitions:
 
     def __init__(self, field: str, steps: Mapping[Enum, Iterable[Enum]], *, initial: Iterable[Enum]) -> None:
         object.__setattr__(self, "field", field)
-        object.__setattr__(
-            self, "steps", {str(a.value): tuple(str(b.value) for b in to) for a, to in steps.items()}
-        )
+        object.__setattr__(self, "steps", {str(a.value): tuple(str(b.value) for b in to) for a, to in steps.items()})
         object.__setattr__(self, "initial", tuple(str(s.value) for s in initial))
 
 

@@ -158,8 +158,11 @@ class Session:
             return [msgspec.convert(row, into, strict=False, from_attributes=False) for row in rows]
         except msgspec.ValidationError:
             pass
-        raise Invalid(f"The rows do not fit {into.__name__}.", remedy="Label the columns with its field names and "
-                      "give fields the columns' types (None where a column may be null).")
+        raise Invalid(
+            f"The rows do not fit {into.__name__}.",
+            remedy="Label the columns with its field names and "
+            "give fields the columns' types (None where a column may be null).",
+        )
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -210,8 +213,11 @@ class SessionContext:
 def checked_actor(actor: Any) -> str:
     """The actor's name, refused when it is missing or unusable."""
     if not isinstance(actor, str) or not actor.strip() or len(actor) > 200 or "\0" in actor:
-        raise Invalid("A session needs an actor: 1 to 200 characters of text without NUL.", field="actor",
-                      remedy='Say who acts: tally.session(tenant, actor="user:42").')
+        raise Invalid(
+            "A session needs an actor: 1 to 200 characters of text without NUL.",
+            field="actor",
+            remedy='Say who acts: tally.session(tenant, actor="user:42").',
+        )
     try:
         actor.encode()
     except UnicodeEncodeError:

@@ -120,11 +120,10 @@ class Settings:
 
     def _check(self, origin: Mapping[str, str]) -> None:
         for name, (low, high, whole) in _BOUNDS.items():
-            value = getattr(self, name)
-            if value is None and name == "max_lifetime":
+            value: Any = getattr(self, name)
+            if name in _OPTIONAL and value is None:
                 continue
-            number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-            if not number or not math.isfinite(value) or not low <= value <= high:
+            if not _is_number(value, whole=whole) or not low <= value <= high:
                 kind = "a whole number" if whole else "a number"
                 raise _invalid(origin.get(name, name), f"Use {kind} from {low:g} to {high:g}.")
         if self.pool_min > self.pool_max:
@@ -286,6 +285,7 @@ _BOUNDS: dict[str, tuple[float, float, bool]] = {
     "retry_attempts": (0, 100, True),
     "retry_delay": (0, 3_600, False),
 }
+_OPTIONAL = frozenset({"max_lifetime"})
 _CHOICES = {"pooler": ("session", "transaction"), "engine": ("plain", "citus")}
 
 
@@ -299,6 +299,12 @@ def _invalid_url(name: str) -> Invalid:
         field=name,
         remedy="Write postgresql://user:password@host:5432/database and percent-encode special characters.",
     )
+
+
+def _is_number(value: object, *, whole: bool) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        return False
+    return math.isfinite(value)
 
 
 def _text(_: str, value: str) -> str:

@@ -23,9 +23,21 @@ from tallystick.spec import FieldSpec, Kind
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 CHAIN_CEILING = 2**256
 _EXPECTED = {
-    Kind.TEXT: "str", Kind.INTEGER: "int", Kind.BOOLEAN: "bool", Kind.UUID: "UUID", Kind.TIMESTAMP: "datetime",
-    Kind.DATE: "date", Kind.DECIMAL: "Decimal", Kind.ENUM: "its enum", Kind.JSON: "a document", Kind.BYTES: "bytes",
-    Kind.MONEY: "Money", Kind.CHAIN: "int", Kind.REF: "Ref", Kind.SECRET: "Secret", Kind.PERSONAL: "text",
+    Kind.TEXT: "str",
+    Kind.INTEGER: "int",
+    Kind.BOOLEAN: "bool",
+    Kind.UUID: "UUID",
+    Kind.TIMESTAMP: "datetime",
+    Kind.DATE: "date",
+    Kind.DECIMAL: "Decimal",
+    Kind.ENUM: "its enum",
+    Kind.JSON: "a document",
+    Kind.BYTES: "bytes",
+    Kind.MONEY: "Money",
+    Kind.CHAIN: "int",
+    Kind.REF: "Ref",
+    Kind.SECRET: "Secret",
+    Kind.PERSONAL: "text",
 }
 
 
@@ -164,6 +176,12 @@ def plain(field: FieldSpec, value: Any, tenant: UUID) -> Any:
 
 
 _CHECKS: dict[Kind, Any] = {
-    Kind.TEXT: text, Kind.INTEGER: integer, Kind.TIMESTAMP: timestamp, Kind.DATE: day, Kind.DECIMAL: decimal,
-    Kind.CHAIN: chain, Kind.ENUM: member, Kind.JSON: document,
+    Kind.TEXT: text,
+    Kind.INTEGER: integer,
+    Kind.TIMESTAMP: timestamp,
+    Kind.DATE: day,
+    Kind.DECIMAL: decimal,
+    Kind.CHAIN: chain,
+    Kind.ENUM: member,
+    Kind.JSON: document,
 }

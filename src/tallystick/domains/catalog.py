@@ -33,8 +33,9 @@ def chosen(domains: Iterable[str] | None) -> tuple[str, ...]:
     wanted = list(domains)
     unknown = [d for d in wanted if d not in _ENTITIES]
     if unknown:
-        raise Invalid(f"There is no domain {unknown[0][:40]!r}.", field="domains",
-                      remedy=f"Domains are: {', '.join(DOMAINS)}.")
+        raise Invalid(
+            f"There is no domain {unknown[0][:40]!r}.", field="domains", remedy=f"Domains are: {', '.join(DOMAINS)}."
+        )
     needed = {"identity", *wanted, *(n for d in wanted for n in _NEEDS.get(d, ()))}
     return tuple(d for d in DOMAINS if d in needed)
 

@@ -56,15 +56,17 @@ class Sealer:
     def index(self, table: str, field: FieldSpec, value: Any) -> bytes:
         """The blind index of a value: equal values of one tenant and column are equal, and nothing else is."""
         key = self._provider().index_key(self.tenant, table, field.name)
-        return self._blind(key, field.search or "exact", value if isinstance(value, str) else str(value),
-                           field.search_bits)
+        return self._blind(
+            key, field.search or "exact", value if isinstance(value, str) else str(value), field.search_bits
+        )
 
     def _provider(self) -> KeyProvider:
         if self._keys is None:
             raise Unavailable(
                 "No key provider is configured, so sealed fields can be neither written nor read.",
                 remedy="Set TALLYSTICK_KEY_FILE to a key file (mode 0600), or pass keys= to Tallystick.open(); the "
-                       "development keys exist only on the embedded server.")
+                "development keys exist only on the embedded server.",
+            )
         return self._keys
 
 
@@ -73,8 +75,11 @@ def _plain(field: FieldSpec, value: Any) -> bytes:
         if not isinstance(value, str):
             raise Invalid(f"{field.name} should be text.", field=field.name)
         if not field.min_length <= len(value) <= (field.max_length or 1_000_000):
-            raise Invalid(f"{field.name} is shorter or longer than declared.", field=field.name,
-                          remedy=f"Between {field.min_length} and {field.max_length or 1_000_000} characters.")
+            raise Invalid(
+                f"{field.name} is shorter or longer than declared.",
+                field=field.name,
+                remedy=f"Between {field.min_length} and {field.max_length or 1_000_000} characters.",
+            )
         try:
             return value.encode()
         except UnicodeEncodeError:

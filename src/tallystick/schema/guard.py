@@ -7,7 +7,7 @@ import logging
 import asyncpg
 
 from tallystick.errors import Denied, NotProvisioned, Unavailable, Unsupported
-from tallystick.schema.roles import SCHEMAS, Roles
+from tallystick.schema.roles import SCHEMAS, Roles, quoted
 
 _LOG = logging.getLogger("tallystick.schema")
 _OLDEST = 15
@@ -17,7 +17,7 @@ _PATCHED = {15: 18, 16: 14, 17: 10, 18: 4}
 # One query. Ownership is looked up by role in pg_shdepend's index, which does not grow with the number of our tables.
 _QUERY = """
 SELECT current_setting('server_version_num')::int AS version, me.rolname::text AS "user", session_user::text AS login,
-  me.rolsuper AS super, me.rolbypassrls AS bypass, me.rolcreaterole AS create_role, me.rolcreatedb AS create_db,
+  me.rolsuper AS super, me.rolbypassrls AS bypass, me.rolcreaterole AS create_role,
   me.rolreplication AS replication,
   ARRAY(SELECT format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_shdepend AS d
     JOIN pg_catalog.pg_class AS c ON c.oid = d.objid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
@@ -45,7 +45,8 @@ async def check_application_role(conn: asyncpg.Connection, roles: Roles) -> None
     warning for a minor release with known holes.
     """
     try:
-        found = await conn.fetchrow(_QUERY, list(SCHEMAS))
+        # fetch, because fetchrow may say None; current_user always has a row.
+        (found,) = await conn.fetch(_QUERY, list(SCHEMAS))
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         raise Unavailable(
             f"The database could not be asked about its roles ({type(error).__name__}).",
@@ -60,23 +61,22 @@ async def check_application_role(conn: asyncpg.Connection, roles: Roles) -> None
         raise Denied(
             f"The application logs in as {found['login']} and acts as {user}: RESET ROLE would undo that.", remedy=use
         )
-    for attribute, why in _ATTRIBUTES.items():
+    for attribute, (right, why) in _ATTRIBUTES.items():
         if found[attribute]:
-            right = why[0]
             raise Denied(
-                f"The application connects as {user}, which has {right}: {why[1]}.",
-                remedy=f"{use} Or run: ALTER ROLE {_quoted(user)} NO{right};",
+                f"The application connects as {user}, which has {right}: {why}.",
+                remedy=f"{use} Or run: ALTER ROLE {quoted(user)} NO{right};",
             )
     if owned := found["owned_schemas"] or found["owned"]:
         raise Denied(
             f"The application connects as {user}, which owns {', '.join(owned)}: an owner can switch its policies off.",
-            remedy=f"{use} Or run: REASSIGN OWNED BY {_quoted(user)} TO {roles.owner};",
+            remedy=f"{use} Or run: REASSIGN OWNED BY {quoted(user)} TO {roles.owner};",
         )
     if found["member_of"]:
-        groups = ", ".join(_quoted(group) for group in found["member_of"])
+        groups = ", ".join(quoted(group) for group in found["member_of"])
         raise Denied(
             f"The application connects as {user}, which is a member of {groups}: it could act as that role.",
-            remedy=f"{use} Or run: REVOKE {groups} FROM {_quoted(user)};",
+            remedy=f"{use} Or run: REVOKE {groups} FROM {quoted(user)};",
         )
     if found["closed"]:
         raise NotProvisioned(f"Role {user} cannot use the schemas {', '.join(found['closed'])}, or they do not exist.")
@@ -86,7 +86,6 @@ _ATTRIBUTES = {
     "bypass": ("BYPASSRLS", "no tenant wall binds it"),
     "create_role": ("CREATEROLE", "it could give itself other roles"),
     "replication": ("REPLICATION", "it could copy every tenant's rows"),
-    "create_db": ("CREATEDB", "it could copy every tenant's rows into a database of its own"),
 }
 
 
@@ -105,7 +104,3 @@ def _check_version(number: int) -> None:
             major,
             _PATCHED[major],
         )
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

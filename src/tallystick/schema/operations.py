@@ -1,8 +1,8 @@
 """What revisions may say beyond Alembic's own operations: tables, walls, grants, guards, changes of a live table.
 
-A revision writes ``op.invoke(AddColumn("visit", Column("note", TEXT, nullable=True)))``. Every operation is a value:
-it holds what is needed to undo it, and autogenerate writes it as its own repr. Statements go to the server as they
-are, one at a time, and are printed instead when Alembic renders SQL offline.
+A revision writes ``op.invoke(AddColumn("visit", Column("note", TEXT, nullable=True)))`` and, to take it back,
+``op.invoke(Undo(AddColumn(...)))``. Every operation is a value that holds what undoing needs, and autogenerate writes
+it out as such. Statements go to the server as they are, one at a time, and are printed when Alembic renders SQL.
 """
 
 from __future__ import annotations
@@ -47,25 +47,50 @@ def execute(operations: Operations, statements: Sequence[str]) -> None:
     context = operations.get_context()
     for statement in statements:
         if context.as_sql:
-            context.impl.static_output(f"{statement};")
+            context.impl.static_output(f"{statement.strip()};\n")
         else:
             operations.get_bind().exec_driver_sql(statement)
 
 
 class Operation(MigrateOperation):
-    """An operation of ours; ``run`` does it, ``reverse`` answers the operation that undoes it."""
+    """An operation of ours: it can be done and taken back."""
 
     def run(self, operations: Operations) -> None:
         """Do it on the connection of the run, or print it."""
-        execute(operations, self.statements(operations))
+        execute(operations, self._do(operations))
 
-    def statements(self, operations: Operations) -> list[str]:
-        """The SQL, in order."""
-        raise NotImplementedError
+    def take_back(self, operations: Operations) -> None:
+        """Undo it on the connection of the run, or print that."""
+        execute(operations, self._undo(operations))
+
+    def reverse(self) -> MigrateOperation:
+        """The operation that undoes this one."""
+        return Undo(self)
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
         """What Alembic shows for the operation."""
         return (type(self).__name__, self)
+
+    def _do(self, operations: Operations) -> list[str]:
+        raise NotImplementedError
+
+    def _undo(self, operations: Operations) -> list[str]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class Undo(MigrateOperation):
+    """The opposite of an operation: what it made is dropped, what it changed is as before."""
+
+    operation: Operation
+
+    def reverse(self) -> MigrateOperation:
+        """The operation itself."""
+        return self.operation
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        """What Alembic shows for the operation."""
+        return ("Undo", self.operation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,11 +100,11 @@ class Sql(Operation):
     do: Sequence[str]
     undo: Sequence[str] = ()
 
-    def statements(self, operations: Operations) -> list[str]:
+    def _do(self, operations: Operations) -> list[str]:
         return list(self.do)
 
-    def reverse(self) -> Sql:
-        return Sql(self.undo, self.do)
+    def _undo(self, operations: Operations) -> list[str]:
+        return list(self.undo)
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -91,27 +116,11 @@ class CreateTables(Operation):
     def __init__(self, *tables: Table) -> None:
         object.__setattr__(self, "tables", tables)
 
-    def statements(self, operations: Operations) -> list[str]:
+    def _do(self, operations: Operations) -> list[str]:
         return ddl.create(self.tables, roles_of(operations), engine_of(operations))
 
-    def reverse(self) -> DropTables:
-        return DropTables(*self.tables)
-
-
-@dataclass(frozen=True, eq=False, init=False)
-class DropTables(Operation):
-    """Tables and their rows, gone; nothing cascades."""
-
-    tables: tuple[Table, ...]
-
-    def __init__(self, *tables: Table) -> None:
-        object.__setattr__(self, "tables", tables)
-
-    def statements(self, operations: Operations) -> list[str]:
+    def _undo(self, operations: Operations) -> list[str]:
         return ddl.drop(self.tables)
-
-    def reverse(self) -> CreateTables:
-        return CreateTables(*self.tables)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,30 +143,15 @@ class AddColumn(OnTable):
     fill: str | None = None
     schema: str = SCHEMA
 
-    def statements(self, operations: Operations) -> list[str]:
+    def _do(self, operations: Operations) -> list[str]:
         column = replace(self.column, default=self.fill) if self.fill else self.column
         steps = [f"ALTER TABLE {self.target.qualified} ADD COLUMN {ddl.column(column)}"]
         if self.fill and self.fill != self.column.default:
             steps.append(_set_default(self.target, self.column.name, self.column.default))
         return steps
 
-    def reverse(self) -> DropColumn:
-        return DropColumn(self.table, self.column, self.fill, self.schema)
-
-
-@dataclass(frozen=True, eq=False)
-class DropColumn(OnTable):
-    """A column less, with its values."""
-
-    column: Column
-    fill: str | None = None
-    schema: str = SCHEMA
-
-    def statements(self, operations: Operations) -> list[str]:
+    def _undo(self, operations: Operations) -> list[str]:
         return [f"ALTER TABLE {self.target.qualified} DROP COLUMN {quote_name(self.column.name)}"]
-
-    def reverse(self) -> AddColumn:
-        return AddColumn(self.table, self.column, self.fill, self.schema)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,12 +162,14 @@ class RenameColumn(OnTable):
     after: str
     schema: str = SCHEMA
 
-    def statements(self, operations: Operations) -> list[str]:
-        names = f"{quote_name(self.before)} TO {quote_name(self.after)}"
-        return [f"ALTER TABLE {self.target.qualified} RENAME COLUMN {names}"]
+    def _do(self, operations: Operations) -> list[str]:
+        return [self._rename(self.before, self.after)]
 
-    def reverse(self) -> RenameColumn:
-        return RenameColumn(self.table, self.after, self.before, self.schema)
+    def _undo(self, operations: Operations) -> list[str]:
+        return [self._rename(self.after, self.before)]
+
+    def _rename(self, before: str, after: str) -> str:
+        return f"ALTER TABLE {self.target.qualified} RENAME COLUMN {quote_name(before)} TO {quote_name(after)}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,11 +181,14 @@ class WidenColumn(OnTable):
     after: str
     schema: str = SCHEMA
 
-    def statements(self, operations: Operations) -> list[str]:
-        return [f"ALTER TABLE {self.target.qualified} ALTER COLUMN {quote_name(self.column)} TYPE {self.after}"]
+    def _do(self, operations: Operations) -> list[str]:
+        return [self._type(self.after)]
 
-    def reverse(self) -> WidenColumn:
-        return WidenColumn(self.table, self.column, self.after, self.before, self.schema)
+    def _undo(self, operations: Operations) -> list[str]:
+        return [self._type(self.before)]
+
+    def _type(self, sql: str) -> str:
+        return f"ALTER TABLE {self.target.qualified} ALTER COLUMN {quote_name(self.column)} TYPE {sql}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,27 +200,11 @@ class SetDefault(OnTable):
     after: str | None
     schema: str = SCHEMA
 
-    def statements(self, operations: Operations) -> list[str]:
+    def _do(self, operations: Operations) -> list[str]:
         return [_set_default(self.target, self.column, self.after)]
 
-    def reverse(self) -> SetDefault:
-        return SetDefault(self.table, self.column, self.after, self.before, self.schema)
-
-
-@dataclass(frozen=True, eq=False)
-class AllowNull(OnTable):
-    """The column may be empty from now on."""
-
-    column: str
-    schema: str = SCHEMA
-
-    def statements(self, operations: Operations) -> list[str]:
-        return [f"ALTER TABLE {self.target.qualified} ALTER COLUMN {quote_name(self.column)} DROP NOT NULL"]
-
-    def reverse(self) -> Operation:
-        from tallystick.schema.online_operations import RequireValue
-
-        return RequireValue(self.table, self.column, self.schema)
+    def _undo(self, operations: Operations) -> list[str]:
+        return [_set_default(self.target, self.column, self.before)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,25 +214,11 @@ class AddCheck(OnTable):
     check: Check
     schema: str = SCHEMA
 
-    def statements(self, operations: Operations) -> list[str]:
+    def _do(self, operations: Operations) -> list[str]:
         return [ddl.add_check(self.target, self.check, valid=False)]
 
-    def reverse(self) -> DropCheck:
-        return DropCheck(self.table, self.check, self.schema)
-
-
-@dataclass(frozen=True, eq=False)
-class DropCheck(OnTable):
-    """A check less."""
-
-    check: Check
-    schema: str = SCHEMA
-
-    def statements(self, operations: Operations) -> list[str]:
+    def _undo(self, operations: Operations) -> list[str]:
         return [ddl.drop_constraint(self.target, self.check.name)]
-
-    def reverse(self) -> AddCheck:
-        return AddCheck(self.table, self.check, self.schema)
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,112 +228,59 @@ class AddForeignKey(OnTable):
     key: ForeignKey
     schema: str = SCHEMA
 
-    def statements(self, operations: Operations) -> list[str]:
+    def _do(self, operations: Operations) -> list[str]:
         return [ddl.add_foreign_key(self.target, self.key, valid=False)]
 
-    def reverse(self) -> DropForeignKey:
-        return DropForeignKey(self.table, self.key, self.schema)
-
-
-@dataclass(frozen=True, eq=False)
-class DropForeignKey(OnTable):
-    """A foreign key less."""
-
-    key: ForeignKey
-    schema: str = SCHEMA
-
-    def statements(self, operations: Operations) -> list[str]:
+    def _undo(self, operations: Operations) -> list[str]:
         return [ddl.drop_constraint(self.target, self.key.name)]
 
-    def reverse(self) -> AddForeignKey:
-        return AddForeignKey(self.table, self.key, self.schema)
-
 
 @dataclass(frozen=True, eq=False)
-class CreatePolicy(OnTable):
-    """A row-level security policy more, and row-level security switched on."""
+class AddPolicy(OnTable):
+    """A row-level security policy, and row-level security switched on.
+
+    Undoing it leaves row-level security on, so that nobody sees more than before.
+    """
 
     policy: Policy
     schema: str = SCHEMA
 
-    def statements(self, operations: Operations) -> list[str]:
+    def _do(self, operations: Operations) -> list[str]:
         return [
             *ddl.security(self.target, engine_of(operations)),
             ddl.create_policy(self.target, self.policy, roles_of(operations)),
         ]
 
-    def reverse(self) -> DropPolicy:
-        return DropPolicy(self.table, self.policy, self.schema)
-
-
-@dataclass(frozen=True, eq=False)
-class DropPolicy(OnTable):
-    """A policy less; row-level security stays on, so that nobody sees more than before."""
-
-    policy: Policy
-    schema: str = SCHEMA
-
-    def statements(self, operations: Operations) -> list[str]:
+    def _undo(self, operations: Operations) -> list[str]:
         return [ddl.drop_policy(self.target, self.policy.name)]
 
-    def reverse(self) -> CreatePolicy:
-        return CreatePolicy(self.table, self.policy, self.schema)
-
 
 @dataclass(frozen=True, eq=False)
-class CreateTrigger(OnTable):
-    """A guard more, always enabled."""
+class AddTrigger(OnTable):
+    """A guard, always enabled."""
 
     trigger: Trigger
     schema: str = SCHEMA
 
-    def statements(self, operations: Operations) -> list[str]:
+    def _do(self, operations: Operations) -> list[str]:
         return ddl.create_trigger(self.target, self.trigger)
 
-    def reverse(self) -> DropTrigger:
-        return DropTrigger(self.table, self.trigger, self.schema)
-
-
-@dataclass(frozen=True, eq=False)
-class DropTrigger(OnTable):
-    """A guard less."""
-
-    trigger: Trigger
-    schema: str = SCHEMA
-
-    def statements(self, operations: Operations) -> list[str]:
+    def _undo(self, operations: Operations) -> list[str]:
         return [ddl.drop_trigger(self.target, self.trigger.name)]
-
-    def reverse(self) -> CreateTrigger:
-        return CreateTrigger(self.table, self.trigger, self.schema)
 
 
 @dataclass(frozen=True, eq=False)
 class AddGrant(OnTable):
-    """A privilege more."""
+    """A privilege."""
 
     grant: Grant
     schema: str = SCHEMA
 
-    def statements(self, operations: Operations) -> list[str]:
+    def _do(self, operations: Operations) -> list[str]:
         return [ddl.grant(self.target, self.grant, roles_of(operations))]
 
-    def reverse(self) -> DropGrant:
-        return DropGrant(self.table, self.grant, self.schema)
-
-
-@dataclass(frozen=True, eq=False)
-class DropGrant(OnTable):
-    """A privilege less."""
-
-    grant: Grant
-    schema: str = SCHEMA
-
-    def statements(self, operations: Operations) -> list[str]:
+    def _undo(self, operations: Operations) -> list[str]:
         return [ddl.revoke(self.target, self.grant, roles_of(operations))]
-
-    def reverse(self) -> AddGrant:
-        return AddGrant(self.table, self.grant, self.schema)
 
 
 @dataclass(frozen=True, eq=False)
@@ -375,11 +291,11 @@ class CommentTable(OnTable):
     after: str
     schema: str = SCHEMA
 
-    def statements(self, operations: Operations) -> list[str]:
+    def _do(self, operations: Operations) -> list[str]:
         return [ddl.comment_on_table(replace(self.target, comment=self.after))]
 
-    def reverse(self) -> CommentTable:
-        return CommentTable(self.table, self.after, self.before, self.schema)
+    def _undo(self, operations: Operations) -> list[str]:
+        return [ddl.comment_on_table(replace(self.target, comment=self.before))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -391,11 +307,11 @@ class CommentIndex(OnTable):
     after: str
     schema: str = SCHEMA
 
-    def statements(self, operations: Operations) -> list[str]:
+    def _do(self, operations: Operations) -> list[str]:
         return [ddl.comment_on_index(self.target, Index(self.index, (), comment=self.after))]
 
-    def reverse(self) -> CommentIndex:
-        return CommentIndex(self.table, self.index, self.after, self.before, self.schema)
+    def _undo(self, operations: Operations) -> list[str]:
+        return [ddl.comment_on_index(self.target, Index(self.index, (), comment=self.before))]
 
 
 def _set_default(table: Table, column: str, default: str | None) -> str:
@@ -406,3 +322,8 @@ def _set_default(table: Table, column: str, default: str | None) -> str:
 @Operations.implementation_for(Operation)
 def _run(operations: Operations, operation: Operation) -> None:
     operation.run(operations)
+
+
+@Operations.implementation_for(Undo)
+def _take_back(operations: Operations, undo: Undo) -> None:
+    undo.operation.take_back(operations)

@@ -1,29 +1,28 @@
-"""Roles, schemas and rights, made from a non-superuser owner or printed as SQL for a DBA.
-
-One script does both: ``provision`` runs what ``provision_sql`` prints. Every step asks first and does only what is
-missing, so that a second run needs no rights at all and a role without CREATEROLE can confirm what a DBA applied.
-"""
+"""Roles, schemas and rights, made from the non-superuser owner that a managed PostgreSQL hands out."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import random
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 
-from tallystick.errors import Invalid, NotProvisioned, Unavailable, Unsupported
-from tallystick.schema.roles import SCHEMAS, Roles
+from tallystick.errors import NotProvisioned, Unavailable, Unsupported
+from tallystick.schema.provision_script import LOCK, provision_sql, steps
+from tallystick.schema.roles import SCHEMAS, Roles, quoted
 from tallystick.schema.scram import scram_verifier
 from tallystick.settings import connect_args
 
+__all__ = ["ProvisionReport", "provision", "provision_sql"]
+
 _OLDEST = 150_000
+_ADMIN_OPTION_SINCE = 160_000
 _ATTEMPTS = 8
 _CONNECT_TIMEOUT = 30
-# Any fixed number would do; it spells "tally" and keeps two runs in one database apart.
-_LOCK = 0x74616C6C79
 
 # Two runs in two databases share the server's roles but not its advisory locks; the loser starts over.
 _COLLISIONS = (
@@ -71,14 +70,16 @@ async def provision(
     verifiers = {role: scram_verifier(password) for role, password in passwords.items() if password is not None}
     connection = await _connect(arguments)
     try:
-        for attempt in range(_ATTEMPTS):
+        attempt = 1
+        while True:
             try:
-                async with connection.transaction():
+                async with connection.transaction(isolation="read_committed"):
                     return await _provision(connection, roles, verifiers, created_by_us)
             except _COLLISIONS:
-                if attempt == _ATTEMPTS - 1:
+                if attempt == _ATTEMPTS:
                     raise
-                await asyncio.sleep(random.uniform(0.01, 0.1) * (attempt + 1))  # noqa: S311  jitter, not a secret
+                await asyncio.sleep(random.uniform(0.01, 0.1) * attempt)  # noqa: S311  jitter, not a secret
+                attempt += 1
     except asyncpg.InsufficientPrivilegeError as error:
         raise NotProvisioned(f"The admin role lacks a right: {error.args[0]}.", remedy=_REMEDY) from error
     except (asyncpg.PostgresError, OSError) as error:
@@ -88,23 +89,6 @@ async def provision(
     finally:
         with contextlib.suppress(OSError):
             await connection.close(timeout=_CONNECT_TIMEOUT)
-    raise AssertionError("unreachable")
-
-
-def provision_sql(
-    roles: Roles, database: str | None = None, *, admin: str | None = None, created_by_us: bool = False
-) -> str:
-    r"""The script for a DBA: run it in the database with psql, as a superuser or as the database's owner.
-
-    ``admin`` is the role that will migrate, the one in ``TALLYSTICK_ADMIN_URL``; without it the role that runs the
-    script is meant. Passwords are not in it: set them with ``\password``, which keeps them out of logs.
-    """
-    check = _wrong_database(database) if database is not None else ""
-    return (
-        f"-- Roles, schemas and rights of Tallystick, for PostgreSQL 15 and later. Safe to run again.\n"
-        f"-- Then set the two passwords: \\password {roles.app}  and  \\password {roles.seal}\n"
-        f"BEGIN;\n{check}{_script(roles, admin=admin, created_by_us=created_by_us)}COMMIT;\n"
-    )
 
 
 async def _connect(arguments: dict[str, Any]) -> asyncpg.Connection:
@@ -125,10 +109,11 @@ async def _connect(arguments: dict[str, Any]) -> asyncpg.Connection:
 async def _provision(
     connection: asyncpg.Connection, roles: Roles, verifiers: dict[str, str], created_by_us: bool
 ) -> ProvisionReport:
-    await connection.execute(f"SELECT pg_catalog.pg_advisory_xact_lock({_LOCK})")
-    before = await connection.fetchrow(_STATE, list(roles.all), list(SCHEMAS))
-    _check(before, roles)
-    await connection.execute(_script(roles, admin=None, created_by_us=created_by_us))
+    await connection.execute(f"SELECT pg_catalog.pg_advisory_xact_lock({LOCK})")
+    # fetch, because fetchrow may say None; current_user always has a row.
+    (before,) = await connection.fetch(_STATE, list(roles.all), list(SCHEMAS))
+    _check(before, roles, verifiers)
+    await connection.execute(steps(roles, admin=None, created_by_us=created_by_us))
     for role, verifier in verifiers.items():
         await connection.execute(f"ALTER ROLE {role} PASSWORD '{verifier}'")
     missing_roles = tuple(role for role in roles.all if role not in before["roles"])
@@ -146,7 +131,7 @@ async def _provision(
 
 
 _REMEDY = (
-    "Use a role that has it in TALLYSTICK_ADMIN_URL, or give the output of `tallystick provision --sql` to whoever "
+    "Use a role that may in TALLYSTICK_ADMIN_URL, or give the output of `tallystick provision --sql` to whoever "
     "administers the server."
 )
 
@@ -156,139 +141,66 @@ SELECT current_setting('server_version_num')::int AS version, current_database()
   has_database_privilege(current_database(), 'CREATE') AS create_schema,
   ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname = ANY ($1::text[])) AS roles,
   ARRAY(SELECT nspname::text FROM pg_namespace WHERE nspname = ANY ($2::text[])) AS schemas,
-  ARRAY(SELECT nspname || '=' || pg_get_userbyid(nspowner) FROM pg_namespace
+  ARRAY(SELECT ROW(nspname::text, pg_get_userbyid(nspowner)::text) FROM pg_namespace
     WHERE nspname = ANY ($2::text[])) AS schema_owners,
-  ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname = ANY ($1::text[])
-    AND (rolsuper OR rolbypassrls OR rolreplication OR rolcreaterole OR rolcreatedb)) AS mighty,
-  ARRAY(SELECT member.rolname || ' in ' || owner.rolname FROM pg_auth_members AS m
-    JOIN pg_roles AS member ON member.oid = m.member JOIN pg_roles AS owner ON owner.oid = m.roleid
+  ARRAY(SELECT ROW(r.rolname::text, a.name) FROM pg_roles AS r, LATERAL (VALUES
+      ('SUPERUSER', rolsuper), ('BYPASSRLS', rolbypassrls), ('REPLICATION', rolreplication),
+      ('CREATEROLE', rolcreaterole), ('CREATEDB', rolcreatedb)) AS a (name, has)
+    WHERE a.has AND rolname = ANY ($1::text[])) AS mighty,
+  ARRAY(SELECT ROW(rolname::text, rolcanlogin) FROM pg_roles WHERE rolname = ANY ($1::text[])) AS logins,
+  ARRAY(SELECT ROW(member.rolname::text, parent.rolname::text) FROM pg_auth_members AS m
+    JOIN pg_roles AS member ON member.oid = m.member JOIN pg_roles AS parent ON parent.oid = m.roleid
     WHERE member.rolname = ANY ($1::text[])) AS memberships,
   ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname = ANY ($1::text[])
-    AND NOT pg_has_role(current_user, oid, 'MEMBER WITH ADMIN OPTION')) AS not_ours
+    AND pg_has_role(current_user, oid, 'MEMBER WITH ADMIN OPTION')) AS administered,
+  ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname = ANY ($1::text[]) AND pg_has_role(current_user, oid,
+    CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)) AS settable
 FROM pg_roles AS me WHERE me.rolname = current_user
 """
 
 
-def _check(found: asyncpg.Record, roles: Roles) -> None:
+def _check(found: asyncpg.Record, roles: Roles, verifiers: Mapping[str, str]) -> None:
     """Say everything that is missing or dangerous at once, before anything is changed."""
     if found["version"] < _OLDEST:
         raise Unsupported(
             f"The server is PostgreSQL {found['version'] // 10_000}.", remedy="Use PostgreSQL 15 or later."
         )
-    problems = []
-    missing_roles = [role for role in roles.all if role not in found["roles"]]
-    if missing_roles and not (found["create_role"] or found["super"]):
-        problems.append(f"role {found['user']} has no CREATEROLE, and {', '.join(missing_roles)} must be made")
-    missing_schemas = [schema for schema in SCHEMAS if schema not in found["schemas"]]
-    if missing_schemas and not found["create_schema"]:
-        problems.append(
-            f"role {found['user']} has no CREATE on database {found['database']}, "
-            f"and {', '.join(missing_schemas)} must be made"
-        )
-    wanted = {schema: roles.audit if schema == "tally_audit" else roles.owner for schema in SCHEMAS}
-    for entry in found["schema_owners"]:
-        schema, _, owner = entry.partition("=")
-        if owner != wanted[schema]:
-            problems.append(f"schema {schema} exists and belongs to {owner} instead of {wanted[schema]}")
-    problems += [f"role {role} has rights that go past the tenant wall" for role in found["mighty"]]
-    problems += [f"a role is a member of another: {membership}" for membership in found["memberships"]]
+    problems = [*_missing_rights(found, roles, verifiers), *_dangers(found, roles)]
     if problems:
         raise NotProvisioned(f"Provisioning cannot go on: {'; '.join(problems)}.", remedy=_REMEDY)
 
 
-def _wrong_database(database: str) -> str:
-    quoted = database.replace("'", "''")
-    return (
-        f"DO $tally$ BEGIN IF pg_catalog.current_database() <> '{quoted}' THEN\n"
-        f"  RAISE EXCEPTION 'This script is for another database.'; END IF; END $tally$;\n"
-    )
+def _missing_rights(found: asyncpg.Record, roles: Roles, verifiers: Mapping[str, str]) -> Iterator[str]:
+    user, database = found["user"], found["database"]
+    missing = [role for role in roles.all if role not in found["roles"]]
+    if missing and not (found["create_role"] or found["super"]):
+        yield f"role {user} has no CREATEROLE, and {', '.join(missing)} must be made"
+    missing_schemas = [schema for schema in SCHEMAS if schema not in found["schemas"]]
+    if missing_schemas and not found["create_schema"]:
+        yield f"role {user} has no CREATE on database {database}, and {', '.join(missing_schemas)} must be made"
+    # Up to 15 CREATEROLE is enough to change any ordinary role; since 16 it takes ADMIN OPTION on that very role.
+    rules_all = found["super"] or (found["version"] < _ADMIN_OPTION_SINCE and found["create_role"])
+    for role in found["roles"]:
+        if rules_all or role in found["administered"]:
+            continue
+        if role in verifiers:
+            yield f"role {user} has no ADMIN OPTION on {role}, whose password is to be set"
+        if role in {roles.owner, roles.audit} and role not in found["settable"]:
+            yield f"role {user} may not SET ROLE {role}: GRANT {role} TO {quoted(user)} is missing"
 
 
-def _script(roles: Roles, *, admin: str | None, created_by_us: bool) -> str:
-    """The steps. Names need no quoting: a prefix is checked to be a plain name, and the admin's is quoted."""
-    if admin is not None and (not admin or "\x00" in admin):
-        raise Invalid("The admin role's name is empty.", field="admin", remedy="Name an existing role.")
-    who = "CURRENT_USER" if admin is None else "'" + admin.replace("'", "''") + "'"
-    revoke = _REVOKE_PUBLIC if created_by_us else ""
-    return _STEPS.format(
-        lock=_LOCK, owner=roles.owner, audit=roles.audit, app=roles.app, seal=roles.seal, admin=who, revoke=revoke
-    )
-
-
-_REVOKE_PUBLIC = """
-  IF EXISTS (SELECT FROM pg_database AS d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) AS a
-      WHERE d.datname = current_database() AND a.grantee = 0) THEN
-    EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
-  END IF;
-  IF EXISTS (SELECT FROM pg_namespace AS n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) AS a
-      WHERE n.nspname = 'public' AND a.grantee = 0) THEN
-    REVOKE ALL ON SCHEMA public FROM PUBLIC;
-  END IF;"""
-
-_STEPS = """\
-SELECT pg_catalog.pg_advisory_xact_lock({lock});
-SET LOCAL search_path = pg_catalog, pg_temp;
-DO $tally$
-DECLARE
-  item record;
-  admin name := {admin};
-  modern boolean := current_setting('server_version_num')::int >= 160000;
-BEGIN
-  FOR item IN SELECT * FROM (VALUES
-      ('{owner}', 'NOLOGIN'), ('{audit}', 'NOLOGIN'),
-      ('{app}', 'LOGIN NOINHERIT'), ('{seal}', 'LOGIN NOINHERIT')) AS v (role, login) LOOP
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = item.role) THEN
-      EXECUTE format('CREATE ROLE %I %s NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOCREATEDB', item.role, item.login);
-    END IF;
-  END LOOP;
-
-  -- Whoever migrates becomes an owner by SET ROLE, and only so: owning rights are never just there.
-  FOR item IN SELECT * FROM (VALUES ('{owner}'), ('{audit}')) AS v (role) LOOP
-    IF NOT pg_has_role(admin, item.role::name, CASE WHEN modern THEN 'SET' ELSE 'MEMBER' END) THEN
-      EXECUTE format('GRANT %I TO %I', item.role, admin)
-        || CASE WHEN modern THEN ' WITH SET TRUE, INHERIT FALSE' ELSE '' END;
-    END IF;
-  END LOOP;
-
-  FOR item IN SELECT * FROM (VALUES
-      ('{app}', 'search_path', 'pg_catalog, tally'), ('{app}', 'statement_timeout', '30s'),
-      ('{app}', 'idle_in_transaction_session_timeout', '30s'),
-      ('{seal}', 'search_path', 'pg_catalog, tally_audit'), ('{seal}', 'statement_timeout', '5min'),
-      ('{seal}', 'idle_in_transaction_session_timeout', '60s')) AS v (role, name, value) LOOP
-    IF NOT EXISTS (SELECT FROM pg_db_role_setting AS s JOIN pg_roles AS r ON r.oid = s.setrole
-        WHERE s.setdatabase = 0 AND r.rolname = item.role
-          AND EXISTS (SELECT FROM unnest(s.setconfig) AS c WHERE c LIKE item.name || '=%')) THEN
-      EXECUTE format('ALTER ROLE %I SET %I = %s', item.role, item.name,
-        CASE WHEN item.name = 'search_path' THEN item.value ELSE quote_literal(item.value) END);
-    END IF;
-  END LOOP;
-
-  FOR item IN SELECT * FROM (VALUES
-      ('tally', '{owner}'), ('tally_ref', '{owner}'), ('tally_sec', '{owner}'), ('tally_audit', '{audit}')
-      ) AS v (schema, owner) LOOP
-    IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = item.schema) THEN
-      EXECUTE format('CREATE SCHEMA %I AUTHORIZATION %I', item.schema, item.owner);
-    END IF;
-  END LOOP;
-
-  -- The owner of each schema hands out its use, because the role that runs this does not inherit the owner's rights.
-  FOR item IN SELECT * FROM (VALUES
-      ('tally', '{owner}', '{app}'),
-      ('tally_ref', '{owner}', '{app}'), ('tally_ref', '{owner}', '{audit}'), ('tally_ref', '{owner}', '{seal}'),
-      ('tally_sec', '{owner}', '{app}'), ('tally_sec', '{owner}', '{audit}'), ('tally_sec', '{owner}', '{seal}'),
-      ('tally_audit', '{audit}', '{app}'), ('tally_audit', '{audit}', '{owner}'),
-      ('tally_audit', '{audit}', '{seal}')) AS v (schema, owner, grantee) LOOP
-    IF NOT has_schema_privilege(item.grantee, item.schema, 'USAGE') THEN
-      EXECUTE format('SET LOCAL ROLE %I', item.owner);
-      EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', item.schema, item.grantee);
-      RESET ROLE;
-    END IF;
-  END LOOP;
-{revoke}
-  FOR item IN SELECT * FROM (VALUES ('{app}'), ('{seal}')) AS v (role) LOOP
-    IF NOT has_database_privilege(item.role, current_database(), 'CONNECT') THEN
-      EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), item.role);
-    END IF;
-  END LOOP;
-END $tally$;
-"""
+def _dangers(found: asyncpg.Record, roles: Roles) -> Iterator[str]:
+    """What makes roles and schemas that already exist unfit, each with the statement that mends it."""
+    wanted = {schema: roles.audit if schema == "tally_audit" else roles.owner for schema in SCHEMAS}
+    for schema, owner in found["schema_owners"]:
+        if owner != wanted[schema]:
+            yield f"schema {schema} exists and belongs to {owner} instead of {wanted[schema]}"
+    for role, attribute in found["mighty"]:
+        yield f"role {role} has {attribute} (ALTER ROLE {role} NO{attribute})"
+    for role, group in found["memberships"]:
+        yield f"role {role} is a member of {group} (REVOKE {quoted(group)} FROM {role})"
+    for role, login in found["logins"]:
+        should = role in {roles.app, roles.seal}
+        if login != should:
+            right = "LOGIN" if should else "NOLOGIN"
+            yield f"role {role} must have {right} (ALTER ROLE {role} {right})"

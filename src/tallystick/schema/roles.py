@@ -57,3 +57,8 @@ class Roles:
     def all(self) -> tuple[str, str, str, str]:
         """Every role, owners before logins."""
         return (self.owner, self.audit, self.app, self.seal)
+
+
+def quoted(name: str) -> str:
+    """A name as SQL takes it, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'

@@ -94,11 +94,20 @@ class Tenants:
         changes = _changes(options)
         try:
             row = await self._app.store.system_row(
-                f"SELECT {_INFO} FROM tally_ref.tenant_create($1, $2, $3, $4::jsonb)", uuid7(), slug, _name(name), changes)
+                f"SELECT {_INFO} FROM tally_ref.tenant_create($1, $2, $3, $4::jsonb)",
+                uuid7(),
+                slug,
+                _name(name),
+                changes,
+            )
         except Duplicate as taken:
             what = "domain" if "domain" in taken.rule else "slug"
-            raise Duplicate(f"A tenant with this {what} exists already.", entity="Tenant", rule=taken.rule,
-                            remedy="Choose another, or open a session for the existing tenant.") from None
+            raise Duplicate(
+                f"A tenant with this {what} exists already.",
+                entity="Tenant",
+                rule=taken.rule,
+                remedy="Choose another, or open a session for the existing tenant.",
+            ) from None
         return self._remember(TenantInfo(*row))
 
     def known(self, tenant: Any) -> TenantInfo | None:
@@ -123,12 +132,16 @@ class Tenants:
         if isinstance(tenant, UUID):
             row = await store.system_row(
                 f"SELECT {_INFO} FROM tally_ref.tenant_by_slug((SELECT slug FROM tally_ref.tenant_list() WHERE id = $1))",
-                tenant)
+                tenant,
+            )
         else:
             row = await store.system_row(f"SELECT {_INFO} FROM tally_ref.tenant_by_slug($1)", tenant.replace("\0", ""))
         if row is None:
-            raise NotFound("No tenant has this slug or id.", entity="Tenant",
-                           remedy="Create it with tally.tenants.create(slug, name=...), or look at `tallystick tenants`.")
+            raise NotFound(
+                "No tenant has this slug or id.",
+                entity="Tenant",
+                remedy="Create it with tally.tenants.create(slug, name=...), or look at `tallystick tenants`.",
+            )
         info = self._remember(TenantInfo(*row))
         if not info.is_active:
             raise Denied("The tenant is not active.", remedy="Reactivate it with tenants.update(db, is_active=True).")
@@ -172,8 +185,9 @@ class Tenants:
         try:
             rows = await db.unit.call("SELECT tally.consume($1, $2, $3, $4)", (metric, at, amount, limit))
         except QuotaExceeded:
-            raise QuotaExceeded(f"The tenant's limit of {limit} {metric} is used up.", metric=metric,
-                                limit=limit) from None
+            raise QuotaExceeded(
+                f"The tenant's limit of {limit} {metric} is used up.", metric=metric, limit=limit
+            ) from None
         return int(rows[0][0])
 
     def _remember(self, info: TenantInfo) -> TenantInfo:
@@ -187,8 +201,11 @@ class Tenants:
 def _slug(slug: Any) -> str:
     allowed = set("abcdefghijklmnopqrstuvwxyz0123456789-")
     if not isinstance(slug, str) or not 1 <= len(slug) <= 63 or set(slug) - allowed or slug[0] == "-":
-        raise Invalid("A slug is 1 to 63 lower-case letters, digits and dashes.", field="slug",
-                      remedy='Write something like "sunrise-co-op".')
+        raise Invalid(
+            "A slug is 1 to 63 lower-case letters, digits and dashes.",
+            field="slug",
+            remedy='Write something like "sunrise-co-op".',
+        )
     return slug
 
 
@@ -201,8 +218,11 @@ def _name(name: Any) -> str:
 def _changes(options: dict[str, Any], version: int | None = None) -> str:
     unknown = set(options) - _SETTABLE
     if unknown:
-        raise Invalid(f"A tenant has no setting {sorted(unknown)[0][:40]}.", field=sorted(unknown)[0][:40],
-                      remedy=f"Settings are: {', '.join(sorted(_SETTABLE))}.")
+        raise Invalid(
+            f"A tenant has no setting {sorted(unknown)[0][:40]}.",
+            field=sorted(unknown)[0][:40],
+            remedy=f"Settings are: {', '.join(sorted(_SETTABLE))}.",
+        )
     if "time_zone" in options:
         find_zone(options["time_zone"])
     for name in _LIMITS.values():

@@ -140,8 +140,11 @@ class Applications(Repository[Application]):
         if to is _S.SUBMITTED:
             changes["submitted_at"] = self.db.now()
         if to in (_S.APPROVED, _S.DECLINED):
-            raise Invalid("A final status comes from a decision.", field="status",
-                          remedy="Use applications.decide(), which records it.")
+            raise Invalid(
+                "A final status comes from a decision.",
+                field="status",
+                remedy="Use applications.decide(), which records it.",
+            )
         moved = 0
         async with self.db.transaction():
             for start in range(0, len(applications), 5_000):
@@ -164,8 +167,11 @@ class Applications(Repository[Application]):
         async with db.transaction():
             application = await self.lock(id)
             if application.status not in UNDECIDED:
-                raise Conflict(f"The application is {application.status.value}, so nothing is left to decide.",
-                               entity="Application", remedy="Only applications in scoring or review are decided.")
+                raise Conflict(
+                    f"The application is {application.status.value}, so nothing is left to decide.",
+                    entity="Application",
+                    remedy="Only applications in scoring or review are decided.",
+                )
             seq = await db.decisions.next_seq(id)
             await db.decisions.add(msgspec.structs.replace(decision, seq=seq))
             if not decision.is_final:

@@ -106,10 +106,18 @@ def compare(rates: list[GroupRate], reference: str) -> list[Comparison]:
     """Every other group beside the reference group, exactly. Raises ``Invalid`` when the reference has no rows."""
     base = next((r for r in rates if r.group == reference), None)
     if base is None:
-        raise Invalid("The reference group has no decided applications.", field="reference",
-                      remedy=f"Groups are: {', '.join(r.group for r in rates) or 'none'}.")
+        raise Invalid(
+            "The reference group has no decided applications.",
+            field="reference",
+            remedy=f"Groups are: {', '.join(r.group for r in rates) or 'none'}.",
+        )
     return [
-        Comparison(group=r.group, reference=reference, difference=r.rate - base.rate,
-                   ratio=r.rate / base.rate if base.rate else None)
-        for r in rates if r is not base
+        Comparison(
+            group=r.group,
+            reference=reference,
+            difference=r.rate - base.rate,
+            ratio=r.rate / base.rate if base.rate else None,
+        )
+        for r in rates
+        if r is not base
     ]

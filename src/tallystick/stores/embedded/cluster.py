@@ -20,10 +20,11 @@ from tallystick.errors import StorageFull, Unavailable, Unsupported
 from tallystick.stores.embedded.binaries import Binaries
 from tallystick.stores.embedded.files import make_directory, open_file, read_file, storage_errors, tail, write_file
 from tallystick.stores.embedded.home import Home
-from tallystick.stores.embedded.process import is_postmaster
+from tallystick.stores.embedded.process import is_postmaster, workers_of
 
 _INITDB_TIMEOUT = 300.0
 _STEP = 0.005
+_ALMOST_FULL = 1024 * 1024
 _LOG_LIMIT = 16 * 1024 * 1024
 # No process can have this id (Linux stops at 2^22), so PostgreSQL takes the lock file that holds it for a stale one.
 _NOBODY = 2_147_483_647
@@ -129,7 +130,7 @@ class Cluster:
         finally:
             os.close(descriptor)
         if done.returncode != 0:
-            raise _failure("The embedded server's cluster could not be made", tail(log))
+            raise self._failure("The embedded server's cluster could not be made", tail(log))
         log.unlink()
 
     def configure(self, port: int) -> None:
@@ -149,9 +150,10 @@ class Cluster:
             "logging_collector = off",
             "log_destination = 'stderr'",
             "log_line_prefix = '%m [%p] '",
-            "# Statements and the details of errors hold people's data.",
-            "log_error_verbosity = terse",
+            "# Errors of statements, their text and their details hold people's data; the client gets them.",
+            "log_min_messages = log",
             "log_min_error_statement = panic",
+            "log_error_verbosity = terse",
             "log_statement = 'none'",
         ]
         with storage_errors(self._home.root):
@@ -161,10 +163,10 @@ class Cluster:
 
     def port(self) -> int | None:
         """The port of the last start, or None before the first."""
-        try:
+        with storage_errors(self._home.root):
+            if not self._home.config.exists():
+                return None
             content = read_file(self._home.config)
-        except FileNotFoundError:
-            return None
         for line in content.splitlines():
             if line.startswith(b"port = "):
                 return int(line.removeprefix(b"port = "))
@@ -262,7 +264,21 @@ class Cluster:
 
     def start_failure(self, log: str) -> Unavailable:
         """The error for a server that ended before it answered."""
-        return _failure("The embedded server could not start", log)
+        return self._failure("The embedded server could not start", log)
+
+    def end_orphans(self) -> None:
+        """Ask workers that outlived their killed server to end; they still have its shared memory."""
+        for process in workers_of(self._home.cluster):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process, signal.SIGTERM)
+
+    def _failure(self, problem: str, log: str) -> Unavailable:
+        # On a full disk the log may be empty too.
+        if "No space left on device" in log or shutil.disk_usage(self._home.root).free < _ALMOST_FULL:
+            return StorageFull(f"{problem}: the disk is full.", remedy="Free space there, or name another directory.")
+        reasons = [line for line in log.splitlines() if "FATAL" in line or "PANIC" in line or "error:" in line]
+        reason = reasons[-1].rpartition("  ")[2] if reasons else "it left no message"
+        return Unavailable(f"{problem}: {reason.strip()}.", remedy="server.log in the data directory says more.")
 
     def _environment(self) -> dict[str, str]:
         return {"PATH": f"{self._binaries.directory}:/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
@@ -298,11 +314,3 @@ def _cannot_run(error: Exception) -> Unavailable:
         f"PostgreSQL's programs cannot be run here ({type(error).__name__}).",
         remedy="Check that the platform is supported and that this account may start processes as the server's user.",
     )
-
-
-def _failure(problem: str, log: str) -> Unavailable:
-    if "No space left on device" in log:
-        return StorageFull(f"{problem}: the disk is full.")
-    reasons = [line for line in log.splitlines() if "FATAL" in line or "PANIC" in line or "error:" in line]
-    reason = reasons[-1].rpartition("  ")[2] if reasons else "it left no message"
-    return Unavailable(f"{problem}: {reason.strip()}.", remedy="server.log in the data directory says more.")

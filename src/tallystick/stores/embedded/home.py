@@ -32,6 +32,7 @@ _OURS = (
     "development.key",
     "tallystick.conf",
     "ready",
+    "temporary",
     "lost+found",
 )
 _PASSWORDS = ("postgres", "admin", "app", "seal")
@@ -140,6 +141,24 @@ class Home:
     def ready(self) -> Path:
         """A mark that roles and the first database were made."""
         return self.root / "ready"
+
+    @property
+    def is_temporary(self) -> bool:
+        """True when the last user is to remove the directory; the directory knows, so that all users agree."""
+        return (self.root / "temporary").exists()
+
+    def mark_temporary(self) -> None:
+        """Promise the directory to removal; refused when it holds a server that somebody meant to keep."""
+        if self.is_temporary:
+            return
+        if self.cluster.exists():
+            raise Invalid(
+                f"{self.root} holds a server that is not temporary.",
+                field="temporary",
+                remedy="Leave temporary out, or name an empty directory.",
+            )
+        with storage_errors(self.root):
+            write_file(self.root / "temporary", b"")
 
     def make(self) -> None:
         """Make the directory and what surrounds the cluster in it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
@@ -19,6 +20,19 @@ def is_postmaster(process: int, cluster: Path) -> bool:
     if (_PROC / "self" / "stat").exists():
         return _by_proc(process, cluster)
     return _by_ps(process, cluster)
+
+
+def workers_of(cluster: Path) -> list[int]:
+    """Server processes that work inside the directory of ``cluster``, as far as this account can see."""
+    if not (_PROC / "self" / "stat").exists():
+        return []
+    found = []
+    for entry in _PROC.iterdir():
+        with contextlib.suppress(OSError):
+            program = (entry / "comm").read_bytes().strip() if entry.name.isdigit() else b""
+            if program == b"postgres" and (entry / "cwd").readlink() == cluster:
+                found.append(int(entry.name))
+    return found
 
 
 def _by_proc(process: int, cluster: Path) -> bool:

@@ -30,6 +30,7 @@ _START_TIMEOUT = 600.0
 _STOP_TIMEOUT = 300.0
 _STEP = 0.005
 _PORT_ATTEMPTS = 20
+_PATIENCE = 5
 
 
 class EmbeddedServer:
@@ -40,11 +41,10 @@ class EmbeddedServer:
     ``admin`` exist once ``provision`` made them with :meth:`password`.
     """
 
-    def __init__(self, home: Home, binaries: Binaries, *, temporary: bool, roles: Roles) -> None:
+    def __init__(self, home: Home, binaries: Binaries, roles: Roles) -> None:
         self._home = home
         self._cluster = Cluster(home, binaries)
         self._passwords: dict[str, str] = {}
-        self._temporary = temporary
         self._roles = roles
         self._lock = FileLock(home.lock)
         self._lease = FileLock(home.users)
@@ -71,8 +71,8 @@ class EmbeddedServer:
         try:
             programs = await _in_thread(lambda: Binaries.find(home.account, binaries))
             home.make()
-            server = cls(home, programs, temporary=temporary, roles=roles)
-            await server._join()
+            server = cls(home, programs, roles)
+            await server._join(temporary=temporary)
         except BaseException:
             if temporary and data_dir is None:
                 shutil.rmtree(home.root, ignore_errors=True)
@@ -157,10 +157,12 @@ class EmbeddedServer:
             raise Unavailable("The embedded server was never started here.", remedy="Call EmbeddedServer.start().")
         return build_url(host=host, port=port, user=user, password=password, database=database)
 
-    async def _join(self) -> None:
+    async def _join(self, *, temporary: bool) -> None:
         with storage_errors(self._home.root):
             await self._lock.acquire(timeout=_START_TIMEOUT)
             try:
+                if temporary:
+                    self._home.mark_temporary()
                 self._lease.try_acquire(shared=True)
                 await self._ensure_running()
             except BaseException:
@@ -175,7 +177,7 @@ class EmbeddedServer:
         if cluster.exists:
             cluster.check_version()
         else:
-            durable = not self._temporary
+            durable = not self._home.is_temporary
             await _in_thread(lambda: cluster.create(self._passwords["postgres"], durable=durable))
         if cluster.postmaster() is None or not await self._await_ready(cluster.postmaster()):
             await self._launch()
@@ -200,7 +202,9 @@ class EmbeddedServer:
             log = self._cluster.log_since(position)
             attempts += 1
             if "shared memory block" in log and time.monotonic() < deadline:
-                # Workers of a killed server are still leaving; the next try may find them gone.
+                # Workers of a killed server leave when they next wait for something; a busy one has to be asked.
+                if attempts > _PATIENCE:
+                    self._cluster.end_orphans()
                 await asyncio.sleep(0.05)
             elif "could not create any TCP/IP sockets" in log and attempts < _PORT_ATTEMPTS:
                 port = None
@@ -242,10 +246,11 @@ class EmbeddedServer:
     def _leave_unlocked(self, *, force: bool) -> None:
         self._lease.release()
         alone = self._lease.try_acquire()
+        throw_away = alone and self._home.is_temporary
         try:
             if alone or force:
-                self._cluster.stop(timeout=_STOP_TIMEOUT, at_once=self._temporary and alone)
-            if alone and self._temporary:
+                self._cluster.stop(timeout=_STOP_TIMEOUT, at_once=throw_away)
+            if throw_away:
                 shutil.rmtree(self._home.root, ignore_errors=True)
         finally:
             self._lease.release()

@@ -42,7 +42,7 @@ class Compiler:
         arrays = ", ".join(f"${i}::{_array(spec, c)}[]" for i, c in enumerate(inserted, 1))
         picked = ", ".join(f"u.{c}::{_cast(spec, c)}" for c in inserted)
         rows = f"INSERT INTO {spec.qualified} ({names}) SELECT {picked} FROM unnest({arrays}) AS u({names})"
-        count = f"SELECT count(*), now(), current_setting('tally.actor') FROM done"
+        count = "SELECT count(*), now(), current_setting('tally.actor') FROM done"
         self.add_many_sql = f"WITH done AS ({rows} RETURNING 1) {count}"
         self.add_many_as_sql = f"WITH done AS ({rows}, {actor} RETURNING 1) {count}"
 
@@ -79,7 +79,9 @@ class Compiler:
         """A count of what the conditions match."""
         values = self._values(query, tenant, box)
         key = ("count", self._shape(query))
-        return self.cached(key, lambda: f"SELECT count(*) FROM {self.spec.qualified} WHERE {self._where(query)}"), values
+        return self.cached(
+            key, lambda: f"SELECT count(*) FROM {self.spec.qualified} WHERE {self._where(query)}"
+        ), values
 
     def exists(self, query: Query, tenant: Any, box: Any) -> tuple[str, list[Any]]:
         """Whether anything matches."""
@@ -114,8 +116,10 @@ class Compiler:
         return " AND ".join(parts)
 
     def _select(self, query: Query) -> str:
-        return (f"SELECT {self.columns} FROM {self.spec.qualified} WHERE {self._where(query)}"
-                f"{self._tail(query)}{query.lock}")
+        return (
+            f"SELECT {self.columns} FROM {self.spec.qualified} WHERE {self._where(query)}"
+            f"{self._tail(query)}{query.lock}"
+        )
 
     def _several(self, query: Query) -> OneOf | None:
         """The one condition over several values that an index can serve value by value, in the order asked for."""
@@ -130,15 +134,19 @@ class Compiler:
     def _merge(self, query: Query, several: OneOf, first: int) -> str:
         rest, column = self._where(query), several.field.spec.column
         branch = Query(order=query.order, limit=(query.limit or 0) + query.offset)
-        parts = [f"(SELECT {self.columns} FROM {self.spec.qualified} WHERE {rest} AND {column} = ${first + i}"
-                 f"{self._tail(branch)})" for i in range(len(several.values))]
+        parts = [
+            f"(SELECT {self.columns} FROM {self.spec.qualified} WHERE {rest} AND {column} = ${first + i}"
+            f"{self._tail(branch)})"
+            for i in range(len(several.values))
+        ]
         return f"SELECT {self.columns} FROM ({' UNION ALL '.join(parts)}) AS merged{self._tail(query)}"
 
     def _tail(self, query: Query) -> str:
         text = ""
         if query.order:
             text += " ORDER BY " + ", ".join(
-                f"{o.field.spec.column}{' DESC' if o.descending else ''}" for o in query.order)
+                f"{o.field.spec.column}{' DESC' if o.descending else ''}" for o in query.order
+            )
         if query.limit is not None:
             text += f" LIMIT {int(query.limit)}"
         if query.offset:
@@ -185,7 +193,9 @@ class Compiler:
             return "false"
         if spec.kind is Kind.MONEY:
             assets, units = number.next(), number.next()
-            return f"({spec.asset_column}, {spec.column}) IN (SELECT * FROM unnest({assets}::text[], {units}::bigint[]))"
+            return (
+                f"({spec.asset_column}, {spec.column}) IN (SELECT * FROM unnest({assets}::text[], {units}::bigint[]))"
+            )
         return f"{spec.index_column if spec.sealed else spec.column} = ANY ({number.next()})"
 
     def _compare(self, condition: Compare, number: _Numbers) -> str:
@@ -207,14 +217,18 @@ class Compiler:
 
     def update(self, columns: tuple[str, ...], *, actor: bool) -> str:
         """A versioned UPDATE: $1 tenant, $2 id, $3 version, then the columns, then the actor."""
+
         def make() -> str:
             spec = self.spec
             sets = ", ".join(f"{c} = ${i}" for i, c in enumerate(columns, 4))
             source = f" FROM {_ACTOR.format(n=len(columns) + 4)}" if actor else ""
             t = spec.table
             back = ", ".join(f"{t}.{s}" for s in STAMPS)
-            return (f"UPDATE {spec.qualified} SET {sets}{source} WHERE {t}.tenant_id = $1 AND {t}.id = $2 "
-                    f"AND {t}.version = $3 RETURNING {back}")
+            return (
+                f"UPDATE {spec.qualified} SET {sets}{source} WHERE {t}.tenant_id = $1 AND {t}.id = $2 "
+                f"AND {t}.version = $3 RETURNING {back}"
+            )
+
         return self.cached(("update", columns, actor), make)
 
     def update_where(self, query: Query, columns: tuple[str, ...], tenant: Any, box: Any) -> tuple[str, list[Any]]:
@@ -223,8 +237,11 @@ class Compiler:
 
         def make() -> str:
             sets = ", ".join(f"{c} = ${i}" for i, c in enumerate(columns, len(values) + 1))
-            return (f"WITH done AS (UPDATE {self.spec.qualified} SET {sets} WHERE {self._where(query)} RETURNING 1) "
-                    "SELECT count(*) FROM done")
+            return (
+                f"WITH done AS (UPDATE {self.spec.qualified} SET {sets} WHERE {self._where(query)} RETURNING 1) "
+                "SELECT count(*) FROM done"
+            )
+
         return self.cached(("update_where", self._shape(query), columns), make), values
 
     def delete_where(self, query: Query, tenant: Any, box: Any, reason: str) -> tuple[str, list[Any]]:
@@ -234,24 +251,30 @@ class Compiler:
 
         def make() -> str:
             said = f"(SELECT set_config('tally.reason', ${len(values)}, true) AS reason) AS said"
-            return (f"WITH done AS (DELETE FROM {self.spec.qualified} USING {said} WHERE {self._where(query)} "
-                    "RETURNING 1) SELECT count(*) FROM done")
+            return (
+                f"WITH done AS (DELETE FROM {self.spec.qualified} USING {said} WHERE {self._where(query)} "
+                "RETURNING 1) SELECT count(*) FROM done"
+            )
+
         return self.cached(("delete", self._shape(query)), make), values
 
     def add_values(self, count: int) -> str:
         """A multi-row INSERT of ``count`` rows, for engines that route VALUES and refuse INSERT … SELECT."""
+
         def make() -> str:
             names, width = self.codec.insert_columns, len(self.codec.insert_columns)
             casts = [_cast(self.spec, c) for c in names]
             rows = ", ".join(
                 "(" + ", ".join(f"${r * width + i + 1}::{cast}" for i, cast in enumerate(casts)) + ")"
-                for r in range(count))
-            return (f"INSERT INTO {self.spec.qualified} ({', '.join(names)}) VALUES {rows} "
-                    f"RETURNING {', '.join(STAMPS)}")
+                for r in range(count)
+            )
+            return f"INSERT INTO {self.spec.qualified} ({', '.join(names)}) VALUES {rows} RETURNING {', '.join(STAMPS)}"
+
         return self.cached(("values", count), make)
 
     def upsert(self, target: tuple[str, ...], where: str | None) -> str:
         """INSERT … ON CONFLICT on a declared unique rule; every column the application may change is replaced."""
+
         def make() -> str:
             spec = self.spec
             columns = self.codec.insert_columns
@@ -260,32 +283,48 @@ class Compiler:
             changed = [c.name for c in spec.columns if c.updatable and c.name in columns and c.name not in target]
             sets = ", ".join(f"{c} = excluded.{c}" for c in changed) or f"{target[-1]} = excluded.{target[-1]}"
             narrowed = f" WHERE {where}" if where else ""
-            return (f"INSERT INTO {spec.qualified} ({names}) VALUES ({numbers}) ON CONFLICT ({', '.join(target)})"
-                    f"{narrowed} DO UPDATE SET {sets} RETURNING {self.columns}")
+            return (
+                f"INSERT INTO {spec.qualified} ({names}) VALUES ({numbers}) ON CONFLICT ({', '.join(target)})"
+                f"{narrowed} DO UPDATE SET {sets} RETURNING {self.columns}"
+            )
+
         return self.cached(("upsert", target), make)
 
     def claim(self) -> str:
         """Lease the oldest free work items: $1 tenant, $2 token, $3 seconds, $4 worker, $5 how many."""
+
         def make() -> str:
             spec = self.spec
             order = spec.fields[spec.queue or "created_at"].column
             t = spec.table
             columns = ", ".join(f"{t}.{c}" for c in spec.read_columns)
-            free = (f"SELECT tenant_id, id FROM {spec.qualified} WHERE tenant_id = $1 AND done_at IS NULL "
-                    f"AND (lease_until IS NULL OR lease_until < now()) ORDER BY {order}, id LIMIT $5 "
-                    "FOR NO KEY UPDATE SKIP LOCKED")
-            return (f"WITH free AS MATERIALIZED ({free}) UPDATE {spec.qualified} SET lease_token = $2, "
-                    f"lease_until = now() + make_interval(secs => $3), lease_by = $4, attempts = {t}.attempts + 1 "
-                    f"FROM free WHERE {t}.tenant_id = $1 AND {t}.id = free.id RETURNING {columns}, {t}.attempts")
+            free = (
+                f"SELECT tenant_id, id FROM {spec.qualified} WHERE tenant_id = $1 AND done_at IS NULL "
+                f"AND (lease_until IS NULL OR lease_until < now()) ORDER BY {order}, id LIMIT $5 "
+                "FOR NO KEY UPDATE SKIP LOCKED"
+            )
+            return (
+                f"WITH free AS MATERIALIZED ({free}) UPDATE {spec.qualified} SET lease_token = $2, "
+                f"lease_until = now() + make_interval(secs => $3), lease_by = $4, attempts = {t}.attempts + 1 "
+                f"FROM free WHERE {t}.tenant_id = $1 AND {t}.id = free.id RETURNING {columns}, {t}.attempts"
+            )
+
         return self.cached("claim", make)
 
     def settle(self, *, done: bool) -> str:
         """End a lease, keeping the item done or giving it back: $1 tenant, $2 id, $3 token."""
-        sets = "done_at = now(), lease_token = NULL, lease_until = NULL" if done else (
-            "lease_token = NULL, lease_until = NULL, lease_by = NULL")
-        return self.cached(("settle", done), lambda: (
-            f"UPDATE {self.spec.qualified} SET {sets} WHERE tenant_id = $1 AND id = $2 AND lease_token = $3 "
-            "AND done_at IS NULL RETURNING id"))
+        sets = (
+            "done_at = now(), lease_token = NULL, lease_until = NULL"
+            if done
+            else ("lease_token = NULL, lease_until = NULL, lease_by = NULL")
+        )
+        return self.cached(
+            ("settle", done),
+            lambda: (
+                f"UPDATE {self.spec.qualified} SET {sets} WHERE tenant_id = $1 AND id = $2 AND lease_token = $3 "
+                "AND done_at IS NULL RETURNING id"
+            ),
+        )
 
 
 class _Numbers:

@@ -35,32 +35,46 @@ def translate(problem: BaseException, spec: EntitySpec | None = None, verb: str 
         return _check(spec, constraint)
     if state == "23502":
         field = problem.column_name or ""
-        return e.Invalid(f"{entity}.{field} has no value and needs one.", entity=entity, field=field,
-                         remedy="Give it a value or declare it optional.")
+        return e.Invalid(
+            f"{entity}.{field} has no value and needs one.",
+            entity=entity,
+            field=field,
+            remedy="Give it a value or declare it optional.",
+        )
     if state == "TS300":
         before, _, after = (problem.detail or "").partition(" -> ")
-        return e.InvalidTransition(f"{entity or problem.table_name}: {before or 'new'} cannot become {after}.",
-                                   entity=entity, before=before, after=after)
+        return e.InvalidTransition(
+            f"{entity or problem.table_name}: {before or 'new'} cannot become {after}.",
+            entity=entity,
+            before=before,
+            after=after,
+        )
     if state == "TS100":
         return e.NotFound("The tenant does not exist.", entity="Tenant")
     if state == "TS201":
         return e.StaleVersion("The tenant was changed by somebody else since it was read.", entity="Tenant")
     if state == "22023":
         field = problem.column_name or ""
-        return e.Invalid(f"The setting {field} is not known or has a bad value." if field else "A parameter is invalid.",
-                         field=field)
+        return e.Invalid(
+            f"The setting {field} is not known or has a bad value." if field else "A parameter is invalid.", field=field
+        )
     if state == "TS301":
-        return e.Denied(f"{entity or problem.table_name} is append-only.",
-                        remedy="Add a row that corrects or reverses the earlier one.")
+        return e.Denied(
+            f"{entity or problem.table_name} is append-only.",
+            remedy="Add a row that corrects or reverses the earlier one.",
+        )
     if state == "TS701":
         return e.QuotaExceeded("The tenant's quota for this period is used up.")
     if state == "42501":
         return _privilege(entity, problem)
-    if state in ("42704", "22P02") and "tally.tenant" in str(problem) or state == "22P02" and "uuid" in str(problem):
+    if (state in ("42704", "22P02") and "tally.tenant" in str(problem)) or (
+        state == "22P02" and "uuid" in str(problem)
+    ):
         return e.TenantMissing("A statement reached a tenant table without a tenant.")
     if state == "42704" and "tally.actor" in str(problem):
-        return e.Denied("A write reached the database without an actor.",
-                        remedy="Go through tally.session(tenant, actor=...).")
+        return e.Denied(
+            "A write reached the database without an actor.", remedy="Go through tally.session(tenant, actor=...)."
+        )
     if state in ("42P01", "3F000", "42703", "42883"):
         return e.NotMigrated(f"The database lacks what {entity or 'this statement'} needs.")
     if state in ("40001", "40P01"):
@@ -70,35 +84,54 @@ def translate(problem: BaseException, spec: EntitySpec | None = None, verb: str 
     if state in ("53300", "57P03", "57P01", "57P02", "08006", "08001", "08003", "08004", "53200", "58030"):
         return _unavailable(state)
     if state == "55P03":
-        return e.Conflict(f"A row of {entity or 'the table'} is locked by another transaction.", entity=entity,
-                          remedy="Try again shortly, or lock with wait=True.")
+        return e.Conflict(
+            f"A row of {entity or 'the table'} is locked by another transaction.",
+            entity=entity,
+            remedy="Try again shortly, or lock with wait=True.",
+        )
     if state == "57014":
-        return e.Unavailable("The statement ran into the server's statement timeout or was cancelled.",
-                             remedy="Narrow the query, stream it, or raise statement_timeout for this job.")
+        return e.Unavailable(
+            "The statement ran into the server's statement timeout or was cancelled.",
+            remedy="Narrow the query, stream it, or raise statement_timeout for this job.",
+        )
     if state == "25006":
-        return e.Unsupported("A write was tried in a read-only transaction or on a replica.",
-                             remedy="Write in a transaction that is not read_only, on the primary.")
+        return e.Unsupported(
+            "A write was tried in a read-only transaction or on a replica.",
+            remedy="Write in a transaction that is not read_only, on the primary.",
+        )
     if state == "25P02":
-        return e.Conflict("The transaction had failed already; the server ignores what follows.", entity=entity,
-                          remedy="Catch errors around a nested db.transaction() (a savepoint), not inside the outer one.")
+        return e.Conflict(
+            "The transaction had failed already; the server ignores what follows.",
+            entity=entity,
+            remedy="Catch errors around a nested db.transaction() (a savepoint), not inside the outer one.",
+        )
     if state in ("22003", "22021", "22001", "22P05", "22007", "22008"):
-        return e.Invalid(f"A value for {entity or 'the statement'} is out of range for its column.", entity=entity,
-                         remedy="Check ranges, lengths and NUL characters.")
+        return e.Invalid(
+            f"A value for {entity or 'the statement'} is out of range for its column.",
+            entity=entity,
+            remedy="Check ranges, lengths and NUL characters.",
+        )
     if state in ("28P01", "28000", "3D000"):
         return login(problem)
-    return e.Unavailable(f"The database refused the statement (SQLSTATE {state}).",
-                         remedy="Look the SQLSTATE up in PostgreSQL's Appendix A; the server log has the statement.")
+    return e.Unavailable(
+        f"The database refused the statement (SQLSTATE {state}).",
+        remedy="Look the SQLSTATE up in PostgreSQL's Appendix A; the server log has the statement.",
+    )
 
 
 def login(problem: BaseException) -> e.TallystickError:
     """Why a connection could not be opened."""
     state = getattr(problem, "sqlstate", "") or ""
     if state in ("28P01", "28000"):
-        return e.NotProvisioned("The server refused the login of the configured role.",
-                                remedy="Check the password, or run `tallystick provision` with TALLYSTICK_ADMIN_URL set.")
+        return e.NotProvisioned(
+            "The server refused the login of the configured role.",
+            remedy="Check the password, or run `tallystick provision` with TALLYSTICK_ADMIN_URL set.",
+        )
     if state == "3D000":
-        return e.NotProvisioned("The database of the configured URL does not exist.",
-                                remedy="Create it, then run `tallystick init` with TALLYSTICK_ADMIN_URL set.")
+        return e.NotProvisioned(
+            "The database of the configured URL does not exist.",
+            remedy="Create it, then run `tallystick init` with TALLYSTICK_ADMIN_URL set.",
+        )
     return translate(problem) if isinstance(problem, asyncpg.PostgresError) else _connection(problem)
 
 
@@ -110,20 +143,28 @@ def commit_outcome_unknown(problem: BaseException) -> bool:
 
 def _unavailable(state: str) -> e.TallystickError:
     if state == "53300":
-        return e.Unavailable("The server has no connection left.",
-                             remedy="Lower pool_max times worker processes below the server's max_connections.")
-    return e.Unavailable("The database server is shutting down, starting up or dropped the connection.",
-                         remedy="Try again; a transaction that was not committed is rolled back.")
+        return e.Unavailable(
+            "The server has no connection left.",
+            remedy="Lower pool_max times worker processes below the server's max_connections.",
+        )
+    return e.Unavailable(
+        "The database server is shutting down, starting up or dropped the connection.",
+        remedy="Try again; a transaction that was not committed is rolled back.",
+    )
 
 
 def _connection(problem: BaseException) -> e.TallystickError:
     if isinstance(problem, asyncpg.InterfaceError) and "another operation" in str(problem):
-        return e.Invalid("Two tasks used one transaction at once.",
-                         remedy="Open a session per task, or await the statements one after another.")
+        return e.Invalid(
+            "Two tasks used one transaction at once.",
+            remedy="Open a session per task, or await the statements one after another.",
+        )
     if isinstance(problem, (asyncpg.DataError, asyncpg.InterfaceError)) and not isinstance(problem, OSError):
         return e.Invalid("A value does not fit its column's type.", remedy="Check the types of the values given.")
-    return e.Unavailable("The database server cannot be reached or the connection was lost.",
-                         remedy="Check that it runs and that the URL's host and port are right, then try again.")
+    return e.Unavailable(
+        "The database server cannot be reached or the connection was lost.",
+        remedy="Check that it runs and that the URL's host and port are right, then try again.",
+    )
 
 
 def _duplicate(spec: EntitySpec | None, constraint: str) -> e.Duplicate:
@@ -138,12 +179,14 @@ def _reference(spec: EntitySpec | None, constraint: str, verb: str) -> e.Tallyst
     entity = spec.name if spec else ""
     own = next((f for f in spec.foreign_keys if f.name == constraint), None) if spec else None
     if own is not None and own.table == "tenant" and verb != "delete":
-        return e.TenantMissing("The tenant of this session does not exist.",
-                               remedy="Create it with tally.tenants.create(slug, name=...).")
+        return e.TenantMissing(
+            "The tenant of this session does not exist.", remedy="Create it with tally.tenants.create(slug, name=...)."
+        )
     if own is not None and verb != "delete":
         field = own.columns[-1].removesuffix("_id")
-        return e.UnknownReference(f"{entity}.{field} refers to a {own.table} that does not exist.", entity=entity,
-                                  field=field)
+        return e.UnknownReference(
+            f"{entity}.{field} refers to a {own.table} that does not exist.", entity=entity, field=field
+        )
     return e.StillReferenced(f"Other rows still refer to this {entity or 'row'}.", entity=entity, rule=constraint)
 
 
@@ -158,5 +201,7 @@ def _check(spec: EntitySpec | None, constraint: str) -> e.Invalid:
 def _privilege(entity: str, problem: asyncpg.PostgresError) -> e.TallystickError:
     if "row-level security" in str(problem):
         return e.WrongTenant(f"A row of {entity or 'the table'} belongs to another tenant than the session.")
-    return e.Denied(f"The application role may not do this to {entity or 'the object'}.",
-                    remedy="If the schema is older than the code run `tallystick migrate`; else it is denied on purpose.")
+    return e.Denied(
+        f"The application role may not do this to {entity or 'the object'}.",
+        remedy="If the schema is older than the code run `tallystick migrate`; else it is denied on purpose.",
+    )

@@ -32,7 +32,9 @@ class PoolStats:
 class Pool:
     """Links to one database, at most ``size`` of them, handed out last-used first."""
 
-    def __init__(self, connect: Connect, *, size: int, timeout: float, idle_lifetime: float, verify: bool = False) -> None:
+    def __init__(
+        self, connect: Connect, *, size: int, timeout: float, idle_lifetime: float, verify: bool = False
+    ) -> None:
         self._connect = connect
         self._size = size
         self._timeout = timeout
@@ -188,7 +190,8 @@ class Pool:
         waiter.cancel()
         raise Unavailable(
             f"No connection came free within {self._timeout:g} s (pool of {self._size}).",
-            remedy="Raise pool_max, shorten transactions, or look for a session that is never closed.")
+            remedy="Raise pool_max, shorten transactions, or look for a session that is never closed.",
+        )
 
     def _wake(self, link: Link | None) -> bool:
         while self._waiters:
@@ -202,4 +205,3 @@ class Pool:
         found = await link.row("SELECT current_setting('tally.tenant', true)", ())
         if found[0] != tenant:
             raise Tampered("A pooled connection carries another tenant than its tag says.")
-

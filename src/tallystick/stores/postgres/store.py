@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -34,8 +33,13 @@ class PostgresStore:
         self._url = url
         self._settings = settings
         self._compilers: dict[type, Compiler] = {}
-        self.pool = Pool(self._connect, size=settings.pool_max, timeout=settings.pool_timeout,
-                         idle_lifetime=settings.idle_lifetime, verify=verify)
+        self.pool = Pool(
+            self._connect,
+            size=settings.pool_max,
+            timeout=settings.pool_timeout,
+            idle_lifetime=settings.idle_lifetime,
+            verify=verify,
+        )
 
     def unit(self, tenant: UUID, actor: str) -> PostgresUnit:
         """A unit for one tenant and actor; opening it costs nothing."""
@@ -58,8 +62,10 @@ class PostgresStore:
             await link.script(f"BEGIN{mode}")
             await link.row("SELECT tally.set_tenant($1, $2)", (tenant, actor))
             return
-        settings = (f"SELECT set_config('tally.tenant', '{tenant}', true), set_config('tally.actor', "
-                    f"convert_from(decode('{actor.encode().hex()}', 'hex'), 'UTF8'), true)")
+        settings = (
+            f"SELECT set_config('tally.tenant', '{tenant}', true), set_config('tally.actor', "
+            f"convert_from(decode('{actor.encode().hex()}', 'hex'), 'UTF8'), true)"
+        )
         await link.script(f"BEGIN{mode}; {settings}")
 
     async def system_row(self, sql: str, *args: Any) -> Any:
@@ -98,9 +104,12 @@ class PostgresStore:
         failure: TallystickError
         try:
             raw = await asyncpg.connect(
-                **connect_args(self._url), timeout=settings.connect_timeout, server_settings=options,
-                statement_cache_size=0 if not self._named else 100)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, asyncio.TimeoutError) as problem:
+                **connect_args(self._url),
+                timeout=settings.connect_timeout,
+                server_settings=options,
+                statement_cache_size=0 if not self._named else 100,
+            )
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as problem:
             failure = login(problem)
         else:
             return Link(raw, named=self._named)

@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     from tallystick.stores.postgres.store import PostgresStore
 
 _FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError, OverflowError, TypeError, EOFError)
-_ISOLATIONS = {None: "", "read committed": " ISOLATION LEVEL READ COMMITTED",
-               "repeatable read": " ISOLATION LEVEL REPEATABLE READ", "serializable": " ISOLATION LEVEL SERIALIZABLE"}
+_ISOLATIONS = {
+    None: "",
+    "read committed": " ISOLATION LEVEL READ COMMITTED",
+    "repeatable read": " ISOLATION LEVEL REPEATABLE READ",
+    "serializable": " ISOLATION LEVEL SERIALIZABLE",
+}
 _CHUNK = 10_000
 
 
@@ -116,8 +120,10 @@ class PostgresUnit:
     def _mine(self) -> None:
         owner = self._owner
         if owner is not asyncio.current_task() and owner is not None and not owner.done():
-            raise Invalid("Another task has a transaction open on this session.",
-                          remedy="Open a session per task; a session is cheap.")
+            raise Invalid(
+                "Another task has a transaction open on this session.",
+                remedy="Open a session per task; a session is cheap.",
+            )
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -190,8 +196,9 @@ class PostgresUnit:
         """Change columns if the version still stands; answers the stamps, or None."""
         compiler, names = self._store.compiler(codec), tuple(columns)
         args = [self.tenant, id, version, *columns.values()]
-        return await self._write(compiler.update(names, actor=False), compiler.update(names, actor=True), args,
-                                 codec.spec, "update")
+        return await self._write(
+            compiler.update(names, actor=False), compiler.update(names, actor=True), args, codec.spec, "update"
+        )
 
     async def update_where(self, codec: Codec, query: Query, columns: Mapping[str, Any], sealer: Sealer) -> int:
         """Change columns of every matching row."""
@@ -221,21 +228,25 @@ class PostgresUnit:
         """Open a transaction with tenant and actor in the same message, or a savepoint inside one."""
         if self._link is not None:
             if isolation is not None or read_only:
-                raise Invalid("A nested transaction is a savepoint and cannot change isolation or access mode.",
-                              remedy="Give isolation and read_only to the outermost db.transaction().")
+                raise Invalid(
+                    "A nested transaction is a savepoint and cannot change isolation or access mode.",
+                    remedy="Give isolation and read_only to the outermost db.transaction().",
+                )
             await self._script(f"SAVEPOINT s{self._depth}")
             self._depth += 1
             return
         if isolation not in _ISOLATIONS:
-            raise Invalid("The isolation level is unknown.",
-                          remedy="One of: read committed, repeatable read, serializable.")
+            raise Invalid(
+                "The isolation level is unknown.", remedy="One of: read committed, repeatable read, serializable."
+            )
         pool = self._store.pool
         problem: Exception
         try:
             link = pool.take_any() or await pool.acquire(None)
             try:
                 await self._store.open_transaction(
-                    link, self._tag, self.actor, _ISOLATIONS[isolation] + (" READ ONLY" if read_only else ""))
+                    link, self._tag, self.actor, _ISOLATIONS[isolation] + (" READ ONLY" if read_only else "")
+                )
             except BaseException:
                 link.broken = True
                 pool.release(link)
@@ -267,7 +278,8 @@ class PostgresUnit:
                 return
             failure = Conflict(
                 "The transaction had failed already and was rolled back.",
-                remedy="Let errors leave the transaction, or catch them around a nested db.transaction().")
+                remedy="Let errors leave the transaction, or catch them around a nested db.transaction().",
+            )
         finally:
             self._store.pool.release(link)
         raise failure
@@ -341,4 +353,3 @@ class _Own:
 
 def _arrays(rows: Sequence[list[Any]]) -> list[Any]:
     return [list(column) for column in zip(*rows, strict=True)]
-

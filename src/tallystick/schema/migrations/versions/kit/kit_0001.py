@@ -8,7 +8,7 @@ from __future__ import annotations
 from alembic import op
 
 from tallystick.schema.model import Check, Column, ForeignKey, Grant, Index, Policy, Table, Trigger
-from tallystick.schema.operations import CreateTables, DropTables, Sql, role
+from tallystick.schema.operations import CreateTables, Sql, Undo, role
 
 revision = "kit_0001"
 down_revision = None
@@ -290,5 +290,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.invoke(Sql([f"DROP FUNCTION {name}" for name in (*FUNCTIONS, *INTERNAL)]))
-    op.invoke(DropTables(TENANT, ASSET, SCHEMA_ENTITY, BACKFILL, USAGE))
+    op.invoke(Undo(CreateTables(TENANT, ASSET, SCHEMA_ENTITY, BACKFILL, USAGE)))
     op.invoke(Sql([f"DROP FUNCTION {name}" for name in GUARDS]))
