@@ -1,0 +1,1 @@
+"""The benchmark suite: ``python -m benchmarks``. Ratios of one run against raw asyncpg, beside the peers."""
