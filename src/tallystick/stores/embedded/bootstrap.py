@@ -19,7 +19,11 @@ _CONNECT_TIMEOUT = 20
 
 
 class NotReady(Exception):
-    """The server does not answer yet, or somebody else answers."""
+    """The server does not answer yet, or somebody else answers; ``refused`` when that one rejects the password."""
+
+    def __init__(self, *, refused: bool = False) -> None:
+        self.refused = refused
+        super().__init__()
 
 
 async def identify(url: str) -> int:
@@ -30,6 +34,8 @@ async def identify(url: str) -> int:
             return int(await connection.fetchval("SELECT system_identifier FROM pg_catalog.pg_control_system()"))
         finally:
             await connection.close(timeout=_CONNECT_TIMEOUT)
+    except asyncpg.InvalidAuthorizationSpecificationError as error:
+        raise NotReady(refused=True) from error
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise NotReady from error
 

@@ -109,13 +109,14 @@ class Home:
 
     @property
     def socket_usable(self) -> bool:
-        """False where the path is too long for a socket address, or is not text; TCP is used alone then."""
+        """False where the path is too long for a socket address or cannot stand in a URL; TCP is used alone then."""
         address = os.fsencode(self.socket / ".s.PGSQL.65535")
         try:
-            address.decode("utf-8")
+            text = address.decode("utf-8")
         except UnicodeDecodeError:
             return False
-        return len(address) <= _SOCKET_LIMIT
+        # In a URL, for us as for libpq, a comma separates hosts.
+        return len(address) <= _SOCKET_LIMIT and "," not in text
 
     @property
     def lock(self) -> Path:

@@ -31,6 +31,8 @@ _STOP_TIMEOUT = 300.0
 _STEP = 0.005
 _PORT_ATTEMPTS = 20
 _PATIENCE = 5
+# While a port is fought over, another server may answer for a moment, and refuse.
+_REFUSALS = 100
 
 
 class EmbeddedServer:
@@ -213,12 +215,20 @@ class EmbeddedServer:
 
     async def _await_ready(self, process: int | None) -> bool:
         """Ask until the server answers as this cluster; False when its process ended first."""
+        refusals = 0
         deadline = time.monotonic() + _START_TIMEOUT
         user, password = self._admin() if self._home.ready.exists() else ("postgres", self._passwords["postgres"])
         while process is not None and self._cluster.is_running(process):
-            with contextlib.suppress(bootstrap.NotReady):
+            try:
                 if await bootstrap.identify(self._url(user, password, "postgres")) == self._cluster.system_identifier():
                     return True
+            except bootstrap.NotReady as error:
+                refusals += error.refused
+            if refusals > _REFUSALS:
+                raise Unavailable(
+                    f"The embedded server in {self._home.root} does not take the passwords kept beside it.",
+                    remedy="Restore passwords.json from a backup, or start in another directory.",
+                )
             if time.monotonic() > deadline:
                 raise Unavailable(
                     f"The embedded server did not answer within {_START_TIMEOUT:g} seconds.",
