@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import logging
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -122,12 +120,23 @@ def _table(subject: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
-    found = run(options)
+    from tallystick.errors import TallystickError
+
+    given = parser()
+    options = given.parse_args(arguments)
+    if options.json is not None:
+        # Minutes of measuring should not end at a folder that is not there.
+        try:
+            options.json.open("a").close()
+        except OSError as problem:
+            given.error(f"--json: the file cannot be written ({problem.strerror})")
+    try:
+        found = run(options)
+    except TallystickError as problem:
+        note(str(problem))
+        return 1
     print(text_of(found))
-    if options.json:
+    if options.json is not None:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
         note(f"written to {options.json}")
     return 0

@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ import asyncpg
 from benchmarks import table
 from benchmarks.subjects import ACTOR, Target
 from tallystick import Settings, Tallystick
+from tallystick.errors import NotProvisioned, Unavailable
 from tallystick.schema.provision import provision
 from tallystick.schema.roles import Roles
 from tallystick.settings import build_url, connect_args
@@ -30,10 +31,8 @@ class Arena:
     tally: Tallystick
     admin: asyncpg.Connection
     tenants: dict[str, UUID]
-    app_role: str
     embedded: bool
     pinned: str = "off"
-    environment: dict[str, Any] = field(default_factory=dict)
 
     def target(self, table_name: str) -> Target:
         where = connect_args(self.settings.database_url or "")
@@ -86,6 +85,11 @@ async def _database(url: str | None) -> AsyncIterator[tuple[str, str, str, Roles
     name, roles = f"tallystick_bench_{mark}", Roles(f"bench_{mark}")
     where = connect_args(url)
     async with _connected(where) as conn:
+        if not await conn.fetchval("select rolsuper or rolcreatedb from pg_roles where rolname = current_user"):
+            raise NotProvisioned(
+                "The role of --url may not create a database.",
+                remedy="Grant it CREATEDB and CREATEROLE; the run makes a database of its own and drops it again.",
+            )
         await conn.execute(f"create database {name}")
     try:
         admin = urlsplit(url)._replace(path=f"/{name}").geturl()
@@ -104,7 +108,16 @@ async def _database(url: str | None) -> AsyncIterator[tuple[str, str, str, Roles
 
 @contextlib.asynccontextmanager
 async def _connected(where: dict[str, Any]) -> AsyncIterator[asyncpg.Connection]:
-    conn = await asyncpg.connect(**where)
+    problem = None
+    try:
+        conn = await asyncpg.connect(**where)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as refused:
+        problem = type(refused).__name__
+    if problem is not None:
+        raise Unavailable(
+            f"The server refused the connection ({problem}).",
+            remedy="Give --url a role that may connect, and create databases and roles.",
+        )
     try:
         yield conn
     finally:
@@ -136,7 +149,7 @@ async def arena(url: str | None, *, durable: bool, pin: str) -> AsyncIterator[Ar
         where = connect_args(admin_url) | {"server_settings": {"tally.actor": ACTOR}}
         admin = await stack.enter_async_context(_connected(where))
         await admin.execute(f'set role "{roles.owner}"')
-        made = Arena(settings, tally, admin, tenants, roles.app, embedded)
+        made = Arena(settings, tally, admin, tenants, embedded)
         made.pinned = await _pin(admin, pin if embedded else "off")
         await table.make_twin(admin, roles.app)
         await _fill(made)
@@ -161,7 +174,6 @@ async def _fill(made: Arena) -> None:
         # Both stay as they are: no background worker changes one of them in the middle of a row of the report.
         await made.admin.execute(f"alter table {table.SCHEMA}.{name} set (autovacuum_enabled = off)")
         await made.admin.execute(f"vacuum (freeze, analyze) {table.SCHEMA}.{name}")
-    await made.admin.execute(f"grant select, insert, update, delete on {table.SCHEMA}.{table.TWIN} to {made.app_role}")
 
 
 def _parent(process: int) -> int:

@@ -26,7 +26,7 @@ class Subject(subjects.Subject):
             database=target.database,
         )
         self.tally_context = Tallystick.open(
-            entities=[Payment], domains=[], settings=Settings(database_url=url, role_prefix=target.prefix)
+            entities=[Payment], domains=[], settings=Settings(database_url=url, role_prefix=target.prefix, pool_max=1)
         )
         self.tally = await self.tally_context.__aenter__()
         self.session_context = self.tally.session(target.tenant_slug, actor=subjects.ACTOR)
