@@ -107,7 +107,6 @@ def resolve(cls: type[Entity]) -> EntitySpec:
             remedy="Use lower-case letters, digits and underscores, at most 59, or Rules(table=...).",
         )
     hints = _hints(cls)
-    defaults = {f.name for f in msgspec.structs.fields(cls) if not f.required}
     fields = {name: _system(name) for name in SYSTEM_FIELDS[:2]}
     shared_asset: list[FieldSpec] = []
     for name in cls.__struct_fields__:
@@ -126,7 +125,6 @@ def resolve(cls: type[Entity]) -> EntitySpec:
             field="asset",
             remedy="Rename the field.",
         )
-    _ = defaults
     return _assemble(cls, table, fields, shared_asset)
 
 

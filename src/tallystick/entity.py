@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast, dataclass_transform
 from uuid import UUID
 
 import msgspec
@@ -19,12 +19,24 @@ if TYPE_CHECKING:
 
     from tallystick.spec import EntitySpec
 
+    # Type checkers take the constructor's rules (keyword-only, frozen) from the nearest dataclass_transform, and
+    # msgspec's own, on Struct, knows neither as a default.
+    class _StructMeta(type):
+        pass
+
+    class _Struct:
+        __struct_fields__: ClassVar[tuple[str, ...]]
+
+else:
+    _StructMeta = msgspec.StructMeta
+    _Struct = msgspec.Struct
+
 UNSAVED = datetime(1, 1, 1, tzinfo=UTC)
 """The stamp of an entity that was not stored yet (its version is 0)."""
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(msgspec.field,))
-class EntityMeta(msgspec.StructMeta):
+class EntityMeta(_StructMeta):
     """Answers ``Loan.principal`` on the class with something conditions can be written on.
 
     Only the class is answered; instances go through msgspec's own descriptors at full speed.
@@ -50,6 +62,7 @@ class EntityMeta(msgspec.StructMeta):
         return super().__getattribute__(name)
 
 
+E = TypeVar("E", bound="Entity")
 _PLAIN = frozenset({"mro", "rules", "ref", "__name__"})
 _ENTITY: list[type] = []
 
@@ -69,7 +82,7 @@ def _handles(cls: type) -> dict[str, Any]:
     return found
 
 
-class Entity(msgspec.Struct, metaclass=EntityMeta):
+class Entity(_Struct, metaclass=EntityMeta):
     """The base of everything stored: an immutable value with an id, a tenant, a version and four stamps.
 
     Subclass it, annotate fields, add ``rules``. ``id`` is a UUIDv7 made by the client; tenant, version and stamps
@@ -91,7 +104,7 @@ class Entity(msgspec.Struct, metaclass=EntityMeta):
         table: ClassVar[Table]
         """The SQLAlchemy Core table, for statements of your own through ``db.fetch``."""
 
-        class Filter(Filter):
+        class Filter(Filter, frozen=True):
             """The filter that HTTP queries decode into, derived from the fields."""
 
     @property
@@ -110,6 +123,11 @@ class Entity(msgspec.Struct, metaclass=EntityMeta):
 
 
 _ENTITY.append(Entity)
+
+
+def with_fields(entity: E, **fields: Any) -> E:
+    """The entity with other values in some fields; the entity itself never changes."""
+    return cast("E", msgspec.structs.replace(cast("Any", entity), **fields))
 
 
 def spec_of(cls: type[Entity]) -> EntitySpec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 from uuid import UUID
 
 import msgspec
@@ -35,7 +35,7 @@ class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     @classmethod
     def parse(cls, params: Mapping[str, Any] | Iterable[tuple[str, str]]) -> Self:
         """Decode a query string's pairs. Raises ``Invalid`` naming the parameter and what is allowed."""
-        pairs = params.items() if isinstance(params, Mapping) else params
+        pairs: Iterable[tuple[str, Any]] = params.items() if isinstance(params, Mapping) else params
         values: dict[str, Any] = {}
         for name, value in pairs:
             plan = cls._tally_plan.get(name)
@@ -72,7 +72,7 @@ class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
 
         found: list[Condition] = []
         for name, (field_name, operation) in self._tally_plan.items():
-            value = getattr(self, name)
+            value: Any = getattr(self, name)
             if value is None:
                 continue
             field = getattr(self._tally_entity, field_name)
@@ -92,6 +92,10 @@ class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
 def _describe(hint: Any) -> str:
     members = [getattr(a, "__name__", str(a)) for a in getattr(hint, "__args__", (hint,)) if a is not type(None)]
     return " or ".join(members)
+
+
+def _list_of(member: Any) -> Any:
+    return list.__class_getitem__(member)  # a type known only at run time
 
 
 def filter_type(spec: EntitySpec) -> type[Filter]:
@@ -115,11 +119,11 @@ def filter_type(spec: EntitySpec) -> type[Filter]:
             continue
         if kind == "enum":
             offer(field.name, field, field.python, "=")
-            offer(f"{field.name}_in", field, list[field.python], "in")  # type: ignore[name-defined]
+            offer(f"{field.name}_in", field, _list_of(field.python), "in")
         elif kind in _EXACT:
             offer(field.name, field, _EXACT[kind], "=")
         if kind in _SETS:
-            offer(f"{field.name}_in", field, list[_SETS[kind]], "in")  # type: ignore[misc]
+            offer(f"{field.name}_in", field, _list_of(_SETS[kind]), "in")
         if kind in _RANGED:
             offer(f"{field.name}_from", field, _RANGED[kind], ">=")
             offer(f"{field.name}_to", field, _RANGED[kind], "<=")
@@ -139,4 +143,4 @@ def filter_type(spec: EntitySpec) -> type[Filter]:
     )
     type.__setattr__(made, "_tally_entity", spec.cls)
     type.__setattr__(made, "_tally_plan", plan)
-    return made
+    return cast("type[Filter]", made)

@@ -64,7 +64,7 @@ class Page(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
         """How many pages there are, when the total was asked for."""
         return None if self.total is None else -(-self.total // self.limit)
 
-    def __iter__(self) -> Iterator[E]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[E]:
         return iter(self.items)
 
     def __len__(self) -> int:

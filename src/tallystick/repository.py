@@ -8,11 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
 from uuid import UUID
 
-import msgspec
-
 from tallystick.claims import Claimed
 from tallystick.codec import Codec, codec_of
-from tallystick.entity import Entity, spec_of
+from tallystick.entity import Entity, spec_of, with_fields
 from tallystick.errors import Conflict, Invalid, NotFound, StaleVersion, Unsupported, WrongTenant
 from tallystick.fields import Ref
 from tallystick.filters import Filter
@@ -240,7 +238,7 @@ class Repository(Generic[E]):
         stamps = await db.unit.update(self._codec, columns, entity.id, entity.version)
         if stamps is None:
             return await self._missed(entity)
-        return msgspec.structs.replace(entity, **fields, version=stamps[0], updated_at=stamps[3], updated_by=stamps[4])
+        return with_fields(entity, **fields, version=stamps[0], updated_at=stamps[3], updated_by=stamps[4])
 
     async def update_where(self, *where: Where, **changes: Any) -> int:
         """Set fields on every match, whatever its version; answers how many. At least one condition is required."""

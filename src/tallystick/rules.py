@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
+
+S = TypeVar("S", bound=Enum)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -55,7 +58,7 @@ class Transitions:
     steps: Mapping[str, tuple[str, ...]]
     initial: tuple[str, ...]
 
-    def __init__(self, field: str, steps: Mapping[Enum, Iterable[Enum]], *, initial: Iterable[Enum]) -> None:
+    def __init__(self, field: str, steps: Mapping[S, Iterable[S]], *, initial: Iterable[S]) -> None:
         object.__setattr__(self, "field", field)
         object.__setattr__(self, "steps", {str(a.value): tuple(str(b.value) for b in to) for a, to in steps.items()})
         object.__setattr__(self, "initial", tuple(str(s.value) for s in initial))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
@@ -138,7 +138,7 @@ def money(field: FieldSpec, value: Any) -> Money:
         raise wrong(field, "should be Money", 'Write usd("12.50") or money("12.50", "USD"); never a float.')
     if not INT_MIN <= value.units <= INT_MAX:
         raise wrong(field, "does not fit 64 bits of minor units", "Use ChainAmount for token quantities.")
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def reference(field: FieldSpec, value: Any, tenant: UUID) -> UUID:

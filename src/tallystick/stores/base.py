@@ -34,54 +34,72 @@ class Unit(Protocol):
     @property
     def depth(self) -> int:
         """0 outside a transaction, 1 inside, more inside savepoints."""
+        ...
 
     async def get(self, codec: Codec, id: UUID) -> Row | None:
         """The row of an id."""
+        ...
 
     async def select(self, codec: Codec, query: Query, sealer: Sealer) -> list[Row]:
         """The rows of a query."""
+        ...
 
     async def count(self, codec: Codec, query: Query, sealer: Sealer) -> int:
         """How many rows match."""
+        ...
 
     async def exists(self, codec: Codec, query: Query, sealer: Sealer) -> bool:
         """Whether any row matches."""
+        ...
 
     async def insert(self, codec: Codec, params: list[Any]) -> Row:
         """Write one row; answers its stamps (version, created at and by, updated at and by)."""
+        ...
 
     async def insert_many(self, codec: Codec, rows: Sequence[list[Any]]) -> Row:
         """Write all rows or none; answers their common stamps."""
+        ...
 
     async def upsert(self, codec: Codec, rule: IndexSpec, params: list[Any]) -> Row:
         """Write or replace by a unique rule; answers the whole row."""
+        ...
 
     async def update(self, codec: Codec, columns: Mapping[str, Any], id: UUID, version: int) -> Row | None:
         """Change columns if the version still stands; answers the stamps, or None."""
+        ...
 
     async def update_where(self, codec: Codec, query: Query, columns: Mapping[str, Any], sealer: Sealer) -> int:
         """Change columns of every matching row."""
+        ...
 
     async def delete_where(self, codec: Codec, query: Query, sealer: Sealer, reason: str) -> int:
         """Remove every matching row."""
+        ...
 
     async def claim(self, codec: Codec, limit: int, lease: timedelta, token: UUID) -> list[Row]:
         """Lease free work items; each row ends with its number of attempts."""
+        ...
 
     async def settle(self, codec: Codec, id: UUID, token: UUID, *, done: bool) -> bool:
         """End a lease; False when it was not this worker's any more."""
+        ...
 
     async def fetch(self, statement: Any) -> list[Mapping[str, Any]]:
         """Run the application's own read inside the tenant's wall."""
+        ...
 
     async def call(self, sql: str, args: Sequence[Any]) -> list[Row]:
         """Call one of the library's own database functions for this tenant."""
+        ...
 
     async def begin(self, isolation: Isolation | None, *, read_only: bool) -> None:
         """Open a transaction, or a savepoint inside one."""
+        ...
 
     async def commit(self) -> None:
         """Commit, or release the savepoint. Raises ``CommitUnknown`` when the outcome is not known."""
+        ...
 
     async def rollback(self) -> None:
         """Undo the transaction, or back to the savepoint."""
+        ...

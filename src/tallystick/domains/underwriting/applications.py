@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from tallystick.domains.identity.users import User
-from tallystick.entity import Entity
+from tallystick.entity import Entity, with_fields
 from tallystick.errors import Conflict, Invalid
 from tallystick.fields import Json, Length, Mask, Personal, Ref, Search
 from tallystick.money import Money
@@ -173,7 +173,7 @@ class Applications(Repository[Application]):
                     remedy="Only applications in scoring or review are decided.",
                 )
             seq = await db.decisions.next_seq(id)
-            await db.decisions.add(msgspec.structs.replace(decision, seq=seq))
+            await db.decisions.add(with_fields(decision, seq=seq))
             if not decision.is_final:
                 return application
             return await self.update(application, status=OUTCOME_STATUS[decision.outcome], decided_at=db.now())

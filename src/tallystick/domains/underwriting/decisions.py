@@ -88,5 +88,5 @@ class Decisions(Repository[Decision]):
 
     async def next_seq(self, application: UUID) -> int:
         """The number of an application's next decision; right while the application is locked."""
-        last = await self.find(Decision.application == application, order=desc(Decision.seq), limit=1)  # type: ignore[comparison-overlap]
+        last = await self.find(Decision.application == application, order=desc(Decision.seq), limit=1)
         return last[0].seq + 1 if last else 1

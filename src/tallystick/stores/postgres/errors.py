@@ -25,8 +25,8 @@ def translate(problem: BaseException, spec: EntitySpec | None = None, verb: str 
     entity = spec.name if spec else ""
     if not isinstance(problem, asyncpg.PostgresError):
         return _connection(problem)
-    state = problem.sqlstate or ""
-    constraint = _SHARD.sub("", problem.constraint_name or "")
+    state = _told(problem, "sqlstate")
+    constraint = _SHARD.sub("", _told(problem, "constraint_name"))
     if state == "23505":
         return _duplicate(spec, constraint)
     if state in ("23503", "23001"):
@@ -34,7 +34,7 @@ def translate(problem: BaseException, spec: EntitySpec | None = None, verb: str 
     if state == "23514":
         return _check(spec, constraint)
     if state == "23502":
-        field = problem.column_name or ""
+        field = _told(problem, "column_name")
         return e.Invalid(
             f"{entity}.{field} has no value and needs one.",
             entity=entity,
@@ -42,9 +42,9 @@ def translate(problem: BaseException, spec: EntitySpec | None = None, verb: str 
             remedy="Give it a value or declare it optional.",
         )
     if state == "TS300":
-        before, _, after = (problem.detail or "").partition(" -> ")
+        before, _, after = _told(problem, "detail").partition(" -> ")
         return e.InvalidTransition(
-            f"{entity or problem.table_name}: {before or 'new'} cannot become {after}.",
+            f"{entity or _told(problem, 'table_name')}: {before or 'new'} cannot become {after}.",
             entity=entity,
             before=before,
             after=after,
@@ -54,13 +54,13 @@ def translate(problem: BaseException, spec: EntitySpec | None = None, verb: str 
     if state == "TS201":
         return e.StaleVersion("The tenant was changed by somebody else since it was read.", entity="Tenant")
     if state == "22023":
-        field = problem.column_name or ""
+        field = _told(problem, "column_name")
         return e.Invalid(
             f"The setting {field} is not known or has a bad value." if field else "A parameter is invalid.", field=field
         )
     if state == "TS301":
         return e.Denied(
-            f"{entity or problem.table_name} is append-only.",
+            f"{entity or _told(problem, 'table_name')} is append-only.",
             remedy="Add a row that corrects or reverses the earlier one.",
         )
     if state == "TS701":
@@ -121,7 +121,7 @@ def translate(problem: BaseException, spec: EntitySpec | None = None, verb: str 
 
 def login(problem: BaseException) -> e.TallystickError:
     """Why a connection could not be opened."""
-    state = getattr(problem, "sqlstate", "") or ""
+    state = _told(problem, "sqlstate")
     if state in ("28P01", "28000"):
         return e.NotProvisioned(
             "The server refused the login of the configured role.",
@@ -139,6 +139,11 @@ def commit_outcome_unknown(problem: BaseException) -> bool:
     """Whether a failed COMMIT may still have landed: only when the server did not prove a rollback."""
     state = getattr(problem, "sqlstate", None)
     return state is None or not str(state).startswith(_PROVED_ROLLED_BACK)
+
+
+def _told(problem: BaseException, attribute: str) -> str:
+    """A field of the server's message; the driver sets them on instances, so type checkers do not know them."""
+    return str(getattr(problem, attribute, None) or "")
 
 
 def _unavailable(state: str) -> e.TallystickError:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import asyncpg
-
-if TYPE_CHECKING:
-    from asyncpg.prepared_stmt import PreparedStatement
 
 _STATEMENTS = 400
 _SET_TENANT = "SELECT set_config('tally.tenant', $1, false)"
@@ -25,26 +22,26 @@ class Link:
 
     __slots__ = ("_statements", "born", "broken", "named", "raw", "tenant", "used")
 
-    def __init__(self, raw: asyncpg.Connection, *, named: bool = True) -> None:
+    def __init__(self, raw: Any, *, named: bool = True) -> None:
         self.raw = raw
         self.tenant: str | None = None
         self.broken = False
         self.named = named
         self.born = self.used = time.monotonic()
-        self._statements: dict[str, PreparedStatement[Any]] = {}
+        self._statements: dict[str, Any] = {}
 
     async def rows(self, sql: str, args: Sequence[Any]) -> list[Any]:
         """Every row of a statement."""
         try:
             if not self.named:
-                return await self.raw.fetch(sql, *args)  # type: ignore[no-any-return]
+                return cast("list[Any]", await self.raw.fetch(sql, *args))
             statement = self._statements.get(sql) or await self._prepare(sql)
-            return await statement.fetch(*args)
+            return cast("list[Any]", await statement.fetch(*args))
         except (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError):
             self._statements.pop(sql, None)
             if self.raw.is_in_transaction():
                 raise
-            return await (await self._prepare(sql)).fetch(*args)
+            return cast("list[Any]", await (await self._prepare(sql)).fetch(*args))
         except BaseException as problem:
             self._judge(problem)
             raise
@@ -68,7 +65,7 @@ class Link:
     async def script(self, sql: str) -> str:
         """One message of statements without parameters; answers the last command's tag."""
         try:
-            return await self.raw.execute(sql)  # type: ignore[no-any-return]
+            return str(await self.raw.execute(sql))
         except BaseException as problem:
             self._judge(problem)
             raise
@@ -89,7 +86,7 @@ class Link:
         self.broken = True
         self.raw.terminate()
 
-    async def _prepare(self, sql: str) -> PreparedStatement[Any]:
+    async def _prepare(self, sql: str) -> Any:
         statement = await self.raw.prepare(sql)
         if len(self._statements) >= _STATEMENTS:
             self._statements.pop(next(iter(self._statements)))
@@ -98,7 +95,8 @@ class Link:
 
     def _judge(self, problem: BaseException) -> None:
         if isinstance(problem, asyncpg.PostgresError):
-            if (problem.sqlstate or "")[:2] in ("08", "57") and problem.sqlstate != "57014":
+            state = str(getattr(problem, "sqlstate", None) or "")
+            if state[:2] in ("08", "57") and state != "57014":
                 self.broken = True
         elif not isinstance(problem, asyncpg.InterfaceError) or self.raw.is_closed():
             self.broken = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 import asyncpg
@@ -105,7 +105,7 @@ class PostgresStore:
         try:
             raw = await asyncpg.connect(
                 **connect_args(self._url),
-                timeout=settings.connect_timeout,
+                timeout=cast("int", settings.connect_timeout),
                 server_settings=options,
                 statement_cache_size=0 if not self._named else 100,
             )

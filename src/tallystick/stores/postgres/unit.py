@@ -173,6 +173,7 @@ class PostgresUnit:
         if len(rows) <= _CHUNK:
             done = await self._write(compiler.add_many_sql, compiler.add_many_as_sql, _arrays(rows), spec, "add")
             return (1, done[1], done[2], done[1], done[2])
+        done: Any = None
         async with _Own(self) as unit:
             for start in range(0, len(rows), _CHUNK):
                 done = await unit._row(compiler.add_many_sql, _arrays(rows[start : start + _CHUNK]), spec, "add")
@@ -181,6 +182,7 @@ class PostgresUnit:
     async def _insert_values(self, compiler: Compiler, spec: EntitySpec, rows: Sequence[list[Any]]) -> Any:
         """Multi-row VALUES, which Citus routes to one shard; it refuses INSERT … SELECT under row-level security."""
         step = max(1, 30_000 // len(rows[0]))
+        done: Any = None
         async with _Own(self) as unit:
             for start in range(0, len(rows), step):
                 part = rows[start : start + step]
