@@ -10,436 +10,206 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_WHERE = {
-    "tallystick.app": ("Tallystick",),
-    "tallystick.assets": ("Asset", "asset", "register"),
-    "tallystick.claims": ("Claimed",),
-    "tallystick.clock": ("Clock", "FixedClock", "SystemClock"),
-    "tallystick.domains.identity.tenants": ("Plan", "Tenant", "TenantInfo"),
-    "tallystick.domains.identity.users": ("User", "UserRole", "UserStatus"),
-    "tallystick.domains.identity.wallets": ("Wallet",),
-    "tallystick.domains.underwriting.applications": ("Application", "ApplicationStatus", "EmploymentStatus"),
-    "tallystick.domains.underwriting.decisions": ("Decision", "DecisionKind", "Outcome"),
-    "tallystick.domains.underwriting.statistics": ("Comparison", "GroupRate", "Statistics", "compare"),
-    "tallystick.entity": ("Entity",),
-    "tallystick.errors": (
-        "CommitUnknown",
-        "Conflict",
-        "ConsentMissing",
-        "Declaration",
-        "Denied",
-        "Duplicate",
-        "Erased",
-        "InsufficientFunds",
-        "Invalid",
-        "InvalidTransition",
-        "KeyReused",
-        "LeaseLost",
-        "LoginRefused",
-        "MigrationUnsafe",
-        "NotFound",
-        "NotMigrated",
-        "NotProvisioned",
-        "OnHold",
-        "QuotaExceeded",
-        "RoleMissing",
-        "Serialization",
-        "StaleVersion",
-        "StillReferenced",
-        "StorageFull",
-        "TallystickError",
-        "Tampered",
-        "TenantMissing",
-        "Unavailable",
-        "UnknownReference",
-        "Unsupported",
-        "WrongTenant",
-    ),
-    "tallystick.fields": (
-        "ChainAmount",
-        "Fraction",
-        "Json",
-        "Length",
-        "Mask",
-        "Numeric",
-        "OwnAsset",
-        "Personal",
-        "Price",
-        "Rate",
-        "Ref",
-        "Search",
-    ),
-    "tallystick.ids": ("uuid7",),
-    "tallystick.loading": ("backref",),
-    "tallystick.money": ("Money", "Rounding", "eur", "gbp", "kes", "money", "ngn", "sum_of", "usd"),
-    "tallystick.page": ("Offset", "Page", "PageQuery"),
-    "tallystick.privacy.keys": ("KeyProvider", "LocalKeys"),
-    "tallystick.privacy.sealed": ("Secret", "secret"),
-    "tallystick.query": (
-        "all_of",
-        "any_of",
-        "asc",
-        "at_least",
-        "at_most",
-        "between",
-        "contains",
-        "desc",
-        "key",
-        "less_than",
-        "missing",
-        "more_than",
-        "not_",
-        "one_of",
-        "prefix",
-        "present",
-    ),
-    "tallystick.repository": ("Repository",),
-    "tallystick.rules": ("Check", "Index", "Queue", "Rules", "Transitions", "Unique", "append_only"),
-    "tallystick.session": ("Session",),
-    "tallystick.settings": ("Settings",),
-}
-_HOME = {name: module for module, names in _WHERE.items() for name in names}
-
 if TYPE_CHECKING:
     from tallystick.app import (
-        Tallystick as Tallystick,
+        Tallystick,
     )
     from tallystick.assets import (
-        Asset as Asset,
-    )
-    from tallystick.assets import (
-        asset as asset,
-    )
-    from tallystick.assets import (
-        register as register,
+        Asset,
+        asset,
+        register,
     )
     from tallystick.claims import (
-        Claimed as Claimed,
+        Claimed,
     )
     from tallystick.clock import (
-        Clock as Clock,
-    )
-    from tallystick.clock import (
-        FixedClock as FixedClock,
-    )
-    from tallystick.clock import (
-        SystemClock as SystemClock,
+        Clock,
+        FixedClock,
+        SystemClock,
     )
     from tallystick.domains.identity.tenants import (
-        Plan as Plan,
-    )
-    from tallystick.domains.identity.tenants import (
-        Tenant as Tenant,
-    )
-    from tallystick.domains.identity.tenants import (
-        TenantInfo as TenantInfo,
+        Plan,
+        Tenant,
+        TenantInfo,
     )
     from tallystick.domains.identity.users import (
-        User as User,
-    )
-    from tallystick.domains.identity.users import (
-        UserRole as UserRole,
-    )
-    from tallystick.domains.identity.users import (
-        UserStatus as UserStatus,
+        User,
+        UserRole,
+        UserStatus,
     )
     from tallystick.domains.identity.wallets import (
-        Wallet as Wallet,
+        Wallet,
     )
     from tallystick.domains.underwriting.applications import (
-        Application as Application,
-    )
-    from tallystick.domains.underwriting.applications import (
-        ApplicationStatus as ApplicationStatus,
-    )
-    from tallystick.domains.underwriting.applications import (
-        EmploymentStatus as EmploymentStatus,
+        Application,
+        ApplicationStatus,
+        EmploymentStatus,
     )
     from tallystick.domains.underwriting.decisions import (
-        Decision as Decision,
-    )
-    from tallystick.domains.underwriting.decisions import (
-        DecisionKind as DecisionKind,
-    )
-    from tallystick.domains.underwriting.decisions import (
-        Outcome as Outcome,
+        Decision,
+        DecisionKind,
+        Outcome,
     )
     from tallystick.domains.underwriting.statistics import (
-        Comparison as Comparison,
-    )
-    from tallystick.domains.underwriting.statistics import (
-        GroupRate as GroupRate,
-    )
-    from tallystick.domains.underwriting.statistics import (
-        Statistics as Statistics,
-    )
-    from tallystick.domains.underwriting.statistics import (
-        compare as compare,
+        Comparison,
+        GroupRate,
+        Statistics,
+        compare,
     )
     from tallystick.entity import (
-        Entity as Entity,
+        Entity,
     )
     from tallystick.errors import (
-        CommitUnknown as CommitUnknown,
-    )
-    from tallystick.errors import (
-        Conflict as Conflict,
-    )
-    from tallystick.errors import (
-        ConsentMissing as ConsentMissing,
-    )
-    from tallystick.errors import (
-        Declaration as Declaration,
-    )
-    from tallystick.errors import (
-        Denied as Denied,
-    )
-    from tallystick.errors import (
-        Duplicate as Duplicate,
-    )
-    from tallystick.errors import (
-        Erased as Erased,
-    )
-    from tallystick.errors import (
-        InsufficientFunds as InsufficientFunds,
-    )
-    from tallystick.errors import (
-        Invalid as Invalid,
-    )
-    from tallystick.errors import (
-        InvalidTransition as InvalidTransition,
-    )
-    from tallystick.errors import (
-        KeyReused as KeyReused,
-    )
-    from tallystick.errors import (
-        LeaseLost as LeaseLost,
-    )
-    from tallystick.errors import (
-        LoginRefused as LoginRefused,
-    )
-    from tallystick.errors import (
-        MigrationUnsafe as MigrationUnsafe,
-    )
-    from tallystick.errors import (
-        NotFound as NotFound,
-    )
-    from tallystick.errors import (
-        NotMigrated as NotMigrated,
-    )
-    from tallystick.errors import (
-        NotProvisioned as NotProvisioned,
-    )
-    from tallystick.errors import (
-        OnHold as OnHold,
-    )
-    from tallystick.errors import (
-        QuotaExceeded as QuotaExceeded,
-    )
-    from tallystick.errors import (
-        RoleMissing as RoleMissing,
-    )
-    from tallystick.errors import (
-        Serialization as Serialization,
-    )
-    from tallystick.errors import (
-        StaleVersion as StaleVersion,
-    )
-    from tallystick.errors import (
-        StillReferenced as StillReferenced,
-    )
-    from tallystick.errors import (
-        StorageFull as StorageFull,
-    )
-    from tallystick.errors import (
-        TallystickError as TallystickError,
-    )
-    from tallystick.errors import (
-        Tampered as Tampered,
-    )
-    from tallystick.errors import (
-        TenantMissing as TenantMissing,
-    )
-    from tallystick.errors import (
-        Unavailable as Unavailable,
-    )
-    from tallystick.errors import (
-        UnknownReference as UnknownReference,
-    )
-    from tallystick.errors import (
-        Unsupported as Unsupported,
-    )
-    from tallystick.errors import (
-        WrongTenant as WrongTenant,
+        CommitUnknown,
+        Conflict,
+        ConsentMissing,
+        Declaration,
+        Denied,
+        Duplicate,
+        Erased,
+        InsufficientFunds,
+        Invalid,
+        InvalidTransition,
+        KeyReused,
+        LeaseLost,
+        LoginRefused,
+        MigrationUnsafe,
+        NotFound,
+        NotMigrated,
+        NotProvisioned,
+        OnHold,
+        QuotaExceeded,
+        RoleMissing,
+        Serialization,
+        StaleVersion,
+        StillReferenced,
+        StorageFull,
+        TallystickError,
+        Tampered,
+        TenantMissing,
+        Unavailable,
+        UnknownReference,
+        Unsupported,
+        WrongTenant,
     )
     from tallystick.fields import (
-        ChainAmount as ChainAmount,
-    )
-    from tallystick.fields import (
-        Fraction as Fraction,
-    )
-    from tallystick.fields import (
-        Json as Json,
-    )
-    from tallystick.fields import (
-        Length as Length,
-    )
-    from tallystick.fields import (
-        Mask as Mask,
-    )
-    from tallystick.fields import (
-        Numeric as Numeric,
-    )
-    from tallystick.fields import (
-        OwnAsset as OwnAsset,
-    )
-    from tallystick.fields import (
-        Personal as Personal,
-    )
-    from tallystick.fields import (
-        Price as Price,
-    )
-    from tallystick.fields import (
-        Rate as Rate,
-    )
-    from tallystick.fields import (
-        Ref as Ref,
-    )
-    from tallystick.fields import (
-        Search as Search,
+        ChainAmount,
+        Fraction,
+        Json,
+        Length,
+        Mask,
+        Numeric,
+        OwnAsset,
+        Personal,
+        Price,
+        Rate,
+        Ref,
+        Search,
     )
     from tallystick.ids import (
-        uuid7 as uuid7,
+        uuid7,
     )
     from tallystick.loading import (
-        backref as backref,
+        backref,
     )
     from tallystick.money import (
-        Money as Money,
-    )
-    from tallystick.money import (
-        Rounding as Rounding,
-    )
-    from tallystick.money import (
-        eur as eur,
-    )
-    from tallystick.money import (
-        gbp as gbp,
-    )
-    from tallystick.money import (
-        kes as kes,
-    )
-    from tallystick.money import (
-        money as money,
-    )
-    from tallystick.money import (
-        ngn as ngn,
-    )
-    from tallystick.money import (
-        sum_of as sum_of,
-    )
-    from tallystick.money import (
-        usd as usd,
+        Money,
+        Rounding,
+        eur,
+        gbp,
+        kes,
+        money,
+        ngn,
+        sum_of,
+        usd,
     )
     from tallystick.page import (
-        Offset as Offset,
-    )
-    from tallystick.page import (
-        Page as Page,
-    )
-    from tallystick.page import (
-        PageQuery as PageQuery,
+        Offset,
+        Page,
+        PageQuery,
     )
     from tallystick.privacy.keys import (
-        KeyProvider as KeyProvider,
-    )
-    from tallystick.privacy.keys import (
-        LocalKeys as LocalKeys,
+        KeyProvider,
+        LocalKeys,
     )
     from tallystick.privacy.sealed import (
-        Secret as Secret,
-    )
-    from tallystick.privacy.sealed import (
-        secret as secret,
+        Secret,
+        secret,
     )
     from tallystick.query import (
-        all_of as all_of,
-    )
-    from tallystick.query import (
-        any_of as any_of,
-    )
-    from tallystick.query import (
-        asc as asc,
-    )
-    from tallystick.query import (
-        at_least as at_least,
-    )
-    from tallystick.query import (
-        at_most as at_most,
-    )
-    from tallystick.query import (
-        between as between,
-    )
-    from tallystick.query import (
-        contains as contains,
-    )
-    from tallystick.query import (
-        desc as desc,
-    )
-    from tallystick.query import (
-        key as key,
-    )
-    from tallystick.query import (
-        less_than as less_than,
-    )
-    from tallystick.query import (
-        missing as missing,
-    )
-    from tallystick.query import (
-        more_than as more_than,
-    )
-    from tallystick.query import (
-        not_ as not_,
-    )
-    from tallystick.query import (
-        one_of as one_of,
-    )
-    from tallystick.query import (
-        prefix as prefix,
-    )
-    from tallystick.query import (
-        present as present,
+        all_of,
+        any_of,
+        asc,
+        at_least,
+        at_most,
+        between,
+        contains,
+        desc,
+        key,
+        less_than,
+        missing,
+        more_than,
+        not_,
+        one_of,
+        order_by,
+        prefix,
+        present,
     )
     from tallystick.repository import (
-        Repository as Repository,
+        Repository,
     )
     from tallystick.rules import (
-        Check as Check,
-    )
-    from tallystick.rules import (
-        Index as Index,
-    )
-    from tallystick.rules import (
-        Queue as Queue,
-    )
-    from tallystick.rules import (
-        Rules as Rules,
-    )
-    from tallystick.rules import (
-        Transitions as Transitions,
-    )
-    from tallystick.rules import (
-        Unique as Unique,
-    )
-    from tallystick.rules import (
-        append_only as append_only,
+        Check,
+        Index,
+        Queue,
+        Rules,
+        Transitions,
+        Unique,
+        append_only,
     )
     from tallystick.session import (
-        Session as Session,
+        Session,
     )
     from tallystick.settings import (
-        Settings as Settings,
+        Settings,
     )
+
+_HOMES = {
+    "app": "Tallystick",
+    "assets": "Asset asset register",
+    "claims": "Claimed",
+    "clock": "Clock FixedClock SystemClock",
+    "domains.identity.tenants": "Plan Tenant TenantInfo",
+    "domains.identity.users": "User UserRole UserStatus",
+    "domains.identity.wallets": "Wallet",
+    "domains.underwriting.applications": "Application ApplicationStatus EmploymentStatus",
+    "domains.underwriting.decisions": "Decision DecisionKind Outcome",
+    "domains.underwriting.statistics": "Comparison GroupRate Statistics compare",
+    "entity": "Entity",
+    "errors": (
+        "CommitUnknown Conflict ConsentMissing Declaration Denied Duplicate Erased InsufficientFunds Invalid "
+        "InvalidTransition KeyReused LeaseLost LoginRefused MigrationUnsafe NotFound NotMigrated "
+        "NotProvisioned OnHold QuotaExceeded RoleMissing Serialization StaleVersion StillReferenced "
+        "StorageFull TallystickError Tampered TenantMissing Unavailable UnknownReference Unsupported "
+        "WrongTenant "
+    ),
+    "fields": "ChainAmount Fraction Json Length Mask Numeric OwnAsset Personal Price Rate Ref Search",
+    "ids": "uuid7",
+    "loading": "backref",
+    "money": "Money Rounding eur gbp kes money ngn sum_of usd",
+    "page": "Offset Page PageQuery",
+    "privacy.keys": "KeyProvider LocalKeys",
+    "privacy.sealed": "Secret secret",
+    "query": (
+        "all_of any_of asc at_least at_most between contains desc key less_than missing more_than not_ one_of "
+        "order_by prefix present "
+    ),
+    "repository": "Repository",
+    "rules": "Check Index Queue Rules Transitions Unique append_only",
+    "session": "Session",
+    "settings": "Settings",
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
     "Application",
@@ -548,6 +318,7 @@ __all__ = [
     "ngn",
     "not_",
     "one_of",
+    "order_by",
     "prefix",
     "present",
     "register",
@@ -562,7 +333,7 @@ def __getattr__(name: str) -> Any:
     module = _HOME.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(module), name)
+    value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
     return value
 
 

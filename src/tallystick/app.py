@@ -119,7 +119,12 @@ class Tallystick:
             )
         from tallystick.stores.postgres.store import PostgresStore
 
-        self._store = PostgresStore(url, self.settings)
+        server = self._server
+        self._store = PostgresStore(
+            url if server is None else lambda: server.url("app"),
+            self.settings,
+            recover=None if server is None else server.recover,
+        )
         try:
             await self._guard()
         except BaseException as problem:

@@ -410,6 +410,27 @@ def desc(field: Any) -> Order:
     return _order(_field(field, "desc"), descending=True)
 
 
+def order_by(entity: Any, keys: str) -> tuple[Order, ...]:
+    """The order an HTTP query asks for: ``order_by(Loan, "-created_at,status")``, a minus meaning largest first.
+
+    Raises ``Invalid`` for a key that is not a field one can sort by.
+    """
+    found = []
+    for part in keys.split(",") if isinstance(keys, str) else ():
+        name = part.strip()
+        field = getattr(entity, name.lstrip("-"), None) if name.lstrip("-").isidentifier() else None
+        if not isinstance(field, Field) or name.startswith("--"):
+            raise Invalid(
+                f"{entity.__name__} cannot be sorted by {name[:40]!r}.",
+                field="order",
+                remedy="Name fields, separated by commas, with a minus for largest first.",
+            )
+        found.append(_order(field, descending=name.startswith("-")))
+    if not found:
+        raise Invalid("The order is empty.", field="order", remedy="Name at least one field.")
+    return tuple(found)
+
+
 def _order(field: Field, *, descending: bool) -> Order:
     if field.spec.kind not in _ORDERED:
         raise Invalid(

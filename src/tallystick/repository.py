@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound=Entity)
 FIND_LIMIT = 10_000
 STREAM_BATCH = 1_000
+_UPSERT_TRIES = 5
 Where = Condition | Filter | bool
 _NOTHING = Query()
 
@@ -216,12 +217,21 @@ class Repository(Generic[E]):
         rule = self._unique(on)
         if self.spec.append_only:
             raise self._append_only()
-        params = self._codec.encode(entity, self.db.tenant_id, self.db.sealer)
-        row = await self.db.unit.upsert(self._codec, rule, params)
-        found: E = self._codec.decode(row, self.db.sealer)
-        if found.id != entity.id and any(f.sealed for f in self.spec.fields.values()):
-            raise Conflict("A sealed field was written for another row.", entity=self.spec.name)
-        return found
+        db = self.db
+        for _ in range(_UPSERT_TRIES):
+            params = self._codec.encode(entity, db.tenant_id, db.sealer)
+            row = await db.unit.upsert(self._codec, rule, params)
+            if row is not None:
+                return self._codec.decode(row, db.sealer)  # type: ignore[no-any-return]
+            # Ciphertext is bound to its row, so the values are sealed anew for the row that is there.
+            id = await db.unit.id_by_rule(self._codec, rule, params)
+            entity = with_fields(entity, id=id if id is not None else entity.id)
+        raise Conflict(
+            f"The {self.spec.name} kept changing under its unique rule.",
+            entity=self.spec.name,
+            rule=rule.name,
+            remedy="Try again.",
+        )
 
     async def update(self, entity: E, /, **changes: Any) -> E:
         """Change fields of an entity if nobody else has changed it since; answers the new one.

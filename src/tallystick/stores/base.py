@@ -60,8 +60,12 @@ class Unit(Protocol):
         """Write all rows or none; answers their common stamps."""
         ...
 
-    async def upsert(self, codec: Codec, rule: IndexSpec, params: list[Any]) -> Row:
-        """Write or replace by a unique rule; answers the whole row."""
+    async def upsert(self, codec: Codec, rule: IndexSpec, params: list[Any]) -> Row | None:
+        """Write or replace by a unique rule; answers the whole row, or None when sealed values are for another id."""
+        ...
+
+    async def id_by_rule(self, codec: Codec, rule: IndexSpec, params: list[Any]) -> UUID | None:
+        """The id of the row that holds a unique rule's values."""
         ...
 
     async def update(self, codec: Codec, columns: Mapping[str, Any], id: UUID, version: int) -> Row | None:

@@ -283,12 +283,21 @@ class Compiler:
             changed = [c.name for c in spec.columns if c.updatable and c.name in columns and c.name not in target]
             sets = ", ".join(f"{c} = excluded.{c}" for c in changed) or f"{target[-1]} = excluded.{target[-1]}"
             narrowed = f" WHERE {where}" if where else ""
+            sealed = any(f.sealed for f in spec.fields.values())
+            same = f" WHERE {spec.table}.id = excluded.id" if sealed else ""
             return (
                 f"INSERT INTO {spec.qualified} ({names}) VALUES ({numbers}) ON CONFLICT ({', '.join(target)})"
-                f"{narrowed} DO UPDATE SET {sets} RETURNING {self.columns}"
+                f"{narrowed} DO UPDATE SET {sets}{same} RETURNING {self.columns}"
             )
 
         return self.cached(("upsert", target), make)
+
+    def id_by_rule(self, target: tuple[str, ...], where: str | None) -> tuple[str, list[int]]:
+        """Find the row that holds a unique rule's values; answers the text and where those values stand."""
+        at = [self.codec.insert_columns.index(c) for c in target]
+        tests = " AND ".join(f"{c} = ${i}" for i, c in enumerate(target, 1))
+        narrowed = f" AND ({where})" if where else ""
+        return f"SELECT id FROM {self.spec.qualified} WHERE {tests}{narrowed}", at
 
     def claim(self) -> str:
         """Lease the oldest free work items: $1 tenant, $2 token, $3 seconds, $4 worker, $5 how many."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 import asyncpg
 
-from tallystick.errors import TallystickError
+from tallystick.errors import TallystickError, Unavailable
 from tallystick.stores.postgres.compile import Compiler
 from tallystick.stores.postgres.errors import login
 from tallystick.stores.postgres.link import Link
@@ -26,11 +27,19 @@ class PostgresStore:
     the server behind a connection changes, and not on Citus, whose workers never hear of session settings.
     """
 
-    def __init__(self, url: str, settings: Settings, *, verify: bool = False) -> None:
+    def __init__(
+        self,
+        url: str | Callable[[], str],
+        settings: Settings,
+        *,
+        verify: bool = False,
+        recover: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self.engine = settings.engine
         self.affine = settings.engine == "plain" and settings.pooler == "session"
         self._named = settings.pooler == "session"
         self._url = url
+        self._recover = recover
         self._settings = settings
         self._compilers: dict[type, Compiler] = {}
         self.pool = Pool(
@@ -93,6 +102,16 @@ class PostgresStore:
         await self.pool.close()
 
     async def _connect(self) -> Link:
+        """A new connection; a server of our own that died is started again first."""
+        try:
+            return await self._dial()
+        except Unavailable:
+            if self._recover is None:
+                raise
+        await self._recover()
+        return await self._dial()
+
+    async def _dial(self) -> Link:
         from tallystick.settings import connect_args
 
         settings = self._settings
@@ -104,7 +123,7 @@ class PostgresStore:
         failure: TallystickError
         try:
             raw = await asyncpg.connect(
-                **connect_args(self._url),
+                **connect_args(self._url if isinstance(self._url, str) else self._url()),
                 timeout=cast("int", settings.connect_timeout),
                 server_settings=options,
                 statement_cache_size=0 if not self._named else 100,

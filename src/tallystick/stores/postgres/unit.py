@@ -190,9 +190,16 @@ class PostgresUnit:
         return done
 
     async def upsert(self, codec: Codec, rule: IndexSpec, params: list[Any]) -> Any:
-        """Write or replace by a unique rule; answers the whole row."""
+        """Write or replace by a unique rule; answers the whole row, or None when sealed values are for another id."""
         sql = self._store.compiler(codec).upsert(rule.columns, rule.where)
-        return (await self._several(sql, params, codec.spec, "upsert"))[0]
+        rows = await self._several(sql, params, codec.spec, "upsert")
+        return rows[0] if rows else None
+
+    async def id_by_rule(self, codec: Codec, rule: IndexSpec, params: list[Any]) -> UUID | None:
+        """The id of the row that holds a unique rule's values."""
+        sql, at = self._store.compiler(codec).id_by_rule(rule.columns, rule.where)
+        row = await self._row(sql, [params[i] for i in at], codec.spec, "upsert")
+        return None if row is None else row[0]
 
     async def update(self, codec: Codec, columns: Mapping[str, Any], id: UUID, version: int) -> Any:
         """Change columns if the version still stands; answers the stamps, or None."""
