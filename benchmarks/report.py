@@ -93,6 +93,7 @@ def foot(found: dict[str, Any]) -> str:
         lines.append(
             "Ratio of medians to raw asyncpg on one held connection without row-level security; Tallystick has it on."
         )
+    if any(row["operation"] == "page-500" for row in found["rows"]):
         ways: dict[str, list[str]] = {}
         for subject, way in about["paging"].items():
             ways.setdefault(way, []).append(subject)

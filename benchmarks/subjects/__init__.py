@@ -127,7 +127,7 @@ SUBJECTS = {
     ),
     "sqlalchemy-core": Entry("sqlalchemy_core", "SA Core", ("sqlalchemy", "greenlet"), "sqlalchemy[asyncio]"),
     "sqlalchemy-orm": Entry("sqlalchemy_orm", "SA ORM", ("sqlalchemy", "greenlet"), "sqlalchemy[asyncio]"),
-    "django": Entry("django_orm", "Django", ("django", "psycopg"), "django psycopg[binary]"),
+    "django": Entry("django_orm", "Django", ("django", "psycopg"), "django' 'psycopg[binary]"),
     "sqlmodel": Entry("sqlmodel", "SQLModel", ("sqlmodel", "greenlet"), "sqlmodel"),
     "tortoise": Entry("tortoise", "Tortoise", ("tortoise",), "tortoise-orm[asyncpg]"),
     "piccolo": Entry("piccolo", "Piccolo", ("piccolo",), "piccolo[postgres]"),
@@ -142,7 +142,7 @@ def missing(name: str) -> str | None:
         try:
             import_module(module)
         except ImportError:
-            return f"pip install {SUBJECTS[name].install}"
+            return f"pip install '{SUBJECTS[name].install}'"
     return None
 
 

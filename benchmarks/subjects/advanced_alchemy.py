@@ -1,7 +1,8 @@
 """Advanced Alchemy: its repository service, a session an operation on one pooled connection.
 
 In its favour: ``uuid-utils`` installed, ``auto_expunge``, ``auto_refresh=False`` (server-made values come back by
-RETURNING), ``expire_on_commit=False``, one row more than the page instead of a count. Its service pages by offset.
+RETURNING), ``expire_on_commit=False``, one row more than the page instead of a count. Its service pages
+by offset and reads a row before it updates it; given the whole object it does so faster than given the change alone.
 """
 
 from __future__ import annotations
