@@ -99,7 +99,8 @@ WHERE a.attrelid = ANY ($1::oid[]) AND NOT a.attisdropped AND x.grantee <> c.rel
 ORDER BY 1, 2, 3, 5
 """
 _TRIGGER = re.compile(
-    r"CREATE (?:CONSTRAINT )?TRIGGER .*? (?P<fires>(?:BEFORE|AFTER|INSTEAD OF) .+?) ON .+? FOR EACH (?P<each>ROW|STATEMENT)"
+    r"CREATE (?:CONSTRAINT )?TRIGGER .*? (?P<fires>(?:BEFORE|AFTER|INSTEAD OF) .+?) ON .+? "
+    r"FOR EACH (?P<each>ROW|STATEMENT)"
     r"(?: WHEN \((?P<when>.*)\))? EXECUTE FUNCTION (?P<calls>.*)",
     re.DOTALL,
 )

@@ -32,8 +32,10 @@ ENGINES = ("plain", "citus")
 
 def checked_engine(engine: str) -> Engine:
     """The engine profile, or ``Unsupported``."""
-    if engine == "plain" or engine == "citus":
-        return engine
+    if engine == "plain":
+        return "plain"
+    if engine == "citus":
+        return "citus"
     raise Unsupported("The engine profile is not known.", remedy=f"Use one of: {', '.join(ENGINES)}.")
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
 
-from tallystick.errors import NotMigrated
+from tallystick.errors import Invalid, NotMigrated, NotProvisioned
 from tallystick.schema import branches
 from tallystick.schema.ddl import checked_engine
 from tallystick.schema.roles import Roles
+from tallystick.settings import connect_args
 
 if TYPE_CHECKING:
     from tallystick.entity import Entity
@@ -64,12 +65,129 @@ async def migrate(
     return MigrationReport(applied, made, notes, time.monotonic() - started)
 
 
+async def rollback(
+    admin_url: str,
+    *,
+    branch: str,
+    steps: int = 1,
+    roles: Roles | None = None,
+    engine: str = "plain",
+    version_locations: Sequence[str | Path] = (),
+    report: Report | None = None,
+    patience: float = 60.0,
+) -> MigrationReport:
+    """Take back the newest ``steps`` revisions of a branch, with what they hold.
+
+    The branch ``declared`` stands for tables that were made straight from declarations, newest first. Raises
+    ``Invalid`` when another branch needs what would go.
+    """
+    from tallystick.schema import declared, upgrade
+    from tallystick.schema.online import runner
+
+    started = time.monotonic()
+    history = branches.history(version_locations)
+    if branch != declared.BRANCH and branch not in history.branches:
+        raise Invalid(
+            f"There is no branch {branch!r}.",
+            field="branch",
+            remedy=f"Branches are: {', '.join((*history.branches, declared.BRANCH))}.",
+        )
+    if steps < 1:
+        raise Invalid("A rollback takes back at least one step.", field="steps", remedy="Give 1 or more.")
+    async with runner(admin_url, roles or Roles(), checked_engine(engine), patience=patience, report=report) as run:
+        revisions: tuple[str, ...] = ()
+        tables: tuple[str, ...] = ()
+        if branch == declared.BRANCH:
+            tables = await declared.take_back(run, steps)
+        else:
+            if branch == branches.KIT and await _has_tables(run.lock):
+                raise Invalid(
+                    "Tables made from declarations need the kit.",
+                    field="branch",
+                    remedy=f"Roll back {declared.BRANCH} first.",
+                )
+            revisions = await upgrade.downgrade(run, history, branch, steps, version_locations)
+    return MigrationReport(revisions, tables, (), time.monotonic() - started)
+
+
+async def _has_tables(conn: asyncpg.Connection) -> bool:
+    from tallystick.schema.declared import recorded
+
+    exists = await conn.fetchval("SELECT to_regclass('tally_ref.schema_entity') IS NOT NULL")
+    return bool(exists and await recorded(conn))
+
+
+@dataclass(frozen=True, slots=True)
+class BranchStatus:
+    """How far one branch is: what was applied and what is missing, oldest first.
+
+    In the branch ``declared`` these are tables, made or not yet made from declarations.
+    """
+
+    branch: str
+    applied: tuple[str, ...]
+    pending: tuple[str, ...]
+    installed: bool
+
+
+async def status(
+    url: str,
+    *,
+    domains: Iterable[str] = (),
+    entities: Iterable[type[Entity]] = (),
+    version_locations: Sequence[str | Path] = (),
+) -> list[BranchStatus]:
+    """Every branch and how far it is; works with the application's URL as well as the admin's.
+
+    ``installed`` says whether the branch is asked for by ``domains`` or present. Raises ``Unavailable`` and
+    ``NotProvisioned`` like ``migrate``; a database without our schema has every branch pending.
+    """
+    from tallystick.entity import spec_of
+    from tallystick.schema.connect import connect
+    from tallystick.schema.declared import BRANCH
+
+    history = branches.history(version_locations)
+    wanted = branches.chosen(history, domains, version_locations)
+    conn = await connect(connect_args(url))
+    try:
+        found = await _present(conn, [])
+        rows = list(found["versions"]) if found is not None else []
+        made = list(found["made"]) if found is not None else []
+    finally:
+        await conn.close()
+    applied = history.implied(rows)
+    report = []
+    for branch in history.branches:
+        order = history.order(branch)
+        have = tuple(r for r in order if r in applied)
+        report.append(
+            BranchStatus(branch, have, tuple(r for r in order if r not in applied), branch in wanted or bool(have))
+        )
+    declared = [spec_of(cls).table for cls in entities]
+    if made or declared:
+        pending = tuple(t for t in declared if t not in made)
+        report.append(BranchStatus(BRANCH, tuple(made), pending, True))
+    return report
+
+
 _PRESENT = """
 SELECT ARRAY(SELECT version_num FROM tally_ref.schema_version) AS versions,
+  ARRAY(SELECT name FROM tally_ref.schema_entity ORDER BY created_at, name) AS made,
   ARRAY(SELECT c.relname || '.' || a.attname FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     WHERE c.relnamespace = 'tally'::regnamespace AND c.relname = ANY ($1::text[])) AS columns
 """
+
+
+async def _present(conn: asyncpg.Connection, tables: list[str]) -> asyncpg.Record | None:
+    """What the database has, or None when it has nothing of ours."""
+    try:
+        return await conn.fetchrow(_PRESENT, tables)
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.UndefinedObjectError):
+        return None
+    except asyncpg.InsufficientPrivilegeError:
+        pass
+    raise NotProvisioned("This role may not read how far the schema is.")
 
 
 async def check_migrated(
@@ -89,10 +207,7 @@ async def check_migrated(
     history = branches.history(version_locations)
     wanted = branches.chosen(history, domains, version_locations)
     specs = [spec_of(cls) for cls in entities]
-    try:
-        found = await conn.fetchrow(_PRESENT, [s.table for s in specs])
-    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.UndefinedObjectError):
-        found = None
+    found = await _present(conn, [s.table for s in specs])
     if found is None:
         raise NotMigrated("The database has no schema of Tallystick yet.")
     applied = history.implied(found["versions"])
@@ -107,4 +222,37 @@ async def check_migrated(
     if lost:
         raise NotMigrated(
             f"The database has no {lost[0]}" + (f", nor {len(lost) - 1} more columns." if lost[1:] else ".")
+        )
+
+
+async def revision(
+    admin_url: str,
+    message: str,
+    *,
+    branch: str,
+    entities: Iterable[type[Entity]] = (),
+    roles: Roles | None = None,
+    engine: str = "plain",
+    version_locations: Sequence[str | Path] = (),
+    rename: Mapping[str, str] | None = None,
+    delete: Collection[str] = (),
+    fill: Mapping[str, str] | None = None,
+    empty: bool = False,
+) -> list[Path]:
+    """Write the revisions that bring the database to the declarations; an empty list when it is there.
+
+    One file holds what a transaction can do; indexes, validations and backfills go into files before and after it,
+    because they run outside one. ``rename`` ({"visit.note": "remark"}), ``delete`` (["visit.note", "old_table"]) and
+    ``fill`` ({"visit.note": "''"}, constants in SQL) say what no comparison can know. Files go to the first of
+    ``version_locations``, else to the library's own folder of the branch. Raises ``MigrationUnsafe`` where a decision
+    is missing, ``NotMigrated`` when the database is behind.
+    """
+    from tallystick.schema.autogenerate import Wishes
+    from tallystick.schema.online import runner
+    from tallystick.schema.writer import write
+
+    wishes = Wishes(rename or {}, delete, fill or {})
+    async with runner(admin_url, roles or Roles(), checked_engine(engine)) as run:
+        return await write(
+            run, message, branch, tuple(entities), version_locations=version_locations, wishes=wishes, empty=empty
         )

@@ -1,12 +1,12 @@
-"""A table as the database has it: what DDL is written from, what a live catalogue is read into, what revisions spell out.
+"""A table as the database has it: what DDL is written from, what a live catalogue is read into, what revisions hold.
 
 A revision file holds these values literally, so that it keeps meaning what it meant when it was written, whatever the
-entities say today. Roles are named by their part (owner, app, audit, seal) and get their real names when SQL is written.
+entities say today. Roles are named by their part (owner, app, audit, seal); SQL gets their real names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -197,10 +197,9 @@ def _one_of(value: str, texts: Iterable[str]) -> str:
     return f"{value} = ANY (ARRAY[{', '.join(map(quote_text, texts))}])"
 
 
-def _illegal_step(column: str, steps: object, initial: str) -> str:
+def _illegal_step(column: str, steps: Mapping[str, tuple[str, ...]], initial: str) -> str:
     """The condition of the refusing trigger. IS NOT TRUE, because a null state must not slip through a NOT."""
     name = quote_name(column)
-    assert hasattr(steps, "items")
     legal = [f"OLD.{name} = {quote_text(a)} AND {_one_of(f'NEW.{name}', to)}" for a, to in steps.items() if to]
     legal.append(f"OLD.{name} IS NULL AND {initial}")
     return f"OLD.{name} IS DISTINCT FROM NEW.{name} AND ({' OR '.join(f'({pair})' for pair in legal)}) IS NOT TRUE"

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from tallystick.errors import MigrationUnsafe, NotProvisioned, TallystickError, Unavailable, Unsupported
+from tallystick.schema.connect import connect
 from tallystick.schema.ddl import Engine
 from tallystick.schema.model import quote_name
 from tallystick.schema.roles import Roles
@@ -62,6 +63,7 @@ class Runner:
 
     def __init__(
         self,
+        *,
         lock: asyncpg.Connection,
         connection: AsyncConnection,
         roles: Roles,
@@ -156,7 +158,7 @@ async def runner(
         try:
             await _prepare(connection, roles)
             await refuse_pooler(lock, connection)
-            yield Runner(lock, connection, roles, engine, patience, report)
+            yield Runner(lock=lock, connection=connection, roles=roles, engine=engine, patience=patience, report=report)
         finally:
             with contextlib.suppress(DBAPIError, OSError, asyncpg.PostgresError):
                 await connection.close()
@@ -164,23 +166,6 @@ async def runner(
         await sql_engine.dispose()
         with contextlib.suppress(OSError, asyncpg.PostgresError, asyncio.TimeoutError):
             await lock.close(timeout=10)
-
-
-async def connect(arguments: dict[str, Any]) -> asyncpg.Connection:
-    """A direct connection for migrations. Raises ``Unavailable`` or ``NotProvisioned``."""
-    try:
-        return await asyncpg.connect(**arguments, timeout=30, statement_cache_size=0)
-    except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError):
-        problem: TallystickError = NotProvisioned(
-            "The server refused the admin connection.",
-            remedy="Check user, password and database in TALLYSTICK_ADMIN_URL.",
-        )
-    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        problem = Unavailable(
-            "The database server of TALLYSTICK_ADMIN_URL does not answer.",
-            remedy="Check that the server runs and that host, port and TLS are right.",
-        )
-    raise problem
 
 
 async def _alone(lock: asyncpg.Connection, patience: float, report: Report | None) -> None:
@@ -205,8 +190,8 @@ async def _prepare(connection: AsyncConnection, roles: Roles) -> None:
         "(SELECT count(*) FROM pg_catalog.pg_namespace WHERE nspname = ANY ($2::text[]))::int",
         (list(roles.all), ["tally", "tally_ref"]),
     )
-    found_roles, found_schemas = rows.one()
-    if found_roles < len(roles.all) or found_schemas < 2:
+    counts = rows.one()
+    if counts[0] < len(roles.all) or counts[1] < 2:
         raise NotProvisioned("The roles or schemas of Tallystick are missing in this database.")
     try:
         for statement in (*_SESSION, f"SET ROLE {quote_name(roles.owner)}"):

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 LISTENER = "tally_listener"
 ACTOR = "system:migration"
 _INDEX = """
-SELECT i.indisvalid, i.indisunique, i.indrelid, ARRAY(SELECT a.attname::text FROM unnest(i.indkey) WITH ORDINALITY k (n, o)
+SELECT i.indisvalid, i.indisunique, i.indrelid,
+  ARRAY(SELECT a.attname::text FROM unnest(i.indkey) WITH ORDINALITY k (n, o)
   JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.n ORDER BY k.o) AS columns
 FROM pg_index i WHERE i.indexrelid = to_regclass($1)
 """
@@ -195,7 +196,7 @@ class RequireValue(OnTable):
 
     @property
     def _proof(self) -> Check:
-        from tallystick.declare import short
+        from tallystick.constraints import short
 
         return Check(short("ck", self.table, self.column, "present"), f"{quote_name(self.column)} IS NOT NULL")
 

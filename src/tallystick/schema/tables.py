@@ -73,8 +73,8 @@ def build(model: Table, metadata: sa.MetaData) -> sa.Table:
     ]
     table = sa.Table(model.name, metadata, *columns, *rules, schema=model.schema, comment=model.comment or None)
     for index in model.indexes:
-        where = {"postgresql_where": sa.text(index.where)} if index.where else {}
-        sa.Index(index.name, *(table.c[c] for c in index.columns), unique=index.unique, **where)
+        where = sa.text(index.where) if index.where else None
+        sa.Index(index.name, *(table.c[c] for c in index.columns), unique=index.unique, postgresql_where=where)
     return table
 
 

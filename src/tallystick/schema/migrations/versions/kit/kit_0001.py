@@ -144,7 +144,8 @@ BEGIN
   IF TG_OP = 'UPDATE' THEN
     before := to_jsonb(OLD) ->> TG_ARGV[1];
   END IF;
-  RAISE EXCEPTION '%.%: no step from % to %', TG_ARGV[0], TG_ARGV[1], coalesce(before, 'nothing'), coalesce(after, 'nothing')
+  RAISE EXCEPTION '%.%: no step from % to %', TG_ARGV[0], TG_ARGV[1], coalesce(before, 'nothing'),
+    coalesce(after, 'nothing')
     USING ERRCODE = 'TS300', TABLE = TG_ARGV[0], COLUMN = TG_ARGV[1],
       DETAIL = coalesce(before, '') || ' -> ' || coalesce(after, '');
 END $f$""",
@@ -153,6 +154,13 @@ CREATE FUNCTION tally.refuse_change() RETURNS trigger LANGUAGE plpgsql {INVOKER}
 BEGIN
   RAISE EXCEPTION '% refused: rows of % are written once', TG_OP, TG_ARGV[0]
     USING ERRCODE = 'TS301', TABLE = TG_ARGV[0];
+END $f$""",
+    # Keeps a key of a JSON column in a column of its own that was added later: the column, the JSON column, the key.
+    "tally.fill()": f"""
+CREATE FUNCTION tally.fill() RETURNS trigger LANGUAGE plpgsql {INVOKER} AS $f$
+BEGIN
+  RETURN jsonb_populate_record(
+    NEW, jsonb_build_object(TG_ARGV[0], coalesce(to_jsonb(NEW) -> TG_ARGV[1] -> TG_ARGV[2], 'null')));
 END $f$""",
     "tally.refuse_truncate()": f"""
 CREATE FUNCTION tally.refuse_truncate() RETURNS trigger LANGUAGE plpgsql {INVOKER} AS $f$
@@ -278,6 +286,7 @@ FIAT = {
 
 
 def upgrade() -> None:
+    """Make everything of the kit."""
     app = role("app")
     op.invoke(Sql([*GUARDS.values(), *(f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC" for name in GUARDS)]))
     op.invoke(CreateTables(TENANT, ASSET, SCHEMA_ENTITY, BACKFILL, USAGE))
@@ -289,6 +298,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Take it all away."""
     op.invoke(Sql([f"DROP FUNCTION {name}" for name in (*FUNCTIONS, *INTERNAL)]))
     op.invoke(Undo(CreateTables(TENANT, ASSET, SCHEMA_ENTITY, BACKFILL, USAGE)))
     op.invoke(Sql([f"DROP FUNCTION {name}" for name in GUARDS]))

@@ -1,0 +1,114 @@
+"""Revision files: where a new one goes, what it follows, what it depends on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alembic.operations import MigrateOperation
+
+from tallystick.entity import spec_of
+from tallystick.errors import Invalid, NotMigrated
+from tallystick.schema import autogenerate, branches
+from tallystick.schema.branches import KIT, History
+from tallystick.schema.migrations import VERSIONS
+from tallystick.schema.model import Table
+from tallystick.schema.online import Runner
+from tallystick.schema.upgrade import scripts
+
+if TYPE_CHECKING:
+    from tallystick.entity import Entity
+
+_BRANCH = re.compile(r"[a-z][a-z0-9_]{0,24}\Z")
+_TABLE = re.compile(r"= Table\(\s*['\"](\w+)['\"]")
+
+
+async def write(
+    run: Runner,
+    message: str,
+    branch: str,
+    entities: Iterable[type[Entity]],
+    *,
+    version_locations: Sequence[str | Path],
+    wishes: autogenerate.Wishes,
+    empty: bool,
+) -> list[Path]:
+    """Write what is missing; nothing when nothing is, unless ``empty`` asks for a file to fill in."""
+    folder = _folder(branch, version_locations)
+    history = branches.history(version_locations)
+    if branch in history.branches:
+        found = (
+            await run.lock.fetch("SELECT version_num FROM tally_ref.schema_version") if entities or not empty else []
+        )
+        applied = history.implied(r["version_num"] for r in found)
+        if found and not set(history.heads(branch)) <= applied:
+            raise NotMigrated(f"The database is behind the revisions of {branch}; comparing with it would repeat them.")
+    specs = [spec_of(cls) for cls in entities]
+    stages: tuple[tuple[MigrateOperation, ...], ...] = ((), (), ())
+    if specs or wishes.delete:
+        stages = await autogenerate.changes(run.lock, run.roles, run.engine, specs, wishes)
+    wanted = [stage for stage in stages if stage] or ([()] if empty else [])
+    return [_write(message, branch, folder, stage, version_locations) for stage in wanted]
+
+
+def _folder(branch: str, version_locations: Sequence[str | Path]) -> Path:
+    if not _BRANCH.match(branch):
+        raise Invalid(
+            "A branch has the wrong name.",
+            field="branch",
+            remedy="Use lower-case letters, digits and underscores, at most 25.",
+        )
+    folder = Path(version_locations[0]).resolve() if version_locations else VERSIONS / branch
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _write(
+    message: str,
+    branch: str,
+    folder: Path,
+    operations: Sequence[MigrateOperation],
+    version_locations: Sequence[str | Path],
+) -> Path:
+    history = branches.history(version_locations)
+    first = branch not in history.branches
+    script = scripts(version_locations)
+    tables = autogenerate.tables_in(operations)
+    depends = _depends(history, branch, tables)
+    made = script.generate_revision(
+        f"{branch}_{len(history.order(branch)) + 1:04d}",
+        message,
+        head="base" if first else f"{branch}@head",
+        branch_labels=branch if first else None,
+        version_path=str(folder),
+        depends_on=depends or None,
+        refresh=False,
+        text=autogenerate.source,
+        accepted=autogenerate.source(autogenerate.accepted(operations)),
+        imports=autogenerate.imports(operations),
+        tables="".join(f"{autogenerate.definition(t)}\n" for t in tables),
+        upgrades=autogenerate.body(operations),
+        downgrades=autogenerate.body([o.reverse() for o in reversed(operations)]),
+    )
+    assert made is not None
+    return Path(made.path)
+
+
+def _depends(history: History, branch: str, tables: Sequence[Table]) -> list[str]:
+    """The kit for the first of a branch, and whichever revision of another branch made a table that is referred to."""
+    found = [] if branch in history.branches or branch == KIT else [history.order(KIT)[0]]
+    own = {t.name for t in tables}
+    targets = {f.table for t in tables for f in t.foreign_keys if f.schema == t.schema} - own
+    makers = _makers(history)
+    found += sorted({makers[t].id for t in targets if t in makers and makers[t].branch != branch})
+    return list(dict.fromkeys(found))
+
+
+def _makers(history: History) -> Mapping[str, branches.Revision]:
+    return {
+        name: revision
+        for revision in history.revisions.values()
+        for name in _TABLE.findall(revision.path.read_text(encoding="utf-8"))
+    }
