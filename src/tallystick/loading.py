@@ -31,7 +31,7 @@ class Backref(Generic[C]):
 
 
 def backref(entity: type[C], field: Any) -> Backref[C]:
-    """The reverse of a reference: ``await db.load(users, backref(Visit, Visit.borrower))``."""
+    """Say which entities to collect for others: ``await db.load(users, backref(Visit, Visit.borrower))``."""
     if not isinstance(field, Field) or field.spec.kind is not Kind.REF or field.entity is not spec_of(entity):
         raise Invalid(
             "backref() needs an entity and one of its own references.", remedy="Write backref(Visit, Visit.borrower)."

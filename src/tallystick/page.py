@@ -102,7 +102,7 @@ def write_cursor(mark: bytes, position: Sequence[Any]) -> str:
 
 
 def read_cursor(cursor: str, mark: bytes, order: Sequence[Order]) -> tuple[Any, ...]:
-    """The position a cursor marks. Raises ``Invalid`` for a cursor of another tenant, query or order, or a forged one."""
+    """The position a cursor marks. Raises ``Invalid`` for one of another tenant, query or order, or a forged one."""
     found: Any = None
     try:
         raw = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))

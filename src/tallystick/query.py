@@ -245,7 +245,7 @@ class Not(_Group):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One sort key and its direction. Nulls come last ascending and first descending, as PostgreSQL's indexes have them."""
+    """One sort key and its direction. Nulls come last ascending and first descending."""
 
     field: Field
     descending: bool = False
@@ -327,7 +327,7 @@ def present(field: Any) -> Condition:
 
 
 def prefix(field: str | None, start: str) -> Condition:
-    """The text starts with ``start``: a range on a "C"-collated column, so an index serves it under row-level security."""
+    """The text starts with ``start``: a range on a "C"-collated column, which an index serves under row security."""
     handle = _field(field, "prefix")
     if handle.spec.kind is not Kind.TEXT or not isinstance(start, str) or not start:
         raise Invalid(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
 from uuid import UUID
 
@@ -440,7 +441,7 @@ def _id(value: Any) -> UUID:
 def _check_fields(spec: EntitySpec, condition: Condition) -> bool:
     """Refuse conditions on other entities; answers False when the condition speaks of archived_at itself."""
     if isinstance(condition, Group):
-        return all([_check_fields(spec, part) for part in condition.parts])
+        return all(list(map(partial(_check_fields, spec), condition.parts)))
     field: Field = condition.field  # type: ignore[attr-defined]
     if field.entity is not spec:
         raise Invalid(

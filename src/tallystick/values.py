@@ -145,7 +145,7 @@ def reference(field: FieldSpec, value: Any, tenant: UUID) -> UUID:
     """The id of a reference. A loaded one that is visibly another tenant's raises ``WrongTenant``."""
     loaded = value.loaded if isinstance(value, Ref) else value
     target = getattr(loaded, "tenant_id", None)
-    if isinstance(target, UUID) and target != NIL and target != tenant:
+    if isinstance(target, UUID) and target not in (NIL, tenant):
         raise WrongTenant(f"{field.name} refers to an entity of another tenant.")
     if target is not None and not isinstance(loaded, field.inner):
         raise wrong(field, f"refers to a {type(loaded).__name__} and should refer to a {field.inner.__name__}")

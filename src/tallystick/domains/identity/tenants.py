@@ -81,7 +81,7 @@ _INFO = "id, slug, name, time_zone, cut_off, is_active"
 
 
 class Tenants:
-    """The registry of tenants. It is not itself tenant data, so it is reached through the application, not a session."""
+    """The registry of tenants: not itself tenant data, so reached through the application and not a session."""
 
     def __init__(self, app: Tallystick) -> None:
         self._app = app
@@ -131,7 +131,8 @@ class Tenants:
         store = self._app.store
         if isinstance(tenant, UUID):
             row = await store.system_row(
-                f"SELECT {_INFO} FROM tally_ref.tenant_by_slug((SELECT slug FROM tally_ref.tenant_list() WHERE id = $1))",
+                f"SELECT {_INFO} FROM tally_ref.tenant_by_slug("
+                "(SELECT slug FROM tally_ref.tenant_list() WHERE id = $1))",
                 tenant,
             )
         else:

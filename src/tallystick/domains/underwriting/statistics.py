@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
-    """Applications of a period. ``average_risk`` is the mean risk score (0 to 1000) of final decisions that have one."""
+    """Applications of a period; ``average_risk`` is the mean risk score (0 to 1000) of final decisions."""
 
     total: int
     approved: int

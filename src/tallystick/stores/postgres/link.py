@@ -71,7 +71,7 @@ class Link:
             raise
 
     async def warm(self, tenant: str) -> None:
-        """Make the session setting name this tenant. Never inside a transaction, whose rollback would undo it unseen."""
+        """Make the session setting name this tenant; never in a transaction, whose rollback would undo it unseen."""
         self.tenant = None
         await self.row(_SET_TENANT, (tenant,))
         self.tenant = tenant

@@ -168,12 +168,12 @@ class PostgresUnit:
     async def insert_many(self, codec: Codec, rows: Sequence[list[Any]]) -> Any:
         """Write all rows or none; answers their common stamps."""
         compiler, spec = self._store.compiler(codec), codec.spec
+        done: Any = None
         if self._store.engine == "citus":
             return await self._insert_values(compiler, spec, rows)
         if len(rows) <= _CHUNK:
             done = await self._write(compiler.add_many_sql, compiler.add_many_as_sql, _arrays(rows), spec, "add")
             return (1, done[1], done[2], done[1], done[2])
-        done: Any = None
         async with _Own(self) as unit:
             for start in range(0, len(rows), _CHUNK):
                 done = await unit._row(compiler.add_many_sql, _arrays(rows[start : start + _CHUNK]), spec, "add")
@@ -300,7 +300,7 @@ class PostgresUnit:
         return CommitUnknown("The connection was lost while committing; the transaction may or may not stand.")
 
     async def rollback(self) -> None:
-        """Undo the transaction, or back to the savepoint. Never raises for a link that is gone: that rolled back too."""
+        """Undo the transaction, or back to the savepoint; a link that is gone has rolled back too."""
         link = self._link
         if link is None:
             return

@@ -1,0 +1,175 @@
+"""The rules of a declaration as constraints: indexes, unique rules, checks, foreign keys, state machines."""
+
+from __future__ import annotations
+
+import re
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from tallystick.errors import Declaration
+from tallystick.rules import Check, Index, Transitions, Unique
+from tallystick.spec import REGISTRY_SCHEMA, CheckSpec, FieldSpec, ForeignKeySpec, IndexSpec, Kind
+from tallystick.values import CHAIN_CEILING
+
+if TYPE_CHECKING:
+    from tallystick.entity import Entity
+
+
+def snake(name: str) -> str:
+    """LoanProduct -> loan_product."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def short(*parts: str) -> str:
+    """A PostgreSQL identifier under 63 bytes, cut and made unique again by a hash when it is longer."""
+    name = "_".join(parts)
+    return name if len(name) <= 60 else f"{name[:51]}_{blake2b(name.encode(), digest_size=4).hexdigest()}"
+
+
+def _rule_columns(
+    cls: type[Entity], fields: dict[str, FieldSpec], names: tuple[str, ...], unique: bool
+) -> tuple[str, ...]:
+    found: list[str] = []
+    for name in names:
+        field = fields.get(name)
+        owner = next((f for f in fields.values() if f.promoted and name in {f"{f.name}_{k}" for k in f.promoted}), None)
+        if field is None and owner is None:
+            raise Declaration(
+                f"{cls.__name__}: a rule names {name!r}, which is not a field.",
+                entity=cls.__name__,
+                field=name,
+                remedy=f"Fields are: {', '.join(fields)}.",
+            )
+        if field is None:
+            found.append(name)
+        elif field.sealed:
+            if field.search is None:
+                raise Declaration(
+                    f"{cls.__name__}.{name} is sealed and has no blind index.",
+                    entity=cls.__name__,
+                    field=name,
+                    remedy="Annotate it with Search(...).",
+                )
+            if unique and field.search_bits is not None:
+                raise Declaration(
+                    f"{cls.__name__}.{name} has a truncated index, which cannot be unique.",
+                    entity=cls.__name__,
+                    field=name,
+                    remedy="Drop bits= from its Search(...).",
+                )
+            found.append(field.index_column)
+        elif field.kind in (Kind.JSON, Kind.DECIMAL, Kind.CHAIN) and not unique:
+            raise Declaration(
+                f"{cls.__name__}.{name} cannot serve an index under row-level security ({field.kind} operators are "
+                "not leakproof).",
+                entity=cls.__name__,
+                field=name,
+                remedy="Store a scaled int, or promote the JSON key: Json(promote={...}).",
+            )
+        else:
+            found.append(field.column)
+    return tuple(found)
+
+
+def indexes(  # noqa: PLR0917
+    cls: type[Entity], table: str, fields: dict[str, FieldSpec], rules: Any, archivable: bool, queue: str | None
+) -> list[IndexSpec]:
+    """Declared indexes and unique rules, and those that references, blind indexes and queues need."""
+    found: dict[str, IndexSpec] = {}
+    for rule in rules:
+        if isinstance(rule, Unique):
+            columns = ("tenant_id", *_rule_columns(cls, fields, rule.fields, unique=True))
+            where = " and ".join(f"({w})" for w in (rule.where, "archived_at is null" if archivable else None) if w)
+            name = short("uq", table, *columns[1:])
+            found[name] = IndexSpec(name, columns, True, where or None, "", rule.fields)
+        elif isinstance(rule, Index):
+            columns = ("tenant_id", *_rule_columns(cls, fields, rule.fields, unique=False), "id")
+            name = short("ix", table, *columns[1:-1])
+            found[name] = IndexSpec(name, columns, False, rule.where, rule.query, rule.fields)
+    for field in fields.values():
+        if field.search and not any(field.index_column == i.columns[1] for i in found.values()):
+            name = short("ix", table, field.index_column)
+            found[name] = IndexSpec(
+                name, ("tenant_id", field.index_column, "id"), False, None, f"find by {field.name}", (field.name,)
+            )
+        if field.kind is Kind.REF and not any(field.column == i.columns[1] for i in found.values()):
+            name = short("ix", table, field.column)
+            found[name] = IndexSpec(
+                name, ("tenant_id", field.column, "id"), False, None, f"rows of one {field.name}", (field.name,)
+            )
+    if queue:
+        columns = ("tenant_id", *_rule_columns(cls, fields, (queue,), unique=False), "id")
+        name = short("ix", table, "queue")
+        found[name] = IndexSpec(name, columns, False, "done_at is null", "work items to claim", (queue,))
+    return list(found.values())
+
+
+def quote(text: str) -> str:
+    """A SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def checks(table: str, fields: dict[str, FieldSpec], rules: Any, shared: list[FieldSpec]) -> list[CheckSpec]:
+    """Declared checks, and those that enums, lengths, chain amounts and assets need."""
+    found = []
+    for f in fields.values():
+        if f.kind is Kind.ENUM:
+            values = ", ".join(quote(str(m.value)) for m in f.python)
+            found.append(CheckSpec(short("ck", table, f.name), f"{f.column} in ({values})"))
+        elif f.kind is Kind.TEXT and f.max_length is not None:
+            found.append(
+                CheckSpec(
+                    short("ck", table, f.name, "length"),
+                    f"char_length({f.column}) between {f.min_length} and {f.max_length}",
+                )
+            )
+        elif f.kind is Kind.CHAIN:
+            found.append(
+                CheckSpec(short("ck", table, f.name, "range"), f"{f.column} >= 0 and {f.column} < {CHAIN_CEILING}")
+            )
+        elif f.kind is Kind.MONEY and (f.optional or f.asset_column != "asset"):
+            pair = f"{f.column} is null or {f.asset_column} is not null"
+            found.append(CheckSpec(short("ck", table, f.name, "asset"), pair))
+    if shared:
+        found.append(CheckSpec(short("ck", table, "asset"), "char_length(asset) between 2 and 32"))
+    found += [CheckSpec(short("ck", table, r.name), r.sql) for r in rules if isinstance(r, Check)]
+    return found
+
+
+def foreign_keys(table: str, fields: dict[str, FieldSpec]) -> list[ForeignKeySpec]:
+    """The tenant, and one composite key for each reference."""
+    found = [ForeignKeySpec(short("fk", table, "tenant"), ("tenant_id",), REGISTRY_SCHEMA, "tenant", ("id",))]
+    for f in fields.values():
+        if f.kind is Kind.REF:
+            rules = f.inner.__dict__.get("rules")
+            target = (rules.table if rules else None) or snake(f.inner.__name__)
+            found.append(
+                ForeignKeySpec(
+                    short("fk", table, f.name), ("tenant_id", f.column), "tally", target, ("tenant_id", "id")
+                )
+            )
+    return found
+
+
+def transitions(cls: type[Entity], fields: dict[str, FieldSpec], rules: Any) -> list[Transitions]:
+    """The state machines, checked against the enums they speak of."""
+    found = [r for r in rules if isinstance(r, Transitions)]
+    for rule in found:
+        field = fields.get(rule.field)
+        if field is None or field.kind is not Kind.ENUM:
+            raise Declaration(
+                f"{cls.__name__}: transitions need an enum field, {rule.field!r} is not one.",
+                entity=cls.__name__,
+                field=rule.field,
+                remedy="Declare the field as a StrEnum.",
+            )
+        known = {str(m.value) for m in field.python}
+        named = {*rule.initial, *rule.steps, *(s for to in rule.steps.values() for s in to)}
+        if named - known or not rule.initial:
+            raise Declaration(
+                f"{cls.__name__}.{rule.field}: transitions name states the enum does not have, or no initial state.",
+                entity=cls.__name__,
+                field=rule.field,
+                remedy=f"States are: {', '.join(sorted(known))}.",
+            )
+    return found
