@@ -133,7 +133,7 @@ _PARTS = {
 
 
 def _live(row: Any, parts: Mapping[str, Sequence[Any]], roles: Roles, schema: str) -> Live:
-    part_of = {getattr(roles, p): p for p in ("owner", "app", "audit", "seal")}
+    part_of: dict[str, str] = {getattr(roles, p): p for p in ("owner", "app", "audit", "seal")}
     table = Table(
         name=row["name"],
         schema=schema,
@@ -163,7 +163,7 @@ def _live(row: Any, parts: Mapping[str, Sequence[Any]], roles: Roles, schema: st
                 _bare(p["using"] or ""),
                 p["permissive"],
                 _COMMANDS[p["command"]],
-                tuple(part_of.get(r, r) for r in p["roles"]),
+                tuple(part_of.get(r) or r for r in p["roles"]),
                 None if p["check"] in (None, p["using"]) else _bare(p["check"]),
             )
             for p in parts["policies"]
@@ -226,35 +226,32 @@ async def in_the_servers_words(conn: asyncpg.Connection, models: Sequence[Table]
     Makes them as the owner in a transaction and rolls it back; nothing that exists is locked. Raises ``Declaration``
     for a check, predicate or default that the server does not understand, ``NotProvisioned`` without the owner role.
     """
-    problem: Exception | None = None
     transaction = conn.transaction()
     await transaction.start()
     try:
         await conn.execute(f"SET LOCAL ROLE {quote_name(roles.owner)}; SET LOCAL search_path = pg_catalog")
-        found: dict[str, Table] = {}
         for model in models:
-            try:
-                await conn.execute(ddl.script(ddl.create([_shadow(model)], roles)))
-            except (asyncpg.SyntaxOrAccessError, asyncpg.DataError) as error:
-                problem = error
-                break
-        if problem is None:
-            live = await read(conn, roles, [SHADOW + m.name for m in models])
-            found = {m.name: _unshadow(live[SHADOW + m.name].table, m) for m in models}
-    except asyncpg.InsufficientPrivilegeError:
-        problem = NotProvisioned(f"This connection may not become {roles.owner}, which comparing declarations needs.")
+            await _make_shadow(conn, model, roles)
+        live = await read(conn, roles, [SHADOW + m.name for m in models])
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise NotProvisioned(
+            f"This connection may not act as {roles.owner}, which comparing declarations with tables needs."
+        ) from error
     finally:
         await transaction.rollback()
-    if isinstance(problem, NotProvisioned):
-        raise problem
-    if isinstance(problem, asyncpg.InsufficientPrivilegeError):
-        raise NotProvisioned("The owner role lacks a right that making tables needs.")
-    if problem is not None:
+    return {m.name: _unshadow(live[SHADOW + m.name].table, m) for m in models}
+
+
+async def _make_shadow(conn: asyncpg.Connection, model: Table, roles: Roles) -> None:
+    try:
+        await conn.execute(ddl.script(ddl.create([_shadow(model)], roles)))
+    except asyncpg.InsufficientPrivilegeError:
+        raise
+    except (asyncpg.SyntaxOrAccessError, asyncpg.DataError) as error:
         raise Declaration(
-            f"PostgreSQL refuses the table {model.name}: {problem.args[0]}.",
+            f"PostgreSQL refuses the table {model.name}: {error.args[0]}.",
             remedy="Correct the Check, where= or type that it names.",
-        )
-    return found
+        ) from error
 
 
 def _shadow(model: Table) -> Table:

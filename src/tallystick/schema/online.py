@@ -71,7 +71,8 @@ class Runner:
         patience: float,
         report: Report | None,
     ) -> None:
-        self.lock, self.connection, self.roles, self.engine = lock, connection, roles, engine
+        self.lock, self.connection, self.roles = lock, connection, roles
+        self.engine: Engine = engine
         self.patience, self._report = patience, report
 
     def report(self, what: str, item: str, done: int = 0, total: int = 0, detail: str = "") -> None:
@@ -190,7 +191,7 @@ async def _prepare(connection: AsyncConnection, roles: Roles) -> None:
         "(SELECT count(*) FROM pg_catalog.pg_namespace WHERE nspname = ANY ($2::text[]))::int",
         (list(roles.all), ["tally", "tally_ref"]),
     )
-    counts = rows.one()
+    counts: tuple[int, ...] = tuple(rows.one())
     if counts[0] < len(roles.all) or counts[1] < 2:
         raise NotProvisioned("The roles or schemas of Tallystick are missing in this database.")
     try:
@@ -217,6 +218,7 @@ async def refuse_pooler(lock: asyncpg.Connection, connection: AsyncConnection) -
         "WHERE locktype = 'advisory' AND pid = pg_catalog.pg_backend_pid() AND granted) AS held"
     )
     await connection.rollback()
+    assert again is not None
     if other == mine or again["pid"] != mine or not again["held"]:
         raise Unsupported(
             "TALLYSTICK_ADMIN_URL leads through a transaction pooler.",
