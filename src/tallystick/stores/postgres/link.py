@@ -9,6 +9,7 @@ from typing import Any, cast
 import asyncpg
 
 _STATEMENTS = 400
+_STALE = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
 _SET_TENANT = "SELECT set_config('tally.tenant', $1, false)"
 
 
@@ -36,12 +37,10 @@ class Link:
             if not self.named:
                 return cast("list[Any]", await self.raw.fetch(sql, *args))
             statement = self._statements.get(sql) or await self._prepare(sql)
-            return cast("list[Any]", await statement.fetch(*args))
-        except (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError):
-            self._statements.pop(sql, None)
-            if self.raw.is_in_transaction():
-                raise
-            return cast("list[Any]", await (await self._prepare(sql)).fetch(*args))
+            try:
+                return cast("list[Any]", await statement.fetch(*args))
+            except _STALE:
+                return cast("list[Any]", await (await self._prepare_again(sql)).fetch(*args))
         except BaseException as problem:
             self._judge(problem)
             raise
@@ -52,12 +51,10 @@ class Link:
             if not self.named:
                 return await self.raw.fetchrow(sql, *args)
             statement = self._statements.get(sql) or await self._prepare(sql)
-            return await statement.fetchrow(*args)
-        except (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError):
-            self._statements.pop(sql, None)
-            if self.raw.is_in_transaction():
-                raise
-            return await (await self._prepare(sql)).fetchrow(*args)
+            try:
+                return await statement.fetchrow(*args)
+            except _STALE:
+                return await (await self._prepare_again(sql)).fetchrow(*args)
         except BaseException as problem:
             self._judge(problem)
             raise
@@ -92,6 +89,13 @@ class Link:
             self._statements.pop(next(iter(self._statements)))
         self._statements[sql] = statement
         return statement
+
+    async def _prepare_again(self, sql: str) -> PreparedStatement[Any]:
+        """A statement whose tables changed since it was prepared; called while that error is being handled."""
+        self._statements.pop(sql, None)
+        if self.raw.is_in_transaction():
+            raise  # noqa: PLE0704  the server has ended the transaction, so nothing can run again in it
+        return await self._prepare(sql)
 
     def _judge(self, problem: BaseException) -> None:
         if isinstance(problem, asyncpg.PostgresError):

@@ -181,9 +181,13 @@ class Pool:
         try:
             await asyncio.wait([waiter], timeout=max(0.0, deadline - time.monotonic()))
         except BaseException:
-            if waiter.done() and (handed := waiter.result()) is not None:
-                self.release(handed)
-            waiter.cancel()
+            if not waiter.cancel():
+                # It was served at the same moment: what it got, a link or the right to open one, is the next waiter's.
+                handed = waiter.result()
+                if handed is None:
+                    self._wake(None)
+                else:
+                    self.release(handed)
             raise
         if waiter.done():
             return waiter.result()

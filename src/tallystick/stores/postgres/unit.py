@@ -120,10 +120,7 @@ class PostgresUnit:
     def _mine(self) -> None:
         owner = self._owner
         if owner is not asyncio.current_task() and owner is not None and not owner.done():
-            raise Invalid(
-                "Another task has a transaction open on this session.",
-                remedy="Open a session per task; a session is cheap.",
-            )
+            raise _elsewhere()
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -248,6 +245,10 @@ class PostgresUnit:
             raise Invalid(
                 "The isolation level is unknown.", remedy="One of: read committed, repeatable read, serializable."
             )
+        if self._owner is not None:
+            raise _elsewhere()
+        # The session is taken from here on: two tasks that begin at once must not both believe they did.
+        self._owner = asyncio.current_task()
         pool = self._store.pool
         problem: Exception
         try:
@@ -260,18 +261,26 @@ class PostgresUnit:
                 link.broken = True
                 pool.release(link)
                 raise
+            self._link, self._depth = link, 1
+            return
         except _FAILURES as caught:
             problem = caught
-        else:
-            self._link, self._depth, self._owner = link, 1, asyncio.current_task()
-            return
+        finally:
+            if self._link is None:
+                self._owner = None
         raise translate(problem)
 
     async def commit(self) -> None:
         """Commit, or release the savepoint."""
         if self._depth > 1:
-            await self._script(f"RELEASE SAVEPOINT s{self._depth - 1}")
+            # The level is over whatever happens now, or the outermost block would end one level too early and leave
+            # its transaction open: what the session writes next would be lost with it.
             self._depth -= 1
+            try:
+                await self._script(f"RELEASE SAVEPOINT s{self._depth}")
+            except TallystickError:
+                await self._script(f"ROLLBACK TO SAVEPOINT s{self._depth}")
+                raise
             return
         link = self._leave()
         failure: TallystickError
@@ -358,6 +367,13 @@ class _Own:
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._own:
             await (self._unit.commit() if kind is None else self._unit.rollback())
+
+
+def _elsewhere() -> Invalid:
+    return Invalid(
+        "Another task has a transaction open on this session.",
+        remedy="Open a session per task; a session is cheap.",
+    )
 
 
 def _arrays(rows: Sequence[list[Any]]) -> list[Any]:
