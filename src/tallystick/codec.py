@@ -6,7 +6,7 @@ takes a row in the order of ``spec.read_columns``; an encoder gives values in th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from tallystick.ids import NIL
 from tallystick.money import Money
 from tallystick.privacy.sealed import MASK, Secret, mask_of, plaintext_of, sealed
 from tallystick.privacy.sealer import Sealer
-from tallystick.query import Several
+from tallystick.query import Condition, Several
 from tallystick.spec import EntitySpec, FieldSpec, Kind
 
 Decode = Callable[[Any, Sealer], Any]
@@ -68,6 +68,13 @@ class Codec:
         if field.sealed:
             return (sealer.index(self.spec.table, field, value),)
         return (check.plain(field, value, sealer.tenant),)
+
+    def bind(self, where: Iterable[Condition], sealer: Sealer) -> tuple[Any, ...]:
+        """The values of a query's conditions, as the store takes them."""
+        bound: list[tuple[FieldSpec, Any]] = []
+        for condition in where:
+            condition.bind(bound)
+        return tuple([v for field, value in bound for v in self.param(field, value, sealer)])
 
     def position(self, entity: Any, field: FieldSpec, sealer: Sealer) -> Any:
         """The driver's value by which an entity is placed in an order."""

@@ -71,7 +71,8 @@ async def _by_id(db: Session, target: type[Entity], ids: set[UUID]) -> dict[UUID
     codec, key = codec_of(spec), Field(spec, spec.fields["id"])
     for start in range(0, len(wanted), _BATCH):
         part = wanted[start : start + _BATCH]
-        rows = await db.unit.select(codec, Query(where=(one_of(key, part),)), db.sealer)
+        where = (one_of(key, part),)
+        rows = await db.unit.select(codec, Query(where=where, values=codec.bind(where, db.sealer)))
         for entity in codec.decode_all(rows, db.sealer):
             found[entity.id] = entity
     return found
@@ -84,9 +85,9 @@ async def load_back(db: Session, items: Iterable[Entity], back: Backref[C]) -> d
     codec, ids, seen = codec_of(spec), list(found), 0
     order = (Order(back.field), Order(Field(spec, spec.fields["id"])))
     for start in range(0, len(ids), _BATCH):
-        where = one_of(back.field, ids[start : start + _BATCH])
-        query = Query(where=(where,), order=order, limit=_REVERSE_LIMIT + 1 - seen)
-        entities = codec.decode_all(await db.unit.select(codec, query, db.sealer), db.sealer)
+        where = (one_of(back.field, ids[start : start + _BATCH]),)
+        query = Query(where=where, values=codec.bind(where, db.sealer), order=order, limit=_REVERSE_LIMIT + 1 - seen)
+        entities = codec.decode_all(await db.unit.select(codec, query), db.sealer)
         seen += len(entities)
         if seen > _REVERSE_LIMIT:
             raise Invalid(

@@ -90,10 +90,10 @@ class Offset:
         return cls((number - 1) * limit)
 
 
-def fingerprint(tenant: UUID, table: str, query: Query, values: Sequence[Any]) -> bytes:
+def fingerprint(tenant: UUID, table: str, query: Query) -> bytes:
     """What a cursor is valid for: tenant, entity, conditions with their values, and order."""
-    shape = (tuple(c.shape() for c in query.where), tuple((o.field.name, o.descending) for o in query.order))
-    return blake2b(_encode((tenant, table, repr(shape), list(values))), digest_size=8).digest()
+    shape = repr(([c.shape() for c in query.where], [(o.field.name, o.descending) for o in query.order]))
+    return blake2b(_encode((tenant, table, shape, query.values)), digest_size=8).digest()
 
 
 def write_cursor(mark: bytes, position: Sequence[Any]) -> str:

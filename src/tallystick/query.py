@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Never, TypeVar
 
+import msgspec
+
 from tallystick.errors import Invalid
 from tallystick.spec import EntitySpec, FieldSpec, Kind
 
@@ -251,16 +253,29 @@ class Order:
     descending: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What to read: conditions, order, limit, offset or the position a cursor marks, and whether to lock."""
+class Query(msgspec.Struct, frozen=True, gc=False):
+    """What to read: conditions, order, limit, offset or the position a cursor marks, and whether to lock.
+
+    ``values`` are the conditions' operands as the codec made them for the store, in the order the conditions bind
+    them: a store sees no plain value of a sealed field.
+    """
 
     where: tuple[Condition, ...] = ()
+    values: tuple[Any, ...] = ()
     order: tuple[Order, ...] = ()
     limit: int | None = None
     offset: int = 0
     after: tuple[Any, ...] | None = None
     lock: str = ""
+
+
+def width(condition: Condition) -> int:
+    """How many of a query's values belong to a condition."""
+    if isinstance(condition, _Group):
+        return sum(width(part) for part in condition.parts)
+    if isinstance(condition, Missing) or (isinstance(condition, OneOf) and not condition.values):
+        return 0
+    return 2 if condition.field.spec.kind is Kind.MONEY else 1  # type: ignore[attr-defined]
 
 
 def _field(value: Any, function: str) -> Field:
@@ -280,7 +295,7 @@ def _condition(value: Any) -> Condition:
 
 def one_of(field: T, values: Iterable[T]) -> Condition:
     """The field has one of the values; an empty collection matches nothing."""
-    handle, found = _field(field, "one_of"), tuple(values)
+    handle, found = _field(field, "one_of"), tuple(dict.fromkeys(values))
     if len(found) > _MAX_VALUES:
         raise Invalid(f"one_of({handle!r}) has more than {_MAX_VALUES} values.", remedy="Query in batches.")
     if len(found) == 1:

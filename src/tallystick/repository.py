@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
 from uuid import UUID
+
+from msgspec.structs import replace as changed
 
 from tallystick.claims import Claimed
 from tallystick.codec import Codec, codec_of
@@ -30,7 +31,6 @@ FIND_LIMIT = 10_000
 STREAM_BATCH = 1_000
 _UPSERT_TRIES = 5
 Where = Condition | Filter | bool
-_NOTHING = Query()
 
 
 class Repository(Generic[E]):
@@ -87,7 +87,7 @@ class Repository(Generic[E]):
 
     async def one(self, *where: Where, load: Sequence[Any] = ()) -> E:
         """The only entity that matches. Raises ``NotFound`` for none and ``Conflict`` for several."""
-        found = await self._select(replace(self._query(where, None), limit=2))
+        found = await self._select(changed(self._query(where, None), limit=2))
         if not found:
             raise NotFound(
                 f"No {self.spec.name} matches.", entity=self.spec.name, remedy="Use find() when absence is normal."
@@ -112,7 +112,7 @@ class Repository(Generic[E]):
         if limit is not None and (limit.__class__ is not int or limit < 0):
             raise Invalid("limit should be a whole number from 0.", field="limit")
         query = self._query(where, order)
-        found = await self._select(replace(query, limit=FIND_LIMIT + 1 if limit is None else limit))
+        found = await self._select(changed(query, limit=FIND_LIMIT + 1 if limit is None else limit))
         if limit is None and len(found) > FIND_LIMIT:
             raise Invalid(
                 f"More than {FIND_LIMIT} {self.spec.name} match.",
@@ -135,11 +135,7 @@ class Repository(Generic[E]):
         if limit.__class__ is not int or not 1 <= limit <= MAX_LIMIT:
             raise Invalid(f"limit should be between 1 and {MAX_LIMIT}.", field="limit")
         query, db = self._query(where, order), self.db
-        bound: list[Any] = []
-        for condition in query.where:
-            condition.bind(bound)
-        values = [v for field, value in bound for v in self._codec.param(field, value, db.sealer)]
-        mark = fingerprint(db.tenant_id, self.spec.table, query, values)
+        mark = fingerprint(db.tenant_id, self.spec.table, query)
         offset = 0
         position = None
         if isinstance(after, Offset):
@@ -148,16 +144,14 @@ class Repository(Generic[E]):
                 raise Invalid("An offset should be a whole number from 0.", field="after")
         elif after is not None:
             position = read_cursor(after, mark, query.order)
-        rows = await db.unit.select(
-            self._codec, replace(query, limit=limit + 1, offset=offset, after=position), db.sealer
-        )
+        rows = await db.unit.select(self._codec, changed(query, limit=limit + 1, offset=offset, after=position))
         more = len(rows) > limit
         items = self._codec.decode_all(rows[:limit] if more else rows, db.sealer)
         cursor = None
         if more:
             last = items[-1]
             cursor = write_cursor(mark, [self._codec.position(last, o.field.spec, db.sealer) for o in query.order])
-        total = await db.unit.count(self._codec, query, db.sealer) if count else None
+        total = await db.unit.count(self._codec, query) if count else None
         return Page(
             items=items, limit=limit, next=cursor, total=total, offset=offset if isinstance(after, Offset) else None
         )
@@ -172,7 +166,7 @@ class Repository(Generic[E]):
         query = self._query(where, order)
         position = None
         while True:
-            items = await self._select(replace(query, limit=batch, after=position))
+            items = await self._select(changed(query, limit=batch, after=position))
             for item in items:
                 yield item
             if len(items) < batch:
@@ -181,11 +175,11 @@ class Repository(Generic[E]):
 
     async def count(self, *where: Where) -> int:
         """How many match."""
-        return await self.db.unit.count(self._codec, self._query(where, ()), self.db.sealer)
+        return await self.db.unit.count(self._codec, self._query(where, ()))
 
     async def exists(self, *where: Where) -> bool:
         """Whether any matches."""
-        return await self.db.unit.exists(self._codec, self._query(where, ()), self.db.sealer)
+        return await self.db.unit.exists(self._codec, self._query(where, ()))
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -269,7 +263,7 @@ class Repository(Generic[E]):
             raise Invalid(
                 "update_where() has nothing to set.", remedy="Name the fields: update_where(..., status=...)."
             )
-        return await self.db.unit.update_where(self._codec, query, columns, self.db.sealer)
+        return await self.db.unit.update_where(self._codec, query, columns)
 
     async def archive(self, entity: E) -> E:
         """Set the entity aside: finds and unique rules no longer see it, ``get`` still does."""
@@ -284,7 +278,7 @@ class Repository(Generic[E]):
         id = entity if isinstance(entity, UUID) else entity.id
         if not isinstance(entity, UUID) and entity.tenant_id not in (NIL, self.db.tenant_id):
             raise self._elsewhere(entity)
-        query = Query(where=(Field(self.spec, self.spec.fields["id"]) == id,))
+        query = self._by_id(id)
         if not await self._delete(query, reason):
             raise NotFound(f"No {self.spec.name} has this id.", entity=self.spec.name, id=id)
 
@@ -305,8 +299,7 @@ class Repository(Generic[E]):
         if self.spec.append_only:
             raise self._append_only()
         tail = " FOR NO KEY UPDATE" + (" SKIP LOCKED" if skip else "" if wait else " NOWAIT")
-        query = Query(where=(Field(self.spec, self.spec.fields["id"]) == _id(id),), limit=1, lock=tail)
-        found = await self._select(query)
+        found = await self._select(changed(self._by_id(_id(id)), limit=1, lock=tail))
         if not found:
             raise NotFound(f"No {self.spec.name} has this id.", entity=self.spec.name, id=id)
         return found[0]
@@ -340,7 +333,7 @@ class Repository(Generic[E]):
     # -- inside --------------------------------------------------------------------------------------------------
 
     async def _select(self, query: Query) -> list[E]:
-        rows = await self.db.unit.select(self._codec, query, self.db.sealer)
+        rows = await self.db.unit.select(self._codec, query)
         return self._codec.decode_all(rows, self.db.sealer)
 
     def _query(self, where: tuple[Any, ...], order: Any) -> Query:
@@ -362,7 +355,14 @@ class Repository(Generic[E]):
             hide = _check_fields(spec, one) and hide
         if hide:
             found.append(Missing(Field(spec, spec.fields["archived_at"])))
-        return Query(where=tuple(found), order=() if order == () else orders(spec, order))
+        return Query(
+            where=tuple(found),
+            values=self._codec.bind(found, self.db.sealer),
+            order=() if order == () else orders(spec, order),
+        )
+
+    def _by_id(self, id: UUID) -> Query:
+        return Query(where=(Field(self.spec, self.spec.fields["id"]) == id,), values=(id,))
 
     def _bulk(self, where: tuple[Any, ...]) -> Query:
         if not where:
@@ -382,7 +382,7 @@ class Repository(Generic[E]):
                 field="reason",
                 remedy="Say why: purge(..., reason='test data').",
             )
-        return await self.db.unit.delete_where(self._codec, query, self.db.sealer, reason.strip()[:500])
+        return await self.db.unit.delete_where(self._codec, query, reason.strip()[:500])
 
     async def _shelve(self, entity: E, at: datetime | None) -> E:
         if not self.spec.archivable:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from tallystick.codec import Codec
-    from tallystick.privacy.sealer import Sealer
     from tallystick.query import Query
     from tallystick.spec import IndexSpec
 
@@ -40,15 +39,15 @@ class Unit(Protocol):
         """The row of an id."""
         ...
 
-    async def select(self, codec: Codec, query: Query, sealer: Sealer) -> list[Row]:
+    async def select(self, codec: Codec, query: Query) -> list[Row]:
         """The rows of a query."""
         ...
 
-    async def count(self, codec: Codec, query: Query, sealer: Sealer) -> int:
+    async def count(self, codec: Codec, query: Query) -> int:
         """How many rows match."""
         ...
 
-    async def exists(self, codec: Codec, query: Query, sealer: Sealer) -> bool:
+    async def exists(self, codec: Codec, query: Query) -> bool:
         """Whether any row matches."""
         ...
 
@@ -72,11 +71,11 @@ class Unit(Protocol):
         """Change columns if the version still stands; answers the stamps, or None."""
         ...
 
-    async def update_where(self, codec: Codec, query: Query, columns: Mapping[str, Any], sealer: Sealer) -> int:
+    async def update_where(self, codec: Codec, query: Query, columns: Mapping[str, Any]) -> int:
         """Change columns of every matching row."""
         ...
 
-    async def delete_where(self, codec: Codec, query: Query, sealer: Sealer, reason: str) -> int:
+    async def delete_where(self, codec: Codec, query: Query, reason: str) -> int:
         """Remove every matching row."""
         ...
 

@@ -219,13 +219,16 @@ class Cluster:
         return is_postmaster(process, self._home.cluster)
 
     def _disown_stale_lock(self) -> None:
-        """Let PostgreSQL see that a lock file is stale although its process id is taken, by a zombie or a stranger.
+        """Let PostgreSQL see that lock files are stale although their process id is taken, by a zombie or a stranger.
 
-        Only the id is replaced. Removing the file would also remove the shared-memory key by which the server finds
-        out whether workers of the dead server still write to the files.
+        In the data directory only the id is replaced. Removing the file would also remove the shared-memory key by
+        which the server finds out whether workers of the dead server still write to the files.
         """
         file = self._home.cluster / "postmaster.pid"
         with storage_errors(self._home.root):
+            # The directory is private and no server of ours lives, so what is left of sockets belongs to nobody.
+            for left_over in self._home.socket.glob(".s.PGSQL.*"):
+                left_over.unlink(missing_ok=True)
             recorded = self._recorded_postmaster()
             if recorded is None or recorded == _NOBODY or not _exists(recorded):
                 return

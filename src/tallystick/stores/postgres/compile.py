@@ -7,10 +7,11 @@ finite whatever arrives in filters and sort keys; statements of the application'
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tallystick.query import Compare, Condition, Missing, OneOf, Order, Query, Shape, _Group
+import msgspec
+
+from tallystick.query import Compare, Condition, Missing, OneOf, Order, Query, Shape, _Group, width
 from tallystick.spec import EntitySpec, Kind
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Compiler:
 
     # -- reading -------------------------------------------------------------------------------------------------
 
-    def select(self, query: Query, tenant: Any, box: Any) -> tuple[str, list[Any]]:
+    def select(self, query: Query, tenant: Any) -> tuple[str, list[Any]]:
         """A SELECT and its values, the tenant first.
 
         A page over several values of an indexed field reads an ordered page of each and merges them: ``= ANY``
@@ -65,27 +66,33 @@ class Compiler:
         """
         several = self._several(query)
         if several is not None:
-            rest = replace(query, where=tuple(c for c in query.where if c is not several))
-            values = self._values(rest, tenant, box)
+            at = query.where.index(several)
+            start = sum(width(c) for c in query.where[:at])
+            rest = msgspec.structs.replace(
+                query,
+                where=query.where[:at] + query.where[at + 1 :],
+                values=query.values[:start] + query.values[start + 1 :],
+            )
+            values = self._values(rest, tenant)
             first = len(values) + 1
-            values.extend(v for one in several.values for v in self.codec.param(several.field.spec, one, box))
+            values.extend(query.values[start])
             key: Any = ("merge", self._shape(rest), several.field.name, len(several.values), query.limit, query.offset)
             return self.cached(key, lambda: self._merge(rest, several, first)), values
-        values = self._values(query, tenant, box)
+        values = self._values(query, tenant)
         key = ("select", self._shape(query), query.limit, query.offset, query.lock)
         return self.cached(key, lambda: self._select(query)), values
 
-    def count(self, query: Query, tenant: Any, box: Any) -> tuple[str, list[Any]]:
+    def count(self, query: Query, tenant: Any) -> tuple[str, list[Any]]:
         """A count of what the conditions match."""
-        values = self._values(query, tenant, box)
+        values = self._values(query, tenant)
         key = ("count", self._shape(query))
         return self.cached(
             key, lambda: f"SELECT count(*) FROM {self.spec.qualified} WHERE {self._where(query)}"
         ), values
 
-    def exists(self, query: Query, tenant: Any, box: Any) -> tuple[str, list[Any]]:
+    def exists(self, query: Query, tenant: Any) -> tuple[str, list[Any]]:
         """Whether anything matches."""
-        values = self._values(query, tenant, box)
+        values = self._values(query, tenant)
         key = ("exists", self._shape(query))
         text = f"SELECT EXISTS (SELECT FROM {self.spec.qualified} WHERE {self._where(query)})"
         return self.cached(key, lambda: text), values
@@ -95,14 +102,8 @@ class Compiler:
         order = tuple((o.field.spec.name, o.descending) for o in query.order)
         return (tuple(c.shape() for c in query.where), order, after)
 
-    def _values(self, query: Query, tenant: Any, box: Any) -> list[Any]:
-        values = [tenant]
-        bound: list[tuple[Any, Any]] = []
-        for condition in query.where:
-            condition.bind(bound)
-        param = self.codec.param
-        for field, value in bound:
-            values.extend(param(field, value, box))
+    def _values(self, query: Query, tenant: Any) -> list[Any]:
+        values = [tenant, *query.values]
         if query.after is not None:
             values.extend(v for v in query.after if v is not None)
         return values
@@ -231,9 +232,9 @@ class Compiler:
 
         return self.cached(("update", columns, actor), make)
 
-    def update_where(self, query: Query, columns: tuple[str, ...], tenant: Any, box: Any) -> tuple[str, list[Any]]:
+    def update_where(self, query: Query, columns: tuple[str, ...], tenant: Any) -> tuple[str, list[Any]]:
         """An UPDATE of every row the conditions match; the new values come after the conditions'."""
-        values = self._values(query, tenant, box)
+        values = self._values(query, tenant)
 
         def make() -> str:
             sets = ", ".join(f"{c} = ${i}" for i, c in enumerate(columns, len(values) + 1))
@@ -244,9 +245,9 @@ class Compiler:
 
         return self.cached(("update_where", self._shape(query), columns), make), values
 
-    def delete_where(self, query: Query, tenant: Any, box: Any, reason: str) -> tuple[str, list[Any]]:
+    def delete_where(self, query: Query, tenant: Any, reason: str) -> tuple[str, list[Any]]:
         """A DELETE of every row the conditions match; the reason becomes the setting ``tally.reason``."""
-        values = self._values(query, tenant, box)
+        values = self._values(query, tenant)
         values.append(reason)
 
         def make() -> str:

@@ -18,7 +18,6 @@ from tallystick.stores.postgres.link import Link
 
 if TYPE_CHECKING:
     from tallystick.codec import Codec
-    from tallystick.privacy.sealer import Sealer
     from tallystick.query import Query
     from tallystick.spec import EntitySpec, IndexSpec
     from tallystick.stores.postgres.store import PostgresStore
@@ -129,19 +128,19 @@ class PostgresUnit:
         compiler = self._store.compiler(codec)
         return await self._row(compiler.get_sql, (self.tenant, id), codec.spec, "get")
 
-    async def select(self, codec: Codec, query: Query, sealer: Sealer) -> list[Any]:
+    async def select(self, codec: Codec, query: Query) -> list[Any]:
         """The rows of a query."""
-        sql, args = self._store.compiler(codec).select(query, self.tenant, sealer)
+        sql, args = self._store.compiler(codec).select(query, self.tenant)
         return await self._rows(sql, args, codec.spec, "select")
 
-    async def count(self, codec: Codec, query: Query, sealer: Sealer) -> int:
+    async def count(self, codec: Codec, query: Query) -> int:
         """How many rows match."""
-        sql, args = self._store.compiler(codec).count(query, self.tenant, sealer)
+        sql, args = self._store.compiler(codec).count(query, self.tenant)
         return int((await self._row(sql, args, codec.spec, "count"))[0])
 
-    async def exists(self, codec: Codec, query: Query, sealer: Sealer) -> bool:
+    async def exists(self, codec: Codec, query: Query) -> bool:
         """Whether any row matches."""
-        sql, args = self._store.compiler(codec).exists(query, self.tenant, sealer)
+        sql, args = self._store.compiler(codec).exists(query, self.tenant)
         return bool((await self._row(sql, args, codec.spec, "exists"))[0])
 
     async def fetch(self, statement: Any) -> list[Mapping[str, Any]]:
@@ -206,15 +205,15 @@ class PostgresUnit:
             compiler.update(names, actor=False), compiler.update(names, actor=True), args, codec.spec, "update"
         )
 
-    async def update_where(self, codec: Codec, query: Query, columns: Mapping[str, Any], sealer: Sealer) -> int:
+    async def update_where(self, codec: Codec, query: Query, columns: Mapping[str, Any]) -> int:
         """Change columns of every matching row."""
-        sql, args = self._store.compiler(codec).update_where(query, tuple(columns), self.tenant, sealer)
+        sql, args = self._store.compiler(codec).update_where(query, tuple(columns), self.tenant)
         rows = await self._several(sql, [*args, *columns.values()], codec.spec, "update")
         return int(rows[0][0])
 
-    async def delete_where(self, codec: Codec, query: Query, sealer: Sealer, reason: str) -> int:
+    async def delete_where(self, codec: Codec, query: Query, reason: str) -> int:
         """Remove every matching row; the reason travels as a setting for whoever records the change."""
-        sql, args = self._store.compiler(codec).delete_where(query, self.tenant, sealer, reason)
+        sql, args = self._store.compiler(codec).delete_where(query, self.tenant, reason)
         rows = await self._several(sql, args, codec.spec, "delete")
         return int(rows[0][0])
 
