@@ -90,7 +90,7 @@ class Link:
         self._statements[sql] = statement
         return statement
 
-    async def _prepare_again(self, sql: str) -> PreparedStatement[Any]:
+    async def _prepare_again(self, sql: str) -> Any:
         """A statement whose tables changed since it was prepared; called while that error is being handled."""
         self._statements.pop(sql, None)
         if self.raw.is_in_transaction():
