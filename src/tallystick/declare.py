@@ -30,6 +30,7 @@ from tallystick.spec import (
     FieldSpec,
     Kind,
 )
+from tallystick.words import RESERVED
 
 IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,58}\Z")
 TEXT = 'text COLLATE "C"'
@@ -89,6 +90,12 @@ def resolve(cls: type[Entity]) -> EntitySpec:
             f"{cls.__name__}: {table!r} is not a table name.",
             entity=cls.__name__,
             remedy="Use lower-case letters, digits and underscores, at most 59, or Rules(table=...).",
+        )
+    if table in RESERVED:
+        raise Declaration(
+            f"{cls.__name__}: {table} is a word of SQL and cannot be a table's name.",
+            entity=cls.__name__,
+            remedy=f"Name the table: Rules(table={table + 's'!r}).",
         )
     hints = _hints(cls)
     fields = {name: _system(name) for name in SYSTEM_FIELDS[:2]}
@@ -323,6 +330,14 @@ def _assemble(cls: type[Entity], table: str, fields: dict[str, FieldSpec], share
             entity=cls.__name__,
             remedy="A reference x uses the column x_id, a searched field x uses x_bidx; rename one field.",
         )
+    for name in names:
+        if name in RESERVED:
+            raise Declaration(
+                f"{cls.__name__}.{name} is a word of SQL and cannot be a column's name.",
+                entity=cls.__name__,
+                field=name,
+                remedy=f"Rename the field, for instance to {constraints.snake(cls.__name__)}_{name}.",
+            )
     archived = fields.get("archived_at")
     archivable = archived is not None and archived.kind is Kind.TIMESTAMP and archived.optional
     hidden = (
