@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import types
 import typing
@@ -117,6 +118,11 @@ def resolve(cls: type[Entity]) -> EntitySpec:
             remedy="Rename the field.",
         )
     return _assemble(cls, table, fields, shared_asset)
+
+
+def _summary(cls: type[Entity]) -> str:
+    """The first paragraph of the entity's docstring, as one line."""
+    return " ".join(inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0].split())
 
 
 def _hints(cls: type[Entity]) -> dict[str, Any]:
@@ -348,7 +354,7 @@ def _assemble(cls: type[Entity], table: str, fields: dict[str, FieldSpec], share
     return EntitySpec(
         cls=cls,
         table=table,
-        doc=(cls.__doc__ or "").strip(),
+        doc=_summary(cls),
         fields=fields,
         columns=tuple(columns),
         read_columns=tuple(n for n in names if n not in hidden),

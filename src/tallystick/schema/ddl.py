@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from tallystick.errors import Unsupported
+from tallystick.ids import NIL
 from tallystick.schema.model import (
     Check,
     Column,
@@ -25,6 +26,7 @@ from tallystick.schema.model import (
     quote_text,
 )
 from tallystick.schema.roles import Roles
+from tallystick.spec import SCHEMA
 
 Engine = Literal["plain", "citus"]
 ENGINES = ("plain", "citus")
@@ -47,12 +49,30 @@ def create(tables: Sequence[Table], roles: Roles, engine: Engine = "plain") -> l
     steps = [create_table(t) for t in tables]
     if engine == "citus":
         steps += [distribute(t) for t in tables]
-    steps += [add_foreign_key(t, f) for t in tables for f in t.foreign_keys]
+    steps += _foreign_keys(tables)
     for table in tables:
         steps += [create_index(table, i) for i in table.indexes]
         steps += comments(table)
         steps += protect(table, roles, engine)
     return steps
+
+
+def _foreign_keys(tables: Sequence[Table]) -> list[str]:
+    """The keys of new tables. Adding one reads the table it points at, whose wall asks for a tenant.
+
+    The new tables are empty, so a tenant that does not exist is the honest answer; it is taken back at once.
+    """
+    new = {(t.schema, t.name) for t in tables}
+    keys = [(t, f) for t in tables for f in t.foreign_keys]
+    inner = [add_foreign_key(t, f) for t, f in keys if (f.schema, f.table) in new or f.schema != SCHEMA]
+    outer = [add_foreign_key(t, f) for t, f in keys if (f.schema, f.table) not in new and f.schema == SCHEMA]
+    if not outer:
+        return inner
+    return [*inner, _as_tenant(str(NIL)), *outer, _as_tenant("")]
+
+
+def _as_tenant(value: str) -> str:
+    return f"SELECT pg_catalog.set_config('tally.tenant', {quote_text(value)}, true)"
 
 
 def drop(tables: Sequence[Table]) -> list[str]:

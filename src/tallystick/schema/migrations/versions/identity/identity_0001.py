@@ -1,0 +1,250 @@
+"""user accounts, wallets and disclosures
+
+Revision identity_0001, the first of its branch.
+"""
+
+from __future__ import annotations
+
+from alembic import op
+
+from tallystick.schema.model import Check, Column, ForeignKey, Grant, Index, Policy, Table, Trigger
+from tallystick.schema.operations import CreateTables, Undo
+
+revision = "identity_0001"
+down_revision = None
+branch_labels = ("identity",)
+depends_on = "kit_0001"
+# Rules of the migration lint that this revision may break, each with the reason a reviewer accepted.
+accepted: dict[str, str] = {}
+
+USER_ACCOUNT = Table(
+    "user_account",
+    (
+        Column("tenant_id", "uuid"),
+        Column("id", "uuid"),
+        Column("email", "bytea", nullable=True),
+        Column("email_bidx", "bytea", nullable=True),
+        Column("first_name", "bytea", nullable=True),
+        Column("last_name", "bytea", nullable=True),
+        Column("phone", "bytea", nullable=True),
+        Column("phone_bidx", "bytea", nullable=True),
+        Column("role", 'text COLLATE "C"'),
+        Column("permissions", "jsonb"),
+        Column("status", 'text COLLATE "C"'),
+        Column("is_verified", "boolean"),
+        Column("password_hash", "bytea", nullable=True),
+        Column("mfa_enabled", "boolean"),
+        Column("mfa_secret", "bytea", nullable=True),
+        Column("failed_login_attempts", "bigint"),
+        Column("locked_until", "timestamp with time zone", nullable=True),
+        Column("last_login_at", "timestamp with time zone", nullable=True),
+        Column("version", "bigint", default="1"),
+        Column("created_at", "timestamp with time zone", default="now()"),
+        Column("created_by", 'text COLLATE "C"', default="current_setting('tally.actor')"),
+        Column("updated_at", "timestamp with time zone", default="now()"),
+        Column("updated_by", 'text COLLATE "C"', default="current_setting('tally.actor')"),
+    ),
+    checks=(
+        Check(
+            "ck_user_account_role",
+            "role in ('user', 'borrower', 'lender', 'underwriter', 'reviewer', 'auditor', 'admin')",
+        ),
+        Check(
+            "ck_user_account_status",
+            "status in ('pending', 'active', 'suspended', 'locked', 'closed', 'erased')",
+        ),
+        Check("ck_user_account_failed_login_attempts", "failed_login_attempts between 0 and 1000000"),
+        Check("ck_user_account_mfa", "not mfa_enabled or mfa_secret is not null"),
+    ),
+    foreign_keys=(ForeignKey("fk_user_account_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),),
+    indexes=(
+        Index("uq_user_account_email_bidx", ("tenant_id", "email_bidx"), unique=True),
+        Index(
+            "ix_user_account_role_created_at",
+            ("tenant_id", "role", "created_at", "id"),
+            comment="accounts of a role, newest first",
+        ),
+        Index("ix_user_account_phone_bidx", ("tenant_id", "phone_bidx", "id"), comment="find by phone"),
+    ),
+    policies=(
+        Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
+        Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
+    ),
+    triggers=(
+        Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
+        Trigger(
+            "tally_start_status",
+            "BEFORE INSERT",
+            "tally.refuse_transition('user_account', 'status')",
+            when='NOT (NEW."status" = ANY (ARRAY[\'pending\', \'active\']))',
+        ),
+        Trigger(
+            "tally_step_status",
+            "BEFORE UPDATE",
+            "tally.refuse_transition('user_account', 'status')",
+            when=(
+                'OLD."status" IS DISTINCT FROM NEW."status" AND ((OLD."status" = \'pending\' AND NEW."status" = '
+                'ANY (ARRAY[\'active\', \'closed\', \'erased\'])) OR (OLD."status" = \'active\' AND NEW."status" = ANY '
+                '(ARRAY[\'suspended\', \'locked\', \'closed\', \'erased\'])) OR (OLD."status" = \'suspended\' AND '
+                'NEW."status" = ANY (ARRAY[\'active\', \'closed\', \'erased\'])) OR (OLD."status" = \'locked\' AND '
+                'NEW."status" = ANY (ARRAY[\'active\', \'suspended\', \'closed\', \'erased\'])) OR (OLD."status" = '
+                '\'closed\' AND NEW."status" = ANY (ARRAY[\'erased\'])) OR (OLD."status" IS NULL AND NEW."status" = '
+                "ANY (ARRAY['pending', 'active']))) IS NOT TRUE"
+            ),
+        ),
+        Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()"),
+    ),
+    grants=(
+        Grant("app", "SELECT"),
+        Grant(
+            "app",
+            "INSERT",
+            columns=(
+                "tenant_id",
+                "id",
+                "email",
+                "email_bidx",
+                "first_name",
+                "last_name",
+                "phone",
+                "phone_bidx",
+                "role",
+                "permissions",
+                "status",
+                "is_verified",
+                "password_hash",
+                "mfa_enabled",
+                "mfa_secret",
+                "failed_login_attempts",
+                "locked_until",
+                "last_login_at",
+            ),
+        ),
+        Grant(
+            "app",
+            "UPDATE",
+            columns=(
+                "email",
+                "email_bidx",
+                "first_name",
+                "last_name",
+                "phone",
+                "phone_bidx",
+                "role",
+                "permissions",
+                "status",
+                "is_verified",
+                "password_hash",
+                "mfa_enabled",
+                "mfa_secret",
+                "failed_login_attempts",
+                "locked_until",
+                "last_login_at",
+            ),
+        ),
+        Grant("app", "DELETE"),
+    ),
+    comment="A person's account with one tenant. The same person at another tenant is another account.",
+)
+
+WALLET = Table(
+    "wallet",
+    (
+        Column("tenant_id", "uuid"),
+        Column("id", "uuid"),
+        Column("user_id", "uuid"),
+        Column("chain_id", "bigint"),
+        Column("address", "bytea"),
+        Column("is_primary", "boolean"),
+        Column("verified_at", "timestamp with time zone", nullable=True),
+        Column("version", "bigint", default="1"),
+        Column("created_at", "timestamp with time zone", default="now()"),
+        Column("created_by", 'text COLLATE "C"', default="current_setting('tally.actor')"),
+        Column("updated_at", "timestamp with time zone", default="now()"),
+        Column("updated_by", 'text COLLATE "C"', default="current_setting('tally.actor')"),
+    ),
+    checks=(
+        Check("ck_wallet_address_length", "octet_length(address) between 20 and 64"),
+        Check("ck_wallet_chain_positive", "chain_id > 0"),
+    ),
+    foreign_keys=(
+        ForeignKey("fk_wallet_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),
+        ForeignKey("fk_wallet_user", ("tenant_id", "user_id"), "user_account", ("tenant_id", "id")),
+    ),
+    indexes=(
+        Index("uq_wallet_chain_id_address", ("tenant_id", "chain_id", "address"), unique=True),
+        Index("uq_wallet_user_id", ("tenant_id", "user_id"), unique=True, where="(is_primary)"),
+    ),
+    policies=(
+        Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
+        Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
+    ),
+    triggers=(
+        Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
+        Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()"),
+    ),
+    grants=(
+        Grant("app", "SELECT"),
+        Grant(
+            "app",
+            "INSERT",
+            columns=("tenant_id", "id", "user_id", "chain_id", "address", "is_primary", "verified_at"),
+        ),
+        Grant("app", "UPDATE", columns=("user_id", "chain_id", "address", "is_primary", "verified_at")),
+        Grant("app", "DELETE"),
+    ),
+    comment="An address on a chain that belongs to a user. Addresses are bytes: case and checksums cannot differ.",
+)
+
+DISCLOSURE = Table(
+    "disclosure",
+    (
+        Column("tenant_id", "uuid"),
+        Column("id", "uuid"),
+        Column("entity", 'text COLLATE "C"'),
+        Column("row_id", "uuid"),
+        Column("field", 'text COLLATE "C"'),
+        Column("reason", 'text COLLATE "C"'),
+        Column("version", "bigint", default="1"),
+        Column("created_at", "timestamp with time zone", default="now()"),
+        Column("created_by", 'text COLLATE "C"', default="current_setting('tally.actor')"),
+        Column("updated_at", "timestamp with time zone", default="now()"),
+        Column("updated_by", 'text COLLATE "C"', default="current_setting('tally.actor')"),
+    ),
+    checks=(
+        Check("ck_disclosure_entity_length", "char_length(entity) between 0 and 63"),
+        Check("ck_disclosure_field_length", "char_length(field) between 0 and 63"),
+        Check("ck_disclosure_reason_length", "char_length(reason) between 3 and 500"),
+    ),
+    foreign_keys=(ForeignKey("fk_disclosure_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),),
+    indexes=(
+        Index(
+            "ix_disclosure_row_id_created_at",
+            ("tenant_id", "row_id", "created_at", "id"),
+            comment="who opened a row's secrets, newest first",
+        ),
+    ),
+    policies=(
+        Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
+        Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
+    ),
+    triggers=(
+        Trigger("tally_append_only", "BEFORE UPDATE OR DELETE", "tally.refuse_change('disclosure')"),
+        Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
+    ),
+    grants=(
+        Grant("app", "SELECT"),
+        Grant("app", "INSERT", columns=("tenant_id", "id", "entity", "row_id", "field", "reason")),
+    ),
+    comment="A sealed field of one row was opened by ``created_by`` for a stated reason. Never holds the value.",
+)
+
+
+def upgrade() -> None:
+    """user accounts, wallets and disclosures."""
+    op.invoke(CreateTables(USER_ACCOUNT, WALLET, DISCLOSURE))
+
+
+def downgrade() -> None:
+    """Take it back."""
+    op.invoke(Undo(CreateTables(USER_ACCOUNT, WALLET, DISCLOSURE)))
