@@ -69,14 +69,17 @@ DECLARE
   item record;
   admin name := {admin};
   modern boolean := current_setting('server_version_num')::int >= 160000;
+  made text[] := '{{}}';
 BEGIN
   FOR item IN SELECT * FROM (VALUES
       ('{owner}', 'NOLOGIN'), ('{audit}', 'NOLOGIN'),
       ('{app}', 'LOGIN NOINHERIT'), ('{seal}', 'LOGIN NOINHERIT')) AS v (role, login) LOOP
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = item.role) THEN
       EXECUTE format('CREATE ROLE %I %s NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOCREATEDB', item.role, item.login);
+      made := made || item.role;
     END IF;
   END LOOP;
+  PERFORM set_config('tally.made_roles', array_to_string(made, ' '), true);
 
   -- Whoever migrates becomes an owner by SET ROLE, and only so: owning rights are never just there.
   FOR item IN SELECT * FROM (VALUES ('{owner}'), ('{audit}')) AS v (role) LOOP
