@@ -1,0 +1,46 @@
+"""The samples of the documentation run, in their order, as one program a page."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", ["tutorial.md"])
+async def test_samples_run(page: str, tmp_path: Path) -> None:
+    source = (DOCS / page).read_text()
+    module = ModuleType(f"sample_{page.removesuffix('.md')}")
+    module.__dict__["data_dir"] = tmp_path / "data"
+    sys.modules[module.__name__] = module
+    try:
+        for match in BLOCK.finditer(source):
+            line = source.count("\n", 0, match.start()) + 1
+            code = compile(
+                "\n" * line + "from __future__ import annotations\n"[:-1] + "\n" + match[1],
+                str(DOCS / page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
+            )
+            result = eval(code, module.__dict__)
+            if inspect.iscoroutine(result):
+                await result
+    finally:
+        del sys.modules[module.__name__]
+        tally = module.__dict__.get("tally")
+        if tally is not None:
+            await tally.close()
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    root = DOCS.parent
+    for page in [*DOCS.rglob("*.md"), root / "README.md"]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.relative_to(root)} links to {target}"
