@@ -298,6 +298,22 @@ def fill(file: Path) -> None:
             open_file.write(b"\0" * 4096)
 
 
+async def test_a_server_whose_connections_are_all_taken_is_alive_and_can_be_joined(place: Path) -> None:
+    async with serving(place / "data", temporary=True) as server:
+        taken: list[asyncpg.Connection] = []
+        try:
+            for _ in range(97):  # of 100, three are the superuser's
+                taken.append(await asyncpg.connect(**connect_args(server.url("admin"))))
+            with pytest.raises(asyncpg.TooManyConnectionsError):
+                await asyncpg.connect(**connect_args(server.url("admin")))
+            assert await server.alive()
+            async with await asyncio.wait_for(EmbeddedServer.start(place / "data"), 10) as other:
+                assert other.url("admin") == server.url("admin")
+        finally:
+            for connection in taken:
+                await connection.close()
+
+
 @needs_root
 async def test_a_full_disk_is_a_typed_error_and_goes_away_with_space(place: Path) -> None:
     disk = place / "disk"

@@ -19,10 +19,11 @@ _CONNECT_TIMEOUT = 20
 
 
 class NotReady(Exception):
-    """The server does not answer yet, or somebody else answers; ``refused`` when that one rejects the password."""
+    """No query was answered: nobody is there yet, or the password is ``refused``, or every connection is taken."""
 
-    def __init__(self, *, refused: bool = False) -> None:
+    def __init__(self, *, refused: bool = False, full: bool = False) -> None:
         self.refused = refused
+        self.full = full
         super().__init__()
 
 
@@ -36,6 +37,8 @@ async def identify(url: str) -> int:
             await connection.close(timeout=_CONNECT_TIMEOUT)
     except asyncpg.InvalidAuthorizationSpecificationError as error:
         raise NotReady(refused=True) from error
+    except asyncpg.TooManyConnectionsError as error:
+        raise NotReady(full=True) from error
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise NotReady from error
 

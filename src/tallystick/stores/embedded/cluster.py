@@ -279,7 +279,10 @@ class Cluster:
         # On a full disk the log may be empty too.
         if "No space left on device" in log or shutil.disk_usage(self._home.root).free < _ALMOST_FULL:
             return StorageFull(f"{problem}: the disk is full.", remedy="Free space there, or name another directory.")
-        reasons = [line for line in log.splitlines() if "FATAL" in line or "PANIC" in line or "error:" in line]
+        # Our own questions to a server that is still starting leave lines too.
+        marks = ("FATAL", "PANIC", "error:")
+        lines = [line for line in log.splitlines() if "the database system is" not in line]
+        reasons = [line for line in lines if any(mark in line for mark in marks)]
         reason = reasons[-1].rpartition("  ")[2] if reasons else "it left no message"
         return Unavailable(f"{problem}: {reason.strip()}.", remedy="server.log in the data directory says more.")
 

@@ -114,10 +114,12 @@ class EmbeddedServer:
         return self._home.development_key()
 
     async def alive(self) -> bool:
-        """True when this very cluster answers a query now."""
+        """True when this very cluster answers a query now, or says that its connections are all taken."""
         try:
             return await bootstrap.identify(self._url(*self._admin(), "postgres")) == self._cluster.system_identifier()
-        except (bootstrap.NotReady, Unavailable):
+        except bootstrap.NotReady as error:
+            return error.full and self._cluster.postmaster() is not None
+        except Unavailable:
             return False
 
     async def recover(self) -> None:
@@ -223,6 +225,9 @@ class EmbeddedServer:
                 if await bootstrap.identify(self._url(user, password, "postgres")) == self._cluster.system_identifier():
                     return True
             except bootstrap.NotReady as error:
+                if error.full:
+                    # Only a server that is up says so, and its process was just seen to be ours.
+                    return True
                 refusals += error.refused
             if refusals > _REFUSALS:
                 raise Unavailable(
