@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.report import environment
 from benchmarks.runner import OPERATIONS, Bench, Loop, note, rows_of, table_text
-from benchmarks.subjects import BASE, DEFAULT_PEERS, SUBJECTS, load, missing
+from benchmarks.subjects import BASE, DEFAULT_PEERS, SUBJECTS, Subject, load, missing
 
 BESIDE = ("tenants", "round-trips")
 
@@ -87,9 +87,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             subjects = []
             for name in names:
                 subject = load(name, made.target(table.TABLE if name == "tallystick" else table.TWIN))
-                loop_free = subject.open()
-                loop(loop_free)
-                stack.callback(lambda subject=subject: loop(subject.close()))
+                loop(subject.open())
+                stack.callback(_close, loop, subject)
                 subjects.append(subject)
             bench = Bench(loop, subjects, loop(made.ids()), lambda name: loop(made.tidy(_table(name))))
             bench.check()
@@ -111,6 +110,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             found["round_trips"] = loop(trips(made, quick=options.quick))
     found["environment"]["seconds"] = round(time.monotonic() - started, 1)
     return found
+
+
+def _close(loop: Loop, subject: Subject) -> None:
+    loop(subject.close())
 
 
 def _table(subject: str) -> str:
