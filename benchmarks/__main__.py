@@ -138,6 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TallystickError as problem:
         note(str(problem))
         return 1
+    except KeyboardInterrupt:
+        note("stopped; nothing is left behind")
+        return 130
     print(text_of(found))
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
