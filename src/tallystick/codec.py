@@ -19,7 +19,7 @@ from tallystick.ids import NIL
 from tallystick.money import Money
 from tallystick.privacy.sealed import MASK, Secret, mask_of, plaintext_of, sealed
 from tallystick.privacy.sealer import Sealer
-from tallystick.query import Condition, Several
+from tallystick.query import Condition, Part, Several
 from tallystick.spec import EntitySpec, FieldSpec, Kind
 
 Decode = Callable[[Any, Sealer], Any]
@@ -62,6 +62,9 @@ class Codec:
         if value.__class__ is Several:
             found = [self.param(field, v, sealer) for v in value]
             return tuple(list(column) for column in zip(*found, strict=True))
+        if value.__class__ is Part:
+            given = value.value
+            return (check.part(field, given) if field.kind is Kind.JSON else check.text(field, given),)
         if field.kind is Kind.MONEY:
             amount = check.money(field, value)
             return (amount.asset, amount.units)
@@ -120,10 +123,15 @@ class Codec:
         columns: dict[str, Any] = {}
         fields: dict[str, Any] = {}
         for name, value in wanted.items():
-            field = self.settable(name)
-            if (value == getattr(entity, name) and not field.sealed) or value is getattr(entity, name):
+            field, before = self.settable(name), getattr(entity, name)
+            if value is before:
                 continue
+            # Checked before it is compared: True equals 1 and 5.0 equals 5.
             found = self.columns_of(field, value, entity.id, sealer)
+            if value == before:
+                continue
+            if not found:
+                raise check.moved(field)
             columns.update(found)
             fields[name] = value
             if field.kind is Kind.SECRET and value is not None and not value.is_sealed:
@@ -271,7 +279,8 @@ def _encoded(field: FieldSpec, spec: EntitySpec, scope: dict[str, Any]) -> list[
     if kind is Kind.TEXT:
         limit = f" or len(v) > {field.max_length}" if field.max_length is not None else ""
         least = f" or len(v) < {field.min_length}" if field.min_length else ""
-        return [f"if v.__class__ is not str{limit}{least} or '\\0' in v: v = check.text({f}, v)", "out.append(v)"]
+        odd = f"v.__class__ is not str{limit}{least} or '\\0' in v or not v.isascii()"
+        return [f"if {odd}: v = check.text({f}, v)", "out.append(v)"]
     if kind is Kind.INTEGER:
         return [
             f"if v.__class__ is not int or not {check.INT_MIN} <= v <= {check.INT_MAX}: check.integer({f}, v)",
@@ -320,11 +329,7 @@ def _open_fresh(field: FieldSpec, value: Any) -> Any:
     if not isinstance(value, Secret):
         raise check.wrong(field, "should be a secret", "Write secret(value).")
     if value.is_sealed:
-        raise check.wrong(
-            field,
-            "is sealed for the row it was read from",
-            "Reveal it with a reason and seal the value anew; ciphertext does not move between rows.",
-        )
+        raise check.moved(field)
     return plaintext_of(value)
 
 

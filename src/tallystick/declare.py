@@ -196,6 +196,8 @@ def _field(cls: type[Entity], name: str, hint: Any) -> FieldSpec:
     if mark(PersonalMark) is not None or hint is Secret or origin is Secret:
         kind = Kind.PERSONAL if mark(PersonalMark) is not None else Kind.SECRET
         inner = hint if kind is Kind.PERSONAL else (get_args(hint) or (str,))[0]
+        if inner is float or inner is complex:
+            raise wrong("seals a float", "Use Decimal, or an int of the smallest unit; floats are not exact.")
         columns = [ColumnSpec(name, "bytea", nullable=optional)]
         if search:
             columns.append(ColumnSpec(f"{name}_bidx", "bytea", nullable=optional))

@@ -78,6 +78,7 @@ class Conflict(TallystickError):
     """The write contradicts what is already stored."""
 
     code = "TS-1200"
+    default_remedy = "Read what is stored now and decide again."
 
     def __init__(self, problem: str, *, entity: str = "", rule: str = "", remedy: str = "") -> None:
         self.entity = entity
@@ -144,6 +145,7 @@ class Denied(TallystickError):
     """The caller may not do this."""
 
     code = "TS-1400"
+    default_remedy = "Use an actor, role or session that may do it."
 
 
 class WrongTenant(Denied):
@@ -199,6 +201,7 @@ class Invalid(TallystickError):
     """An argument, value, filter, sort key, cursor or setting is wrong; nothing was written."""
 
     code = "TS-1600"
+    default_remedy = "Correct what is named and call again; nothing was written."
 
     def __init__(self, problem: str, *, entity: str = "", field: str = "", remedy: str = "") -> None:
         self.entity = entity
@@ -217,6 +220,7 @@ class Declaration(Invalid):
     """An entity is declared in a way that cannot be stored safely."""
 
     code = "TS-1602"
+    default_remedy = "Correct the declaration; nothing was installed."
 
 
 class InsufficientFunds(TallystickError):
@@ -249,6 +253,7 @@ class MigrationUnsafe(TallystickError):
     """A migration would block writers, lose data or weaken isolation; the remedy is the corrected migration."""
 
     code = "TS-1900"
+    default_remedy = "Apply the change in the steps that the documentation of online migrations describes."
 
 
 class NotMigrated(TallystickError):
@@ -278,6 +283,7 @@ class Unavailable(TallystickError):
     """A server, file or service cannot be reached or used now."""
 
     code = "TS-2100"
+    default_remedy = "Check that the server or file is there, then try again."
 
 
 class StorageFull(Unavailable):
@@ -291,3 +297,4 @@ class Unsupported(TallystickError):
     """The engine, store or setting in use cannot do this."""
 
     code = "TS-2200"
+    default_remedy = "Use what this engine, store or setting offers; docs/parity.md lists it."

@@ -41,8 +41,8 @@ class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
             plan = cls._tally_plan.get(name)
             if plan is None:
                 raise Invalid(
-                    f"{cls.__name__} has no parameter {name[:40]!r}.",
-                    field=name[:40],
+                    f"{cls.__name__} has no parameter {str(name)[:40]!r}.",
+                    field=str(name)[:40],
                     remedy=f"Parameters are: {', '.join(sorted(cls._tally_plan))}.",
                 )
             if plan[1] == "in":
@@ -57,12 +57,15 @@ class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
         for name, value in values.items():
             try:
                 found[name] = msgspec.convert(value, hints[name], strict=False)
+                continue
             except (msgspec.ValidationError, ValueError):
-                raise Invalid(
-                    f"The parameter {name} has a value of the wrong kind.",
-                    field=name,
-                    remedy=f"It should be {_describe(hints[name])}.",
-                ) from None
+                pass
+            # Raised out here, because the validator's error may quote the value.
+            raise Invalid(
+                f"The parameter {name} has a value of the wrong kind.",
+                field=name,
+                remedy=f"It should be {_describe(hints[name])}.",
+            )
         return cls(**found)
 
     def conditions(self) -> tuple[Condition, ...]:

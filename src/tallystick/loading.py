@@ -8,7 +8,8 @@ from uuid import UUID
 
 from tallystick.codec import codec_of
 from tallystick.entity import Entity, spec_of
-from tallystick.errors import Invalid, NotFound
+from tallystick.errors import Invalid, NotFound, WrongTenant
+from tallystick.ids import NIL
 from tallystick.query import Field, Order, Query, one_of
 from tallystick.spec import Kind
 
@@ -41,29 +42,36 @@ def backref(entity: type[C], field: Any) -> Backref[C]:
 
 async def load_refs(db: Session, items: Sequence[Any], fields: Iterable[Any]) -> None:
     """Fill the references of many entities, one statement per thousand distinct ids."""
-    for field in fields:
+    for field in fields if isinstance(fields, (list, tuple)) else (fields,):
         if not isinstance(field, Field) or field.spec.kind is not Kind.REF:
             raise Invalid("Only references can be loaded.", remedy="Write load=[Visit.borrower].")
-        refs = [ref for item in items if (ref := _ref(item, field)) is not None]
+        refs = [ref for item in items if (ref := _ref(db, item, field)) is not None]
         found = await _by_id(db, field.spec.inner, {ref.id for ref in refs})
         for ref in refs:
-            ref.loaded = found.get(ref.id)
-            if ref.loaded is None:
+            if ref.id not in found:
                 raise NotFound(
                     f"A {field.spec.inner.__name__} that {field!r} refers to no longer exists.",
                     entity=field.spec.inner.__name__,
                     id=ref.id,
                 )
+        for ref in refs:
+            ref.loaded = found[ref.id]
 
 
-def _ref(item: Any, field: Field) -> Any:
+def _ref(db: Session, item: Any, field: Field) -> Any:
     if not isinstance(item, field.entity.cls):
         raise Invalid(
             f"{field!r} is not a field of {type(item).__name__}.",
             field=field.name,
             remedy="Load references of the entities they belong to.",
         )
+    _check_tenant(db, item)
     return getattr(item, field.name)
+
+
+def _check_tenant(db: Session, item: Entity) -> None:
+    if item.tenant_id not in (NIL, db.tenant_id):
+        raise WrongTenant(f"A {type(item).__name__} belongs to another tenant than the session.")
 
 
 async def _by_id(db: Session, target: type[Entity], ids: set[UUID]) -> dict[UUID, Any]:
@@ -80,7 +88,16 @@ async def _by_id(db: Session, target: type[Entity], ids: set[UUID]) -> dict[UUID
 
 async def load_back(db: Session, items: Iterable[Entity], back: Backref[C]) -> dict[UUID, list[C]]:
     """The entities that refer to each item, oldest first; an item that nothing refers to has an empty list."""
-    found: dict[UUID, list[C]] = {item.id: [] for item in items}
+    found: dict[UUID, list[C]] = {}
+    for item in items:
+        if not isinstance(item, back.field.spec.inner):
+            raise Invalid(
+                f"{back.field!r} does not refer to a {type(item).__name__}.",
+                field=back.field.name,
+                remedy="Load what refers to these entities.",
+            )
+        _check_tenant(db, item)
+        found[item.id] = []
     spec = spec_of(back.entity)
     codec, ids, seen = codec_of(spec), list(found), 0
     order = (Order(back.field), Order(Field(spec, spec.fields["id"])))

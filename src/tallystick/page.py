@@ -20,6 +20,7 @@ from tallystick.spec import FieldSpec, Kind
 
 E = TypeVar("E")
 MAX_LIMIT = 1_000
+_LONGEST = 100_000
 _PYTHON: dict[Kind, Any] = {
     Kind.TEXT: str,
     Kind.ENUM: str,
@@ -104,10 +105,12 @@ def write_cursor(mark: bytes, position: Sequence[Any]) -> str:
 def read_cursor(cursor: str, mark: bytes, order: Sequence[Order]) -> tuple[Any, ...]:
     """The position a cursor marks. Raises ``Invalid`` for one of another tenant, query or order, or a forged one."""
     found: Any = None
+    if not isinstance(cursor, str) or len(cursor) > _LONGEST:
+        raise _invalid()
     try:
         raw = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
         found = msgspec.msgpack.decode(raw)
-    except (AttributeError, UnicodeError, binascii.Error, msgspec.DecodeError):
+    except (UnicodeError, binascii.Error, msgspec.DecodeError, RecursionError):
         pass
     if not isinstance(found, list) or not found or found[0] != mark or len(found) != len(order) + 1:
         raise _invalid()

@@ -157,6 +157,15 @@ class Several(tuple[Any, ...]):
     __slots__ = ()
 
 
+class Part:
+    """The operand of ``contains``: not a whole value of the field."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
 class OneOf(Condition):
     """A field against several values."""
 
@@ -295,7 +304,13 @@ def _condition(value: Any) -> Condition:
 
 def one_of(field: T, values: Iterable[T]) -> Condition:
     """The field has one of the values; an empty collection matches nothing."""
-    handle, found = _field(field, "one_of"), tuple(dict.fromkeys(values))
+    handle, found = _field(field, "one_of"), _distinct(values)
+    if found is None:
+        raise Invalid(
+            f"one_of({handle!r}) needs a collection of values.",
+            field=handle.name,
+            remedy="Write one_of(field, [a, b]).",
+        )
     if len(found) > _MAX_VALUES:
         raise Invalid(f"one_of({handle!r}) has more than {_MAX_VALUES} values.", remedy="Query in batches.")
     if len(found) == 1:
@@ -303,6 +318,14 @@ def one_of(field: T, values: Iterable[T]) -> Condition:
     for value in found:
         Compare(handle, "=", value)
     return OneOf(handle, found)
+
+
+def _distinct(values: Any) -> tuple[Any, ...] | None:
+    """Each value once; None for what is no collection of values, or a text, which would be taken letter by letter."""
+    try:
+        return None if isinstance(values, (str, bytes)) else tuple(dict.fromkeys(values))
+    except TypeError:
+        return None
 
 
 def between(field: T | None, low: T, high: T) -> Condition:
@@ -382,7 +405,7 @@ class _Contains(Compare):
     __slots__ = ()
 
     def __init__(self, field: Field, part: Any) -> None:
-        self.field, self.op, self.value = field, "contains", part
+        self.field, self.op, self.value = field, "contains", Part(part)
 
 
 def key(field: Any, name: str) -> Any:

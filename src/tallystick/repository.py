@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=Entity)
 FIND_LIMIT = 10_000
+MAX_ROWS = 1_000_000
 STREAM_BATCH = 1_000
 _UPSERT_TRIES = 5
 Where = Condition | Filter | bool
@@ -109,8 +110,10 @@ class Repository(Generic[E]):
 
         Without a limit it stops at 10,000 with ``Invalid``: a list that long belongs in ``stream``.
         """
-        if limit is not None and (limit.__class__ is not int or limit < 0):
-            raise Invalid("limit should be a whole number from 0.", field="limit")
+        if limit is not None and not _within(limit, 0, MAX_ROWS):
+            raise Invalid(
+                f"limit should be a whole number from 0 to {MAX_ROWS}.", field="limit", remedy="Iterate with stream()."
+            )
         query = self._query(where, order)
         found = await self._select(changed(query, limit=FIND_LIMIT + 1 if limit is None else limit))
         if limit is None and len(found) > FIND_LIMIT:
@@ -132,8 +135,10 @@ class Repository(Generic[E]):
         ``after`` is the ``next`` of the page before, or an ``Offset``. ``limit`` is 1 to 1,000. ``count`` also
         counts all matches. Raises ``Invalid`` for a cursor of another tenant, query or order.
         """
-        if limit.__class__ is not int or not 1 <= limit <= MAX_LIMIT:
-            raise Invalid(f"limit should be between 1 and {MAX_LIMIT}.", field="limit")
+        if not _within(limit, 1, MAX_LIMIT):
+            raise Invalid(
+                f"limit should be between 1 and {MAX_LIMIT}.", field="limit", remedy="Follow `next` for more."
+            )
         query, db = self._query(where, order), self.db
         mark = fingerprint(db.tenant_id, self.spec.table, query)
         offset = 0
@@ -161,8 +166,10 @@ class Repository(Generic[E]):
 
         Inside a repeatable-read transaction the whole stream sees one snapshot.
         """
-        if not 1 <= batch <= FIND_LIMIT:
-            raise Invalid(f"batch should be between 1 and {FIND_LIMIT}.", field="batch")
+        if not _within(batch, 1, FIND_LIMIT):
+            raise Invalid(
+                f"batch should be between 1 and {FIND_LIMIT}.", field="batch", remedy="Leave it out for a thousand."
+            )
         query = self._query(where, order)
         position = None
         while True:
@@ -235,6 +242,7 @@ class Repository(Generic[E]):
         ``InvalidTransition``, ``Invalid``.
         """
         db = self.db
+        self._check_kind(entity)
         if entity.tenant_id != db.tenant_id:
             raise self._elsewhere(entity)
         columns, fields = self._codec.changes(entity, changes, db.sealer)
@@ -275,16 +283,20 @@ class Repository(Generic[E]):
 
     async def purge(self, entity: E | UUID, *, reason: str) -> None:
         """Remove one row for good. The reason goes with the change to whoever records it."""
-        id = entity if isinstance(entity, UUID) else entity.id
-        if not isinstance(entity, UUID) and entity.tenant_id not in (NIL, self.db.tenant_id):
-            raise self._elsewhere(entity)
+        if isinstance(entity, UUID):
+            id = entity
+        else:
+            self._check_kind(entity)
+            id = entity.id
+            if entity.tenant_id != self.db.tenant_id:
+                raise self._elsewhere(entity)
         query = self._by_id(id)
         if not await self._delete(query, reason):
             raise NotFound(f"No {self.spec.name} has this id.", entity=self.spec.name, id=id)
 
     async def purge_where(self, *where: Where, reason: str) -> int:
         """Remove every match for good, archived ones included; answers how many."""
-        return await self._delete(self._bulk(where), reason)
+        return await self._delete(self._bulk(where, archived=True), reason)
 
     # -- coordinating --------------------------------------------------------------------------------------------
 
@@ -312,8 +324,14 @@ class Repository(Generic[E]):
         """
         if self.spec.queue is None:
             raise Unsupported(f"{self.spec.name} is not a queue.", remedy="Declare Queue() in its rules and migrate.")
-        if not 1 <= limit <= MAX_LIMIT or not timedelta(0) < lease <= timedelta(days=7):
-            raise Invalid(f"claim() takes 1 to {MAX_LIMIT} items and a lease up to 7 days.", field="lease")
+        if not _within(limit, 1, MAX_LIMIT):
+            raise Invalid(f"claim() takes 1 to {MAX_LIMIT} items.", field="limit", remedy="Claim again for more.")
+        if not isinstance(lease, timedelta) or not timedelta(0) < lease <= timedelta(days=7):
+            raise Invalid(
+                "A lease is a timedelta above zero and up to 7 days.",
+                field="lease",
+                remedy="Write timedelta(minutes=5).",
+            )
         token = uuid7()
         rows = await self.db.unit.claim(self._codec, limit, lease, token)
         for row in rows:
@@ -336,10 +354,10 @@ class Repository(Generic[E]):
         rows = await self.db.unit.select(self._codec, query)
         return self._codec.decode_all(rows, self.db.sealer)
 
-    def _query(self, where: tuple[Any, ...], order: Any) -> Query:
+    def _query(self, where: tuple[Any, ...], order: Any, *, archived: bool = False) -> Query:
         spec = self.spec
         found: list[Condition] = []
-        hide = spec.archivable
+        hide = spec.archivable and not archived
         for one in where:
             if isinstance(one, Filter):
                 found.extend(one.conditions())
@@ -364,14 +382,14 @@ class Repository(Generic[E]):
     def _by_id(self, id: UUID) -> Query:
         return Query(where=(Field(self.spec, self.spec.fields["id"]) == id,), values=(id,))
 
-    def _bulk(self, where: tuple[Any, ...]) -> Query:
+    def _bulk(self, where: tuple[Any, ...], *, archived: bool = False) -> Query:
         if not where:
             raise Invalid(
                 "A bulk change needs at least one condition.",
                 entity=self.spec.name,
                 remedy="Say which rows; all_of() with no parts means every row.",
             )
-        return self._query(where, ())
+        return self._query(where, (), archived=archived)
 
     async def _delete(self, query: Query, reason: str) -> int:
         if self.spec.append_only:
@@ -412,6 +430,14 @@ class Repository(Generic[E]):
             )
         return rule
 
+    def _check_kind(self, entity: Any) -> None:
+        if entity.__class__ is not self.spec.cls:
+            raise Invalid(
+                f"A {type(entity).__name__} was given where a {self.spec.name} belongs.",
+                entity=self.spec.name,
+                remedy=f"Use db[{type(entity).__name__}], or give what get() answered.",
+            )
+
     def _elsewhere(self, entity: E) -> Exception:
         if entity.tenant_id == NIL:
             return Invalid(
@@ -436,6 +462,10 @@ def _id(value: Any) -> UUID:
     if isinstance(value, Ref):
         return value.id
     raise Invalid("An id should be a UUID.", field="id", remedy="Parse text with tallystick.ids.parse_id().")
+
+
+def _within(number: Any, low: int, high: int) -> bool:
+    return number.__class__ is int and low <= number <= high
 
 
 def _check_fields(spec: EntitySpec, condition: Condition) -> bool:

@@ -156,10 +156,10 @@ class Session:
             return rows  # type: ignore[return-value]
         try:
             return [msgspec.convert(row, into, strict=False, from_attributes=False) for row in rows]
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, TypeError):
             pass
         raise Invalid(
-            f"The rows do not fit {into.__name__}.",
+            f"The rows do not fit {getattr(into, '__name__', 'what was given as into')}.",
             remedy="Label the columns with its field names and "
             "give fields the columns' types (None where a column may be null).",
         )
@@ -219,5 +219,7 @@ def checked_actor(actor: object) -> str:
             remedy='Say who acts: tally.session(tenant, actor="user:42").',
         )
     if any("\ud800" <= character <= "\udfff" for character in actor):
-        raise Invalid("The actor is not valid Unicode text.", field="actor")
+        raise Invalid(
+            "The actor is not valid Unicode text.", field="actor", remedy="Decode it with the right encoding."
+        )
     return actor

@@ -6,14 +6,13 @@ the thousand and needs none of them; a value is checked once, on its way to a st
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
 from typing import Any
 from uuid import UUID
 
-import msgspec
-
+from tallystick.documents import written
 from tallystick.errors import Invalid, WrongTenant
 from tallystick.fields import Ref
 from tallystick.ids import NIL
@@ -22,6 +21,7 @@ from tallystick.spec import FieldSpec, Kind
 
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 CHAIN_CEILING = 2**256
+_EDGES = (1, 9999)
 _EXPECTED = {
     Kind.TEXT: "str",
     Kind.INTEGER: "int",
@@ -39,12 +39,22 @@ _EXPECTED = {
     Kind.SECRET: "Secret",
     Kind.PERSONAL: "text",
 }
+_REMEDY = "Convert it first: nothing is converted, cut or rounded silently."
 
 
 def wrong(field: FieldSpec, problem: str = "", remedy: str = "") -> Invalid:
     """The error for a value that does not fit its field; it never shows the value."""
     said = problem or f"should be {_EXPECTED[field.kind]}"
-    return Invalid(f"{field.name} {said}.", field=field.name, remedy=remedy)
+    return Invalid(f"{field.name} {said}.", field=field.name, remedy=remedy or _REMEDY)
+
+
+def moved(field: FieldSpec) -> Invalid:
+    """The error for a sealed value that was read from another row."""
+    return wrong(
+        field,
+        "is sealed for the row it was read from",
+        "Reveal it with a reason and seal the value anew; ciphertext does not move between rows.",
+    )
 
 
 def text(field: FieldSpec, value: Any) -> str:
@@ -57,7 +67,17 @@ def text(field: FieldSpec, value: Any) -> str:
         raise wrong(field, f"is shorter than {field.min_length} characters")
     if "\0" in value:
         raise wrong(field, "holds a NUL character", "PostgreSQL text cannot hold NUL; use bytes.")
+    if not value.isascii() and not _is_unicode(value):
+        raise wrong(field, "is not valid Unicode text", "Decode it with the right encoding; lone surrogates are none.")
     return value if value.__class__ is str else str.__str__(value)
+
+
+def _is_unicode(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def integer(field: FieldSpec, value: Any) -> int:
@@ -73,9 +93,21 @@ def timestamp(field: FieldSpec, value: Any) -> datetime:
     """A moment with a time zone."""
     if not isinstance(value, datetime):
         raise wrong(field)
-    if value.tzinfo is None:
+    if value.tzinfo is UTC:
+        return value
+    if value.tzinfo is None or value.utcoffset() is None:
         raise wrong(field, "is a datetime without a time zone", "Use datetime.now(UTC) or attach tzinfo.")
+    if value.year in _EDGES and not _is_utc_moment(value):
+        raise wrong(field, "is outside the years 1 to 9999 in UTC", "Use None for a moment that is not known.")
     return value
+
+
+def _is_utc_moment(value: datetime) -> bool:
+    try:
+        value.astimezone(UTC)
+    except OverflowError:
+        return False
+    return True
 
 
 def day(field: FieldSpec, value: Any) -> date:
@@ -94,8 +126,9 @@ def decimal(field: FieldSpec, value: Any) -> Decimal:
     if not value.is_finite():
         raise wrong(field, "is not a finite number")
     scale, precision = field.scale or 0, field.precision or 38
-    exponent = value.as_tuple().exponent
-    if isinstance(exponent, int) and -exponent > scale and value != round(value, scale):
+    _, digits, exponent = value.as_tuple()
+    # By its digits, because arithmetic rounds at the context's 28.
+    if isinstance(exponent, int) and -exponent > scale and any(digits[max(0, len(digits) + exponent + scale) :]):
         raise wrong(field, f"has more than {scale} decimals", "Round it where the rule for rounding is known.")
     if value and value.adjusted() >= precision - scale:
         raise wrong(field, f"has more than {precision - scale} digits before the point")
@@ -125,11 +158,18 @@ def member(field: FieldSpec, value: Any) -> str:
 
 def document(field: FieldSpec, value: Any) -> str:
     """A JSON document as text."""
-    try:
-        return msgspec.json.encode(value).decode()
-    except (TypeError, ValueError, RecursionError):
-        pass
-    raise wrong(field, "cannot be written as JSON")
+    text, problem = written(value, field.python)
+    if problem:
+        raise wrong(field, problem, "Build it of text, bool, None, finite numbers, lists and dicts with text keys.")
+    return text
+
+
+def part(field: FieldSpec, value: Any) -> str:
+    """What a JSON document is asked to contain, which need not be a whole one."""
+    text, problem = written(value, Any)
+    if problem:
+        raise wrong(field, problem, "Write contains(field, {...}).")
+    return text
 
 
 def money(field: FieldSpec, value: Any) -> Money:

@@ -7,9 +7,10 @@ from uuid import UUID
 
 import msgspec
 
+from tallystick.documents import written
 from tallystick.errors import Invalid, Unavailable
 from tallystick.privacy.keys import KeyProvider
-from tallystick.privacy.sealed import MASK
+from tallystick.privacy.sealed import MASK, Secret
 from tallystick.spec import FieldSpec
 
 
@@ -56,9 +57,14 @@ class Sealer:
     def index(self, table: str, field: FieldSpec, value: Any) -> bytes:
         """The blind index of a value: equal values of one tenant and column are equal, and nothing else is."""
         key = self._provider().index_key(self.tenant, table, field.name)
-        return self._blind(
-            key, field.search or "exact", value if isinstance(value, str) else str(value), field.search_bits
-        )
+        kind = field.inner if isinstance(field.inner, type) else object
+        if not isinstance(value, kind) or isinstance(value, Secret) or (kind is int and isinstance(value, bool)):
+            raise Invalid(
+                f"{field.name} should be compared with its plain value.",
+                field=field.name,
+                remedy=f"Give a value of the declared type ({getattr(field.inner, '__name__', 'see the entity')}).",
+            )
+        return self._blind(key, field.search or "exact", str(value), field.search_bits)
 
     def _provider(self) -> KeyProvider:
         if self._keys is None:
@@ -73,7 +79,7 @@ class Sealer:
 def _plain(field: FieldSpec, value: Any) -> bytes:
     if field.inner is str:
         if not isinstance(value, str):
-            raise Invalid(f"{field.name} should be text.", field=field.name)
+            raise Invalid(f"{field.name} should be text.", field=field.name, remedy="Convert it first.")
         if not field.min_length <= len(value) <= (field.max_length or 1_000_000):
             raise Invalid(
                 f"{field.name} is shorter or longer than declared.",
@@ -84,9 +90,10 @@ def _plain(field: FieldSpec, value: Any) -> bytes:
             return value.encode()
         except UnicodeEncodeError:
             pass
-        raise Invalid(f"{field.name} is not valid Unicode text.", field=field.name)
-    try:
-        return msgspec.json.encode(msgspec.convert(value, field.inner) if field.inner is not Any else value)
-    except (msgspec.ValidationError, TypeError):
-        pass
-    raise Invalid(f"{field.name} is of the wrong type.", field=field.name)
+        raise Invalid(
+            f"{field.name} is not valid Unicode text.", field=field.name, remedy="Decode it with the right encoding."
+        )
+    text, problem = written(value, field.inner)
+    if problem:
+        raise Invalid(f"{field.name} {problem}.", field=field.name, remedy="Give a value of the declared type.")
+    return text.encode()

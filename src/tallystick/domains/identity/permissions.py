@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from tallystick.errors import RoleMissing
+from tallystick.errors import Invalid, RoleMissing
 
 if TYPE_CHECKING:
     from tallystick.session import Session
@@ -32,6 +32,13 @@ class Permissions:
     __slots__ = ("_db", "_held")
 
     def __init__(self, db: Session, given: Iterable[str] | None) -> None:
+        if isinstance(given, str):
+            # Taken letter by letter, "loans.*" would be the wildcard for everything.
+            raise Invalid(
+                "Permissions are a collection of names.",
+                field="permissions",
+                remedy='Write permissions=["applications.decide"].',
+            )
         self._db = db
         self._held: frozenset[str] | None = None if given is None else frozenset(given)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _REMEMBER = 30.0
 _KEPT = 10_000
+_SLUG = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 _LIMITS = {
     "applications": "max_applications_per_month",
     "devices": "max_devices",
@@ -135,8 +136,10 @@ class Tenants:
                 "(SELECT slug FROM tally_ref.tenant_list() WHERE id = $1))",
                 tenant,
             )
+        elif not set(tenant) - _SLUG:
+            row = await store.system_row(f"SELECT {_INFO} FROM tally_ref.tenant_by_slug($1)", tenant)
         else:
-            row = await store.system_row(f"SELECT {_INFO} FROM tally_ref.tenant_by_slug($1)", tenant.replace("\0", ""))
+            row = None
         if row is None:
             raise NotFound(
                 "No tenant has this slug or id.",
@@ -200,8 +203,7 @@ class Tenants:
 
 
 def _slug(slug: Any) -> str:
-    allowed = set("abcdefghijklmnopqrstuvwxyz0123456789-")
-    if not isinstance(slug, str) or not 1 <= len(slug) <= 63 or set(slug) - allowed or slug[0] == "-":
+    if not isinstance(slug, str) or not 1 <= len(slug) <= 63 or set(slug) - _SLUG or slug[0] == "-":
         raise Invalid(
             "A slug is 1 to 63 lower-case letters, digits and dashes.",
             field="slug",

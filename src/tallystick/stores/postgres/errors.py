@@ -7,6 +7,7 @@ is the constraint's name, from which the declared rule and its fields are found.
 from __future__ import annotations
 
 import re
+import ssl
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -105,11 +106,17 @@ def translate(problem: BaseException, spec: EntitySpec | None = None, verb: str 
             entity=entity,
             remedy="Catch errors around a nested db.transaction() (a savepoint), not inside the outer one.",
         )
-    if state in ("22003", "22021", "22001", "22P05", "22007", "22008"):
+    if state.startswith("22"):
         return e.Invalid(
-            f"A value for {entity or 'the statement'} is out of range for its column.",
+            f"A value for {entity or 'the statement'} does not fit its column: its range, its form or its characters.",
             entity=entity,
-            remedy="Check ranges, lengths and NUL characters.",
+            remedy="Check ranges, lengths, promoted JSON keys and NUL characters.",
+        )
+    if state.startswith("54"):
+        return e.Invalid(
+            f"A value for {entity or 'the statement'} is larger or deeper than the server can take or index.",
+            entity=entity,
+            remedy="Give indexed text a Length(...) of at most 500, and split what is larger.",
         )
     if state in ("28P01", "28000", "3D000"):
         return login(problem)
@@ -126,6 +133,14 @@ def login(problem: BaseException) -> e.TallystickError:
         return e.NotProvisioned(
             "The server refused the login of the configured role.",
             remedy="Check the password, or run `tallystick provision` with TALLYSTICK_ADMIN_URL set.",
+        )
+    if state == "42501":
+        return e.NotProvisioned("The configured role may not connect to the database.")
+    if state == "08P01" and "startup parameter" in str(problem):
+        return e.Invalid(
+            "A connection pooler refused the session's settings.",
+            field="pooler",
+            remedy='Set TALLYSTICK_POOLER=transaction (Settings(pooler="transaction")), or connect past the pooler.',
         )
     if state == "3D000":
         return e.NotProvisioned(
@@ -164,7 +179,13 @@ def _connection(problem: BaseException) -> e.TallystickError:
             "Two tasks used one transaction at once.",
             remedy="Open a session per task, or await the statements one after another.",
         )
-    if isinstance(problem, (asyncpg.DataError, asyncpg.InterfaceError)) and not isinstance(problem, OSError):
+    if isinstance(problem, ssl.SSLError):
+        return e.Unavailable(
+            "The server's TLS certificate could not be verified.",
+            remedy="Name its authority with sslrootcert=FILE in the URL, and the host as the certificate does.",
+        )
+    closed = isinstance(problem, asyncpg.InterfaceError) and "closed" in str(problem)
+    if isinstance(problem, (asyncpg.InterfaceError, ValueError, TypeError, OverflowError)) and not closed:
         return e.Invalid("A value does not fit its column's type.", remedy="Check the types of the values given.")
     return e.Unavailable(
         "The database server cannot be reached or the connection was lost.",
