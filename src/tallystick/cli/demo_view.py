@@ -1,0 +1,142 @@
+"""How the demo looks: for people on a terminal of any width from 80 columns, and as a document."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tallystick.cli.report import fairness_document, show_fairness, show_statistics, statistics_document
+
+if TYPE_CHECKING:
+    from tallystick.cli.demo import Story
+    from tallystick.cli.output import Output
+    from tallystick.domains.underwriting.applications import Application
+
+_WAYS = {1: "read", 2: "change", 3: "refer", 4: "page on", 5: "SQL"}
+
+
+def show(out: Output, story: Story) -> None:
+    """The story for people."""
+    from rich.text import Text
+
+    width = out.console.width
+    out.line()
+    for step in story.steps:
+        time = f"{step.seconds:.1f} s"
+        room = max(10, min(width, 100) - len(time) - 3)
+        out.console.print(Text.assemble(("✓ ", "green"), f"{step.done:<{room}} ", (time, "dim")))
+    _page(out, story)
+    _heading(out, "Statistics, each tenant's own")
+    show_statistics(out, story.statistics)
+    _heading(out, f"Approval by group, {story.statistics[0][0]}")
+    for attribute, rates, compared in story.fairness:
+        show_fairness(out, attribute, rates, compared)
+    if story.source != "generated":
+        out.line("The file's code for sex is unreliable (Groemping 2019): arithmetic, no claim about people.", "dim")
+    _wall(out, story)
+    if story.held:
+        out.line(f"All {len(story.crossings)} attempts, five ways, were stopped.", "bold green")
+    else:
+        out.line("THE WALL BROKE: an attempt was not stopped.", "bold red")
+    if story.kept is not None:
+        out.line(f"Kept in {story.kept}")
+        out.line(f"  tallystick report statistics --tenant sunrise --data-dir {story.kept}")
+        out.line(f"  tallystick shell --tenant sunrise --data-dir {story.kept}")
+    else:
+        out.line("The server is stopped and its directory removed.")
+    out.line(f"{story.seconds:.1f} s", "dim")
+
+
+def document(story: Story) -> dict[str, Any]:
+    """The story for programs; names and numbers of people stay masked."""
+    page = story.page
+    assert page is not None
+    return {
+        "source": story.source,
+        "steps": story.steps,
+        "page": {
+            "items": [
+                {
+                    "applicant": short(a.full_legal_name),
+                    "ssn": a.ssn.mask,
+                    "requested": str(a.requested_amount),
+                    "months": a.requested_months,
+                    "purpose": a.purpose,
+                    "status": a.status.value,
+                    "risk": story.risks[str(a.id)],
+                }
+                for a in page.items
+            ],
+            "total": page.total,
+            "has_next": page.has_next,
+        },
+        "statistics": [{"tenant": slug, **statistics_document(s)} for slug, s in story.statistics],
+        "fairness": [
+            {"by": attribute, "groups": fairness_document(rates, compared)}
+            for attribute, rates, compared in story.fairness
+        ],
+        "crossings": story.crossings,
+        "held": story.held,
+        "kept": story.kept,
+        "seconds": round(story.seconds, 2),
+    }
+
+
+def short(name: str) -> str:
+    """A person's name, shortened for a screen that others see."""
+    first, _, last = name.rpartition(" ")
+    return name if last.isdigit() or not first else f"{first} {last[:1]}."
+
+
+def _page(out: Output, story: Story) -> None:
+    page = story.page
+    assert page is not None
+    _heading(out, f"{story.statistics[0][0]}: latest decisions, page 1 of {page.pages}")
+    columns = ("applicant", "SSN", "asks for", "months", "for", "status", "risk")
+    out.table(columns, [_row(a, story) for a in page.items], right=("asks for", "months", "risk"), flexible=("for",))
+    if page.next is not None:
+        out.line(f"next page: cursor {page.next[:24]}…, good for this tenant and query only", "dim")
+
+
+def _row(application: Application, story: Story) -> tuple[Any, ...]:
+    from rich.text import Text
+
+    status = application.status.value
+    return (
+        short(application.full_legal_name),
+        application.ssn.mask,
+        _amount(application),
+        application.requested_months,
+        application.purpose,
+        Text(status, style="green" if status == "approved" else "red"),
+        story.risks[str(application.id)],
+    )
+
+
+def _amount(application: Application) -> str:
+    from decimal import Decimal
+
+    amount = application.requested_amount
+    if amount is None:
+        return "-"
+    number, _, asset = str(amount).partition(" ")
+    return f"{Decimal(number):,} {asset}"
+
+
+def _wall(out: Output, story: Story) -> None:
+    from rich.text import Text
+
+    first, second = story.statistics[0][0], story.statistics[1][0]
+    _heading(out, f"Five ways over the wall: {second} tries to reach {first}'s application")
+    rows = []
+    before = 0
+    for one in story.crossings:
+        mark = Text("✓ stopped", style="green") if one.stopped else Text("✗ CROSSED", style="bold red")
+        way = f"{one.way} {_WAYS[one.way]}" if one.way != before else ""
+        rows.append((way, one.tried, one.answer, mark))
+        before = one.way
+    out.table(("way", "tried", "answer", ""), rows, flexible=("tried", "answer"))
+
+
+def _heading(out: Output, text: str) -> None:
+    out.line()
+    out.line(text, "bold")

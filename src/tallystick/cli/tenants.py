@@ -1,0 +1,59 @@
+"""``tenants``: list and create."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tallystick.cli.run import Answer, Run, command, wrapped
+
+if TYPE_CHECKING:
+    from tallystick.cli.output import Output
+
+app = typer.Typer(help="List the tenants; `create` makes one.", invoke_without_command=True)
+
+
+async def tenants(run: Run) -> Answer:
+    """List the tenants; `tallystick tenants create SLUG --name NAME` makes one."""
+    async with run.opened() as tally:
+        found = [(slug, str(id), active) async for id, slug, active in tally.tenants.all()]
+
+    def show(out: Output) -> None:
+        if found:
+            out.table(("tenant", "id", "active"), found)
+        else:
+            out.line("There are no tenants yet: `tallystick tenants create SLUG --name NAME`, or `tallystick seed`.")
+
+    return Answer({"tenants": [{"slug": s, "id": i, "active": a} for s, i, a in found]}, show)
+
+
+_list = wrapped(tenants)
+
+
+def _unless_subcommand(context: typer.Context, **given: Any) -> None:
+    if context.invoked_subcommand is None:
+        _list(**given)
+
+
+@command(app, "create")
+async def create(
+    run: Run,
+    slug: Annotated[str, typer.Argument(help="Lower-case letters, digits and dashes; it names the tenant.")],
+    name: Annotated[str, typer.Option("--name", help="What people call it.")],
+    time_zone: Annotated[str, typer.Option("--time-zone", metavar="ZONE", help="Where its day turns.")] = "UTC",
+    plan: Annotated[str, typer.Option("--plan", help="free, basic, pro or enterprise.")] = "free",
+) -> Answer:
+    """Create a tenant."""
+    from tallystick.domains.identity.tenants import Plan
+    from tallystick.errors import Invalid
+
+    plans = [p.value for p in Plan]
+    if plan not in plans:
+        raise Invalid("There is no such plan.", field="plan", remedy=f"Plans are: {', '.join(plans)}.")
+    async with run.opened() as tally:
+        made = await tally.tenants.create(slug, name=name, time_zone=time_zone, plan=plan)
+    return Answer(
+        {"slug": made.slug, "id": str(made.id), "name": made.name},
+        lambda out: out.line(f"Created {made.slug} ({made.id})."),
+    )
