@@ -32,13 +32,13 @@ UNION ALL SELECT c.relname, 'index',
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname LIKE 'tally%'
 UNION ALL SELECT k.conrelid::regclass || '.' || k.conname, 'constraint',
-  pg_get_constraintdef(k.oid) || k.convalidated
+  pg_get_constraintdef(k.oid) || k.convalidated::text
 FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace
 WHERE n.nspname LIKE 'tally%' AND k.contype <> 'n'
 UNION ALL SELECT p.polrelid::regclass || '.' || p.polname, 'policy',
   concat_ws(' ', p.polpermissive, p.polcmd, p.polroles, pg_get_expr(p.polqual, p.polrelid),
     pg_get_expr(p.polwithcheck, p.polrelid)) FROM pg_policy p
-UNION ALL SELECT t.tgrelid::regclass || '.' || t.tgname, 'trigger', pg_get_triggerdef(t.oid) || t.tgenabled
+UNION ALL SELECT t.tgrelid::regclass || '.' || t.tgname, 'trigger', pg_get_triggerdef(t.oid) || t.tgenabled::text
 FROM pg_trigger t WHERE NOT t.tgisinternal
 UNION ALL SELECT p.oid::regprocedure::text, 'function', pg_get_functiondef(p.oid) || pg_get_userbyid(p.proowner)
   || coalesce(p.proacl::text, 'everybody')
@@ -54,15 +54,17 @@ class Database:
     admin: str
     app: str
     roles: Roles
+    superuser: str
 
     async def connect(self, role: str = "admin") -> asyncpg.Connection:
-        """A raw connection as the admin, the application, or the owner."""
-        conn = await asyncpg.connect(**connect_args(self.app if role == "app" else self.admin))
+        """A raw connection as the admin, the application, the owner, or a superuser."""
+        urls = {"app": self.app, "superuser": self.superuser}
+        conn = await asyncpg.connect(**connect_args(urls.get(role, self.admin)))
         if role == "owner":
             await conn.execute(f"SET ROLE {self.roles.owner}")
         return conn
 
-    async def run(self, sql: str, *args: Any, role: str = "admin") -> list[asyncpg.Record]:
+    async def run(self, sql: str, *args: Any, role: str = "owner") -> list[asyncpg.Record]:
         """One statement on a connection of its own; a script when there are no arguments."""
         conn = await self.connect(role)
         try:
@@ -111,7 +113,9 @@ async def make_database(server: KitServer, template: str | None = None) -> Datab
         await server._provision(name)
     else:
         await provision(server.url("admin", name), roles=server.roles)
-    return Database(name, server.url("admin", name), server.url("app", name), server.roles)
+    made = server.embedded
+    superuser = made._url("postgres", made._passwords["postgres"], name) if made else server.url("admin", name)
+    return Database(name, server.url("admin", name), server.url("app", name), server.roles, superuser)
 
 
 def other_port(url: str, port: int) -> str:

@@ -13,6 +13,7 @@ from alembic.operations import MigrateOperation
 
 from tallystick.errors import Invalid, MigrationUnsafe
 from tallystick.schema import catalog, ddl
+from tallystick.schema.connect import acting_as_owner
 from tallystick.schema.diff import Difference, compare
 from tallystick.schema.model import Column, Table, model_of, quote_name, quote_text
 from tallystick.schema.operations import (
@@ -63,8 +64,10 @@ async def changes(
     nobody said what should happen.
     """
     models = [model_of(s) for s in specs]
-    wanted = await catalog.in_the_servers_words(conn, models, roles)
-    live = await _renamed(conn, roles, models, wishes)
+    async with acting_as_owner(conn, roles):
+        wanted = await catalog.in_the_servers_words(conn, models, roles)
+        live = await _renamed(conn, roles, models, wishes)
+        dropped = await _deleted_tables(conn, roles, models, wishes)
     renames: list[MigrateOperation] = []
     stages: tuple[list[MigrateOperation], ...] = ([], [], [])
     created = tuple(m for m in models if m.name not in live)
@@ -89,7 +92,7 @@ async def changes(
             "; ".join(f"{d.object} {d.problem}" for d in undecided) + ".",
             remedy=" ".join(dict.fromkeys(d.decide for d in undecided)),
         )
-    stages[1].extend(await _deleted_tables(conn, roles, models, wishes))
+    stages[1].extend(dropped)
     return tuple(tuple(sorted(stage, key=_rank)) for stage in (renames, *stages))
 
 
@@ -101,8 +104,7 @@ async def _renamed(
     await transaction.start()
     problem = ""
     try:
-        settings = "SET LOCAL search_path = pg_catalog; SET LOCAL lock_timeout = '2s'"
-        await conn.execute(f"SET LOCAL ROLE {quote_name(roles.owner)}; {settings}")
+        await conn.execute("SET LOCAL lock_timeout = '2s'")
         for before, after in wishes.rename.items():
             table, _, column = before.partition(".")
             await conn.execute(

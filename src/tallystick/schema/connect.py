@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 
 from tallystick.errors import NotProvisioned, TallystickError, Unavailable
+from tallystick.schema.model import quote_name
+from tallystick.schema.roles import Roles
+
+_MEMBER = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1 AND pg_catalog.pg_has_role(oid, 'MEMBER'))
+"""
+
+
+@contextlib.asynccontextmanager
+async def acting_as_owner(conn: asyncpg.Connection, roles: Roles) -> AsyncIterator[None]:
+    """A transaction as the owner role where the connection may act as it, else as whoever it is.
+
+    An admin is given SET on the owner and does not inherit from it, so it cannot even look into our schemas otherwise.
+    """
+    async with conn.transaction():
+        if await conn.fetchval(_MEMBER, roles.owner):
+            await conn.execute(f"SET LOCAL ROLE {quote_name(roles.owner)}")
+        await conn.execute("SET LOCAL search_path = pg_catalog")
+        yield
 
 
 async def connect(arguments: dict[str, Any]) -> asyncpg.Connection:

@@ -38,13 +38,13 @@ async def make(run: Runner, entities: Sequence[type[Entity]]) -> tuple[str, ...]
     models = {m.name: m for m in (model_of(spec_of(cls)) for cls in entities)}
     if not models:
         return ()
-    await run.lock.execute("SET search_path = pg_catalog")
-    live = await read(run.lock, run.roles, models)
-    wanted = await in_the_servers_words(run.lock, list(models.values()), run.roles)
+    async with run.reading() as conn:
+        live = await read(conn, run.roles, models)
+        wanted = await in_the_servers_words(conn, list(models.values()), run.roles)
     found = [d for name in live for d in compare(models[name], wanted[name], live[name], run.engine)]
     if changed := [d for d in found if d.kind != "comment"]:
         raise differing(run, changed)
-    missing = [m for name, m in models.items() if name not in live]
+    missing = _targets_first([m for name, m in models.items() if name not in live])
     words = [d.operation for d in found if d.operation is not None]
 
     def work(connection: Connection) -> tuple[str, ...]:
@@ -65,6 +65,19 @@ async def make(run: Runner, entities: Sequence[type[Entity]]) -> tuple[str, ...]
     if missing:
         run.report("making", ", ".join(m.name for m in missing))
     return await run.attempt("Making tables from declarations", work) if missing or words else ()
+
+
+def _targets_first(tables: Sequence[Table]) -> list[Table]:
+    """Tables after those they refer to, so that taking back the newest takes nothing from under another."""
+    ordered: list[Table] = []
+    left = list(tables)
+    while left:
+        waiting = {t.name for t in left}
+        ready = [t for t in left if not ({f.table for f in t.foreign_keys} - {t.name}) & waiting]
+        # Tables that refer to each other in a circle go together, in the order they were given.
+        ordered += ready or left
+        left = [t for t in left if t not in ordered]
+    return ordered
 
 
 def differing(run: Runner, found: Sequence[Difference]) -> MigrationUnsafe:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from tallystick.errors import NotMigrated, NotProvisioned
+from tallystick.schema.connect import acting_as_owner
 from tallystick.schema.ddl import Engine
 from tallystick.schema.lint_rules import RULES
 from tallystick.schema.model import quote_name
@@ -45,8 +46,7 @@ async def lint(
     when roles are missing and ``NotMigrated`` when there is nothing to judge.
     """
     roles = roles or Roles()
-    async with conn.transaction():
-        await conn.execute("SET LOCAL search_path = pg_catalog")
+    async with acting_as_owner(conn, roles):
         await _ready(conn, roles)
         findings = await _rules(conn, roles, engine)
     drift = await _drift(conn, roles, tuple(entities), engine)
@@ -95,9 +95,8 @@ async def _drift(
     from tallystick.schema.model import model_of
 
     models = [model_of(spec_of(cls)) for cls in entities]
-    wanted = await catalog.in_the_servers_words(conn, models, roles)
-    async with conn.transaction():
-        await conn.execute("SET LOCAL search_path = pg_catalog")
+    async with acting_as_owner(conn, roles):
+        wanted = await catalog.in_the_servers_words(conn, models, roles)
         live = await catalog.read(conn, roles, [m.name for m in models])
     findings = []
     for model in models:

@@ -100,7 +100,9 @@ async def rollback(
         if branch == declared.BRANCH:
             tables = await declared.take_back(run, steps)
         else:
-            if branch == branches.KIT and await _has_tables(run.lock):
+            async with run.reading() as conn:
+                needed = branch == branches.KIT and await _has_tables(conn)
+            if needed:
                 raise Invalid(
                     "Tables made from declarations need the kit.",
                     field="branch",
@@ -135,6 +137,7 @@ async def status(
     *,
     domains: Iterable[str] = (),
     entities: Iterable[type[Entity]] = (),
+    roles: Roles | None = None,
     version_locations: Sequence[str | Path] = (),
 ) -> list[BranchStatus]:
     """Every branch and how far it is; works with the application's URL as well as the admin's.
@@ -143,14 +146,15 @@ async def status(
     ``NotProvisioned`` like ``migrate``; a database without our schema has every branch pending.
     """
     from tallystick.entity import spec_of
-    from tallystick.schema.connect import connect
+    from tallystick.schema.connect import acting_as_owner, connect
     from tallystick.schema.declared import BRANCH
 
     history = branches.history(version_locations)
     wanted = branches.chosen(history, domains, version_locations)
     conn = await connect(connect_args(url))
     try:
-        found = await _present(conn, [])
+        async with acting_as_owner(conn, roles or Roles()):
+            found = await _present(conn, [])
         rows = list(found["versions"]) if found is not None else []
         made = list(found["made"]) if found is not None else []
     finally:

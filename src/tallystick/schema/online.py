@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from tallystick.errors import MigrationUnsafe, NotProvisioned, TallystickError, Unavailable, Unsupported
-from tallystick.schema.connect import connect
+from tallystick.schema.connect import acting_as_owner, connect
 from tallystick.schema.ddl import Engine
 from tallystick.schema.model import quote_name
 from tallystick.schema.roles import Roles
@@ -79,6 +79,12 @@ class Runner:
         """Tell whoever listens."""
         if self._report is not None:
             self._report(Progress(what, item, done, total, detail))
+
+    @contextlib.asynccontextmanager
+    async def reading(self) -> AsyncIterator[asyncpg.Connection]:
+        """The lock's connection in a transaction as the owner, to look at what is there."""
+        async with acting_as_owner(self.lock, self.roles):
+            yield self.lock
 
     async def attempt(self, item: str, work: Callable[[Connection], T]) -> T:
         """Run ``work`` in a transaction of its own, again and again while the tables it needs are busy.

@@ -39,11 +39,10 @@ async def write(
     folder = _folder(branch, version_locations)
     history = branches.history(version_locations)
     if branch in history.branches:
-        found = (
-            await run.lock.fetch("SELECT version_num FROM tally_ref.schema_version") if entities or not empty else []
-        )
+        async with run.reading() as conn:
+            found = await conn.fetch("SELECT version_num FROM tally_ref.schema_version")
         applied = history.implied(r["version_num"] for r in found)
-        if found and not set(history.heads(branch)) <= applied:
+        if not empty and not set(history.heads(branch)) <= applied:
             raise NotMigrated(f"The database is behind the revisions of {branch}; comparing with it would repeat them.")
     specs = [spec_of(cls) for cls in entities]
     stages: tuple[tuple[MigrateOperation, ...], ...] = ((), (), ())

@@ -83,7 +83,7 @@ SCHEMA_ENTITY = Table(
     columns=(
         Column("name", TEXT),
         Column("declared", "jsonb"),
-        Column("created_at", "timestamp with time zone", default="now()"),
+        Column("created_at", "timestamp with time zone", default="clock_timestamp()"),
     ),
     grants=(Grant("app", "SELECT"),),
 )
