@@ -172,13 +172,11 @@ class Tallystick:
             await self._guard()
             from tallystick.schema.migrate import check_migrated
 
-            link = await self.store.pool.acquire(None)
-            try:
-                await check_migrated(
+            await self.store.ask(
+                lambda link: check_migrated(
                     link.raw, self.domains, entities=self.entities, version_locations=self._version_locations
                 )
-            finally:
-                self.store.pool.release(link)
+            )
             self._ready = True
 
     # -- sessions ----------------------------------------------------------------------------------------------
@@ -232,6 +230,11 @@ class Tallystick:
         return self._admin_url
 
     @property
+    def version_locations(self) -> tuple[str | Path, ...]:
+        """The folders with revisions of the application's own entities."""
+        return self._version_locations
+
+    @property
     def is_ready(self) -> bool:
         """Whether role and schema were checked."""
         return self._ready
@@ -268,11 +271,8 @@ class Tallystick:
     async def _guard(self) -> None:
         from tallystick.schema.guard import check_application_role
 
-        link = await self.store.pool.acquire(None)
-        try:
-            await check_application_role(link.raw, self.settings.roles)
-        finally:
-            self.store.pool.release(link)
+        await self.store.check_pooler()
+        await self.store.ask(lambda link: check_application_role(link.raw, self.settings.roles))
 
 
 def _refuse_twins(entities: Iterable[type[Entity]]) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from tallystick import errors as e
+from tallystick.stores.postgres.pooler import hidden_pooler
 
 if TYPE_CHECKING:
     from tallystick.spec import EntitySpec
@@ -120,6 +121,9 @@ def translate(problem: BaseException, spec: EntitySpec | None = None, verb: str 
         )
     if state in ("28P01", "28000", "3D000"):
         return login(problem)
+    if state in ("26000", "42P05"):
+        # Prepared statements that vanish or are there already: another server answers than the one that prepared.
+        return hidden_pooler()
     return e.Unavailable(
         f"The database refused the statement (SQLSTATE {state}).",
         remedy="Look the SQLSTATE up in PostgreSQL's Appendix A; the server log has the statement.",
@@ -137,11 +141,7 @@ def login(problem: BaseException) -> e.TallystickError:
     if state == "42501":
         return e.NotProvisioned("The configured role may not connect to the database.")
     if state == "08P01" and "startup parameter" in str(problem):
-        return e.Invalid(
-            "A connection pooler refused the session's settings.",
-            field="pooler",
-            remedy='Set TALLYSTICK_POOLER=transaction (Settings(pooler="transaction")), or connect past the pooler.',
-        )
+        return hidden_pooler()
     if state == "3D000":
         return e.NotProvisioned(
             "The database of the configured URL does not exist.",

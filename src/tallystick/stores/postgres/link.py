@@ -42,7 +42,7 @@ class Link:
             except _STALE:
                 return cast("list[Any]", await (await self._prepare_again(sql)).fetch(*args))
         except BaseException as problem:
-            self._judge(problem)
+            self.judge(problem)
             raise
 
     async def row(self, sql: str, args: Sequence[Any]) -> Any:
@@ -56,7 +56,7 @@ class Link:
             except _STALE:
                 return await (await self._prepare_again(sql)).fetchrow(*args)
         except BaseException as problem:
-            self._judge(problem)
+            self.judge(problem)
             raise
 
     async def script(self, sql: str) -> str:
@@ -64,7 +64,7 @@ class Link:
         try:
             return str(await self.raw.execute(sql))
         except BaseException as problem:
-            self._judge(problem)
+            self.judge(problem)
             raise
 
     async def warm(self, tenant: str) -> None:
@@ -97,7 +97,8 @@ class Link:
             raise  # noqa: PLE0704  the server has ended the transaction, so nothing can run again in it
         return await self._prepare(sql)
 
-    def _judge(self, problem: BaseException) -> None:
+    def judge(self, problem: BaseException) -> None:
+        """Mark the link broken unless the error is the server's verdict on a statement."""
         if isinstance(problem, asyncpg.PostgresError):
             state = str(getattr(problem, "sqlstate", None) or "")
             if state[:2] in ("08", "57") and state != "57014":

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
 import asyncpg
 
 from tallystick.errors import TallystickError, Unavailable
 from tallystick.stores.postgres.compile import Compiler
-from tallystick.stores.postgres.errors import login
+from tallystick.stores.postgres.errors import login, translate
 from tallystick.stores.postgres.link import Link
 from tallystick.stores.postgres.pool import Pool
+from tallystick.stores.postgres.pooler import refuse_transaction_pooler
 from tallystick.stores.postgres.unit import PostgresUnit
 
 if TYPE_CHECKING:
     from tallystick.codec import Codec
     from tallystick.settings import Settings
+
+R = TypeVar("R")
 
 
 class PostgresStore:
@@ -84,18 +87,37 @@ class PostgresStore:
 
     async def system_rows(self, sql: str, *args: Any) -> list[Any]:
         """Rows of a statement that touches no tenant table."""
-        from tallystick.stores.postgres.errors import translate
+        return await self.ask(lambda link: link.rows(sql, args))
 
+    async def ask(self, question: Callable[[Link], Awaitable[R]]) -> R:
+        """What ``question(link)`` answers on a link of no tenant, which is trusted afterwards only if it went well.
+
+        Behind a transaction pooler it runs in a transaction: a statement travels in two messages, and between them
+        another server could answer.
+        """
         problem: Exception
         try:
             link = await self.pool.acquire(None)
             try:
-                return await link.rows(sql, args)
+                if not self._named:
+                    await link.script("BEGIN")
+                answer = await question(link)
+                if not self._named:
+                    await link.script("COMMIT")
+                return answer
+            except BaseException as caught:
+                link.judge(caught)
+                raise
             finally:
                 self.pool.release(link)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as caught:
             problem = caught
         raise translate(problem)
+
+    async def check_pooler(self) -> None:
+        """Raise ``Invalid`` when the server turns out to be behind a transaction pooler that no setting names."""
+        if self._named:
+            await self.ask(lambda link: refuse_transaction_pooler(link, self._dial))
 
     async def close(self) -> None:
         """Close every connection."""
