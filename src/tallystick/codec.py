@@ -6,7 +6,7 @@ takes a row in the order of ``spec.read_columns``; an encoder gives values in th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from tallystick.ids import NIL
 from tallystick.money import Money
 from tallystick.privacy.sealed import MASK, Secret, mask_of, plaintext_of, sealed
 from tallystick.privacy.sealer import Sealer
-from tallystick.query import Condition, Part, Several
+from tallystick.query import Condition, Order, Part, Query, Several, shape_of
 from tallystick.spec import EntitySpec, FieldSpec, Kind
 
 Decode = Callable[[Any, Sealer], Any]
@@ -79,12 +79,28 @@ class Codec:
             condition.bind(bound)
         return tuple([v for field, value in bound for v in self.param(field, value, sealer)])
 
-    def position(self, entity: Any, field: FieldSpec, sealer: Sealer) -> Any:
-        """The driver's value by which an entity is placed in an order."""
-        value = getattr(entity, field.name)
-        if value is None:
-            return None
-        return value.units if field.kind is Kind.MONEY else check.plain(field, value, sealer.tenant)
+    def query(
+        self, where: Sequence[Condition], order: tuple[Order, ...], sealer: Sealer, limit: int | None = None
+    ) -> Query:
+        """The query of conditions and order, with its values and shape."""
+        return Query(
+            where=tuple(where),
+            values=self.bind(where, sealer),
+            order=order,
+            limit=limit,
+            shape=shape_of(where, order),
+        )
+
+    def position(self, entity: Any, order: Iterable[Order], sealer: Sealer) -> tuple[Any, ...]:
+        """The store's values by which an entity is placed in an order."""
+        found = []
+        for one in order:
+            field = one.field.spec
+            value = getattr(entity, field.name)
+            if value is not None:
+                value = value.units if field.kind is Kind.MONEY else check.plain(field, value, sealer.tenant)
+            found.append(value)
+        return tuple(found)
 
     def columns_of(self, field: FieldSpec, value: Any, row: UUID | None, sealer: Sealer) -> list[tuple[str, Any]]:
         """A field's columns and values for an UPDATE; ``row`` is None where many rows are changed at once."""

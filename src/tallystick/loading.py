@@ -10,7 +10,7 @@ from tallystick.codec import codec_of
 from tallystick.entity import Entity, spec_of
 from tallystick.errors import Invalid, NotFound, WrongTenant
 from tallystick.ids import NIL
-from tallystick.query import Field, Order, Query, one_of
+from tallystick.query import Field, Order, one_of
 from tallystick.spec import Kind
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ async def _by_id(db: Session, target: type[Entity], ids: set[UUID]) -> dict[UUID
     for start in range(0, len(wanted), _BATCH):
         part = wanted[start : start + _BATCH]
         where = (one_of(key, part),)
-        rows = await db.unit.select(codec, Query(where=where, values=codec.bind(where, db.sealer)))
+        rows = await db.unit.select(codec, codec.query(where, (), db.sealer))
         for entity in codec.decode_all(rows, db.sealer):
             found[entity.id] = entity
     return found
@@ -103,7 +103,7 @@ async def load_back(db: Session, items: Iterable[Entity], back: Backref[C]) -> d
     order = (Order(back.field), Order(Field(spec, spec.fields["id"])))
     for start in range(0, len(ids), _BATCH):
         where = (one_of(back.field, ids[start : start + _BATCH]),)
-        query = Query(where=where, values=codec.bind(where, db.sealer), order=order, limit=_REVERSE_LIMIT + 1 - seen)
+        query = codec.query(where, order, db.sealer, _REVERSE_LIMIT + 1 - seen)
         entities = codec.decode_all(await db.unit.select(codec, query), db.sealer)
         seen += len(entities)
         if seen > _REVERSE_LIMIT:

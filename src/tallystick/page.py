@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
@@ -15,7 +16,7 @@ from uuid import UUID
 import msgspec
 
 from tallystick.errors import Invalid
-from tallystick.query import Order, Query
+from tallystick.query import Order, Query, Shape
 from tallystick.spec import FieldSpec, Kind
 
 E = TypeVar("E")
@@ -93,8 +94,14 @@ class Offset:
 
 def fingerprint(tenant: UUID, table: str, query: Query) -> bytes:
     """What a cursor is valid for: tenant, entity, conditions with their values, and order."""
-    shape = repr(([c.shape() for c in query.where], [(o.field.name, o.descending) for o in query.order]))
-    return blake2b(_encode((tenant, table, shape, query.values)), digest_size=8).digest()
+    digest = _digest_of(table, query.shape).copy()
+    digest.update(_encode((tenant, query.values)))
+    return digest.digest()
+
+
+@lru_cache(maxsize=2_000)
+def _digest_of(table: str, shape: Shape) -> blake2b:
+    return blake2b(repr((table, shape)).encode(), digest_size=8)
 
 
 def write_cursor(mark: bytes, position: Sequence[Any]) -> str:

@@ -8,7 +8,7 @@ compiled statements by.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from functools import cache
 from typing import Any, Never, TypeVar
 
 import msgspec
@@ -254,8 +254,7 @@ class Not(_Group):
     word = "not"
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One sort key and its direction. Nulls come last ascending and first descending."""
 
     field: Field
@@ -276,6 +275,7 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     offset: int = 0
     after: tuple[Any, ...] | None = None
     lock: str = ""
+    shape: Shape = ()
 
 
 def width(condition: Condition) -> int:
@@ -480,19 +480,33 @@ def _order(field: Field, *, descending: bool) -> Order:
     return Order(field, descending)
 
 
+def shape_of(where: Sequence[Condition], order: Sequence[Order]) -> Shape:
+    """What a query is without its values: stores key their compiled text by it, cursors are tied to it."""
+    return (tuple([c.shape() for c in where]), tuple([(o.field.spec.name, o.descending) for o in order]))
+
+
 def orders(spec: EntitySpec, order: Any) -> tuple[Order, ...]:
     """Normalise an order argument, ending in the id so that every order is total."""
     given: Sequence[Any] = order if isinstance(order, (tuple, list)) else () if order is None else (order,)
-    found = tuple(o if o.__class__ is Order else asc(o) for o in given)
-    for one in found:
-        if one.field.entity is not spec:
+    found: list[Order] = []
+    descending = False
+    for one in given:
+        wanted = one if one.__class__ is Order else asc(one)
+        if wanted.field.entity is not spec:
             raise Invalid(
-                f"{one.field!r} is not a field of {spec.name}.",
+                f"{wanted.field!r} is not a field of {spec.name}.",
                 entity=spec.name,
-                field=one.field.name,
+                field=wanted.field.name,
                 remedy=f"Sort {spec.name} by its own fields.",
             )
-        if one.field.spec.name == "id":
-            return found[: found.index(one) + 1]
-    descending = found[-1].descending if found else False
-    return (*found, Order(Field(spec, spec.fields["id"]), descending))
+        found.append(wanted)
+        descending = wanted.descending
+        if wanted.field.spec.name == "id":
+            return tuple(found)
+    found.append(_by_id(spec, descending))
+    return tuple(found)
+
+
+@cache
+def _by_id(spec: EntitySpec, descending: bool) -> Order:
+    return Order(Field(spec, spec.fields["id"]), descending)

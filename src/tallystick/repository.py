@@ -114,8 +114,7 @@ class Repository(Generic[E]):
             raise Invalid(
                 f"limit should be a whole number from 0 to {MAX_ROWS}.", field="limit", remedy="Iterate with stream()."
             )
-        query = self._query(where, order)
-        found = await self._select(changed(query, limit=FIND_LIMIT + 1 if limit is None else limit))
+        found = await self._select(self._query(where, order, limit=FIND_LIMIT + 1 if limit is None else limit))
         if limit is None and len(found) > FIND_LIMIT:
             raise Invalid(
                 f"More than {FIND_LIMIT} {self.spec.name} match.",
@@ -139,27 +138,22 @@ class Repository(Generic[E]):
             raise Invalid(
                 f"limit should be between 1 and {MAX_LIMIT}.", field="limit", remedy="Follow `next` for more."
             )
-        query, db = self._query(where, order), self.db
+        query, db, codec = self._query(where, order, limit=limit + 1), self.db, self._codec
         mark = fingerprint(db.tenant_id, self.spec.table, query)
-        offset = 0
-        position = None
+        offset: int | None = None
         if isinstance(after, Offset):
             offset = after.rows
             if offset.__class__ is not int or not 0 <= offset < 2**63:
                 raise Invalid("An offset should be a whole number from 0.", field="after")
+            query = changed(query, offset=offset)
         elif after is not None:
-            position = read_cursor(after, mark, query.order)
-        rows = await db.unit.select(self._codec, changed(query, limit=limit + 1, offset=offset, after=position))
+            query = changed(query, after=read_cursor(after, mark, query.order))
+        rows = await db.unit.select(codec, query)
         more = len(rows) > limit
-        items = self._codec.decode_all(rows[:limit] if more else rows, db.sealer)
-        cursor = None
-        if more:
-            last = items[-1]
-            cursor = write_cursor(mark, [self._codec.position(last, o.field.spec, db.sealer) for o in query.order])
+        items = codec.decode_all(rows[:limit] if more else rows, db.sealer)
+        cursor = write_cursor(mark, codec.position(items[-1], query.order, db.sealer)) if more else None
         total = await db.unit.count(self._codec, query) if count else None
-        return Page(
-            items=items, limit=limit, next=cursor, total=total, offset=offset if isinstance(after, Offset) else None
-        )
+        return Page(items=items, limit=limit, next=cursor, total=total, offset=offset)
 
     async def stream(self, *where: Where, order: Any = None, batch: int = STREAM_BATCH) -> AsyncIterator[E]:
         """Every match, a batch at a time by keyset, holding no connection and no snapshot between batches.
@@ -170,15 +164,15 @@ class Repository(Generic[E]):
             raise Invalid(
                 f"batch should be between 1 and {FIND_LIMIT}.", field="batch", remedy="Leave it out for a thousand."
             )
-        query = self._query(where, order)
+        query = self._query(where, order, limit=batch)
         position = None
         while True:
-            items = await self._select(changed(query, limit=batch, after=position))
+            items = await self._select(changed(query, after=position))
             for item in items:
                 yield item
             if len(items) < batch:
                 return
-            position = tuple(self._codec.position(items[-1], o.field.spec, self.db.sealer) for o in query.order)
+            position = self._codec.position(items[-1], query.order, self.db.sealer)
 
     async def count(self, *where: Where) -> int:
         """How many match."""
@@ -354,7 +348,7 @@ class Repository(Generic[E]):
         rows = await self.db.unit.select(self._codec, query)
         return self._codec.decode_all(rows, self.db.sealer)
 
-    def _query(self, where: tuple[Any, ...], order: Any, *, archived: bool = False) -> Query:
+    def _query(self, where: tuple[Any, ...], order: Any, *, limit: int | None = None, archived: bool = False) -> Query:
         spec = self.spec
         found: list[Condition] = []
         hide = spec.archivable and not archived
@@ -362,6 +356,7 @@ class Repository(Generic[E]):
             if isinstance(one, Filter):
                 found.extend(one.conditions())
             elif isinstance(one, Condition):
+                hide = _check_fields(spec, one) and hide
                 found.append(one)
             else:
                 raise Invalid(
@@ -369,18 +364,12 @@ class Repository(Generic[E]):
                     entity=spec.name,
                     remedy=f"Write conditions on the class: {spec.name}.id == id, or pass a {spec.name}.Filter.",
                 )
-        for one in found:
-            hide = _check_fields(spec, one) and hide
         if hide:
             found.append(Missing(Field(spec, spec.fields["archived_at"])))
-        return Query(
-            where=tuple(found),
-            values=self._codec.bind(found, self.db.sealer),
-            order=() if order == () else orders(spec, order),
-        )
+        return self._codec.query(found, () if order == () else orders(spec, order), self.db.sealer, limit)
 
     def _by_id(self, id: UUID) -> Query:
-        return Query(where=(Field(self.spec, self.spec.fields["id"]) == id,), values=(id,))
+        return self._codec.query([Field(self.spec, self.spec.fields["id"]) == id], (), self.db.sealer)
 
     def _bulk(self, where: tuple[Any, ...], *, archived: bool = False) -> Query:
         if not where:

@@ -128,7 +128,7 @@ class ForeignKeySpec:
     target_columns: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class EntitySpec:
     """Everything a declaration says, ready for generators."""
 

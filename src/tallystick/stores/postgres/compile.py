@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tallystick.query import Compare, Condition, Missing, OneOf, Order, Query, Shape, _Group, width
+from tallystick.query import Compare, Condition, Missing, OneOf, Order, Query, _Group, width
 from tallystick.spec import EntitySpec, Kind
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Compiler:
         A page over several values of an indexed field reads an ordered page of each and merges them: ``= ANY``
         with an order would make the planner give the ordered scan up and read every matching row.
         """
-        several = self._several(query)
+        several = self._several(query) if query.order and not query.lock else None
         if several is not None:
             at = query.where.index(several)
             start = sum(width(c) for c in query.where[:at])
@@ -73,19 +73,23 @@ class Compiler:
                 where=query.where[:at] + query.where[at + 1 :],
                 values=query.values[:start] + query.values[start + 1 :],
             )
+            after = None if query.after is None else tuple([v is None for v in query.after])
             values = self._values(rest, tenant)
             first = len(values) + 1
             values.extend(query.values[start])
-            key: Any = ("merge", self._shape(rest), several.field.name, len(several.values), query.limit, query.offset)
+            key: Any = ("merge", query.shape, at, after, len(several.values), query.limit, query.offset)
             return self.cached(key, lambda: self._merge(rest, several, first)), values
         values = self._values(query, tenant)
-        key = ("select", self._shape(query), query.limit, query.offset, query.lock)
-        return self.cached(key, lambda: self._select(query)), values
+        after = query.after
+        nulls = None if after is None else tuple([v is None for v in after])
+        key = ("select", query.shape, nulls, query.limit, query.offset, query.lock)
+        text = self._texts.get(key)
+        return text or self.cached(key, lambda: self._select(query)), values
 
     def count(self, query: Query, tenant: Any) -> tuple[str, list[Any]]:
         """A count of what the conditions match."""
         values = self._values(query, tenant)
-        key = ("count", self._shape(query))
+        key = ("count", query.shape)
         return self.cached(
             key, lambda: f"SELECT count(*) FROM {self.spec.qualified} WHERE {self._where(query)}"
         ), values
@@ -93,14 +97,10 @@ class Compiler:
     def exists(self, query: Query, tenant: Any) -> tuple[str, list[Any]]:
         """Whether anything matches."""
         values = self._values(query, tenant)
-        key = ("exists", self._shape(query))
-        text = f"SELECT EXISTS (SELECT FROM {self.spec.qualified} WHERE {self._where(query)})"
-        return self.cached(key, lambda: text), values
-
-    def _shape(self, query: Query) -> Shape:
-        after = None if query.after is None else tuple(v is None for v in query.after)
-        order = tuple((o.field.spec.name, o.descending) for o in query.order)
-        return (tuple(c.shape() for c in query.where), order, after)
+        key = ("exists", query.shape)
+        return self.cached(
+            key, lambda: f"SELECT EXISTS (SELECT FROM {self.spec.qualified} WHERE {self._where(query)})"
+        ), values
 
     def _values(self, query: Query, tenant: Any) -> list[Any]:
         values = [tenant, *query.values]
@@ -124,7 +124,7 @@ class Compiler:
 
     def _several(self, query: Query) -> OneOf | None:
         """The one condition over several values that an index can serve value by value, in the order asked for."""
-        if query.limit is None or query.limit > _MERGE_ROWS or not query.order or query.lock:
+        if query.limit is None or query.limit > _MERGE_ROWS:
             return None
         found = [c for c in query.where if isinstance(c, OneOf) and 2 <= len(c.values) <= _MERGE_LIMIT]
         if len(found) != 1 or found[0].field.spec.kind is Kind.MONEY or found[0].field.spec.sealed:
@@ -218,6 +218,9 @@ class Compiler:
 
     def update(self, columns: tuple[str, ...], *, actor: bool) -> str:
         """A versioned UPDATE: $1 tenant, $2 id, $3 version, then the columns, then the actor."""
+        known = self._texts.get(("update", columns, actor))
+        if known is not None:
+            return known
 
         def make() -> str:
             spec = self.spec
@@ -243,7 +246,7 @@ class Compiler:
                 "SELECT count(*) FROM done"
             )
 
-        return self.cached(("update_where", self._shape(query), columns), make), values
+        return self.cached(("update_where", query.shape, columns), make), values
 
     def delete_where(self, query: Query, tenant: Any, reason: str) -> tuple[str, list[Any]]:
         """A DELETE of every row the conditions match; the reason becomes the setting ``tally.reason``."""
@@ -257,7 +260,7 @@ class Compiler:
                 "RETURNING 1) SELECT count(*) FROM done"
             )
 
-        return self.cached(("delete", self._shape(query)), make), values
+        return self.cached(("delete", query.shape), make), values
 
     def add_values(self, count: int) -> str:
         """A multi-row INSERT of ``count`` rows, for engines that route VALUES and refuse INSERT … SELECT."""

@@ -201,9 +201,10 @@ class PostgresUnit:
         """Change columns if the version still stands; answers the stamps, or None."""
         compiler, names = self._store.compiler(codec), tuple(columns)
         args = [self.tenant, id, version, *columns.values()]
-        return await self._write(
-            compiler.update(names, actor=False), compiler.update(names, actor=True), args, codec.spec, "update"
-        )
+        alone = self._link is None and self._store.affine
+        if alone:
+            args.append(self.actor)
+        return await self._row(compiler.update(names, actor=alone), args, codec.spec, "update")
 
     async def update_where(self, codec: Codec, query: Query, columns: Mapping[str, Any]) -> int:
         """Change columns of every matching row."""
