@@ -10,27 +10,30 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BindParameter, Select, Table, and_, bindparam
+from sqlalchemy import CTE, Select, TableClause, Values, and_, bindparam
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.sql import visitors
-from sqlalchemy.sql.elements import ColumnClause, TextClause
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import (
     Alias,
     CompoundSelect,
     FromClause,
+    FromGrouping,
     Join,
     Lateral,
+    SelectBase,
     Subquery,
     TableSample,
     TableValuedAlias,
-    TextualSelect,
 )
 
 from tallystick.errors import Invalid, Unsupported
 from tallystick.spec import SCHEMA
+from tallystick.stores.postgres.raw import refuse_raw
 
 _TENANT = "tally_tenant"
-_SAFE_LITERALS = frozenset("0123456789*. ")
+_WALLED = frozenset({SCHEMA, "tally_audit"})
+_WALLED_INSIDE = (Subquery, Lateral, CTE, Values, TableValuedAlias, FunctionElement, SelectBase)
 
 
 class _Dialect(PGDialect):
@@ -50,21 +53,24 @@ def compile_statement(statement: Any, tenant: UUID) -> tuple[str, list[Any]]:
             "fetch() runs SELECT statements of SQLAlchemy Core.",
             remedy="Write select(Loan.table.c.status, ...); change rows through repositories.",
         )
-    _refuse_text(statement)
-    walled = visitors.cloned_traverse(statement, {}, {"select": _wall_select, "join": _wall_join})
-    found = _compiled(walled, tenant)
+    for element in visitors.iterate(statement):
+        refuse_raw(element, _TENANT)
+    found = _compiled(statement, tenant)
     if found is None:
         raise Invalid("The statement cannot be compiled.", remedy="Try str(statement) on its own first.")
     return found
 
 
-def _compiled(walled: Any, tenant: UUID) -> tuple[str, list[Any]] | None:
+def _compiled(statement: Any, tenant: UUID) -> tuple[str, list[Any]] | None:
     """Text and values, or None: the compiler's own error could quote values and must not be chained."""
     try:
+        walled = visitors.cloned_traverse(statement, {}, {"select": _wall_select, "join": _wall_join})
         compiled = walled.compile(dialect=_dialect)
         state = compiled.construct_expanded_state({_TENANT: tenant})
         processors = {**compiled._bind_processors, **state.processors}
         return state.statement, [_processed(processors.get(n), state.parameters[n]) for n in state.positiontup or []]
+    except Unsupported:
+        raise
     except Exception:  # a statement somebody else built can fail to compile in any way
         return None
 
@@ -74,27 +80,29 @@ def _processed(processor: Any, value: Any) -> Any:
 
 
 def _tenant_tables(source: FromClause) -> Iterator[Any]:
-    """Every tenant table that a FROM element names directly, as the thing whose columns it is known by."""
-    if isinstance(source, Table):
-        if source.schema == SCHEMA:
-            yield source
-        return
-    if isinstance(source, TableSample):
-        yield from _aliased(source)
-    elif isinstance(source, (Lateral, Subquery, TableValuedAlias)):
-        return
-    elif isinstance(source, Alias):
-        yield from _aliased(source)
-    elif isinstance(source, Join):
+    """Every tenant table that a FROM element names directly, as the thing whose columns it is known by.
+
+    What is inside a subquery is walled there. A kind of element that is not known here is refused, and so is a table
+    without a schema: the server would look it up in ours.
+    """
+    if isinstance(source, Join):
         yield from _tenant_tables(source.left)
         yield from _tenant_tables(source.right)
-
-
-def _aliased(source: Any) -> Iterator[Any]:
-    element = source.element
+        return
+    if isinstance(source, FromGrouping):
+        yield from _tenant_tables(source.element)
+        return
+    element: Any = source
     while isinstance(element, (Alias, TableSample)):
         element = element.element
-    if isinstance(element, Table) and element.schema == SCHEMA:
+    if isinstance(element, _WALLED_INSIDE):
+        return
+    if not isinstance(element, TableClause) or element.schema is None:
+        raise Unsupported(
+            "It cannot be told which table the statement reads.",
+            remedy="Select from entities' tables (Loan.table), and give tables of your own their schema.",
+        )
+    if element.schema in _WALLED:
         yield source
 
 
@@ -113,6 +121,9 @@ def _wall_select(select: Any) -> None:
 
 def _kept(source: FromClause) -> Iterator[Any]:
     """Tables whose rows an outer join cannot replace by nulls; those of the other side are walled in its ON."""
+    if isinstance(source, FromGrouping):
+        yield from _kept(source.element)
+        return
     if isinstance(source, Join):
         if source.full:
             return
@@ -131,24 +142,6 @@ def _wall_join(join: Any) -> None:
             remedy="Select each side with its own conditions and join the subqueries.",
         )
     if join.isouter:
-        predicates = [_predicate(table) for table in _tenant_tables(join.right)]
+        predicates = [_predicate(table) for table in _kept(join.right)]
         if predicates:
             join.onclause = and_(join.onclause, *predicates)
-
-
-def _refuse_text(statement: Any) -> None:
-    for element in visitors.iterate(statement):
-        if isinstance(element, (TextClause, TextualSelect)):
-            raise Unsupported(
-                "Raw text in a statement could read past the tenant's wall.",
-                remedy="Write it with SQLAlchemy's constructs: columns, func, case, literal().",
-            )
-        if isinstance(element, ColumnClause) and element.is_literal and set(str(element.name)) - _SAFE_LITERALS:
-            raise Unsupported(
-                "literal_column() in a statement could read past the tenant's wall.",
-                remedy="Use columns, func, case and literal().",
-            )
-        if isinstance(element, BindParameter) and element.key == _TENANT:
-            raise Unsupported(f"The bind name {_TENANT} is reserved.", remedy="Give the bind another name.")
-        if type(element).__visit_name__ in ("insert", "update", "delete"):
-            raise Unsupported("fetch() does not change rows.", remedy="Change rows through repositories.")
