@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -35,6 +33,7 @@ _PYTHON: dict[Kind, Any] = {
     Kind.DECIMAL: Decimal,
     Kind.CHAIN: Decimal,
 }
+_decode = msgspec.msgpack.Decoder().decode
 _encode = msgspec.msgpack.Encoder(decimal_format="string", uuid_format="bytes").encode
 
 
@@ -105,8 +104,8 @@ def _digest_of(table: str, shape: Shape) -> blake2b:
 
 
 def write_cursor(mark: bytes, position: Sequence[Any]) -> str:
-    """The cursor after a position in an order."""
-    return base64.urlsafe_b64encode(_encode((mark, *position))).rstrip(b"=").decode()
+    """The cursor after a position in an order: text that needs no escaping in a URL."""
+    return _encode((mark, *position)).hex()
 
 
 def read_cursor(cursor: str, mark: bytes, order: Sequence[Order]) -> tuple[Any, ...]:
@@ -115,21 +114,20 @@ def read_cursor(cursor: str, mark: bytes, order: Sequence[Order]) -> tuple[Any, 
     if not isinstance(cursor, str) or len(cursor) > _LONGEST:
         raise _invalid()
     try:
-        raw = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
-        found = msgspec.msgpack.decode(raw)
-    except (UnicodeError, binascii.Error, msgspec.DecodeError, RecursionError):
+        found = _decode(bytes.fromhex(cursor))
+    except (ValueError, msgspec.DecodeError, RecursionError):
         pass
-    if not isinstance(found, list) or not found or found[0] != mark or len(found) != len(order) + 1:
+    if not isinstance(found, list) or len(found) != len(order) + 1 or found[0] != mark:
         raise _invalid()
-    position = tuple(_value(o.field.spec, v) for o, v in zip(order, found[1:], strict=True))
-    return position
+    return tuple([_value(one.field.spec, value) for one, value in zip(order, found[1:], strict=True)])
 
 
 def _value(field: FieldSpec, value: Any) -> Any:
-    if value is None and field.optional:
-        return None
+    python = _PYTHON[field.kind]
+    if value.__class__ is python or (value is None and field.optional):
+        return value
     try:
-        return msgspec.convert(UUID(bytes=value) if isinstance(value, bytes) else value, _PYTHON[field.kind])
+        return UUID(bytes=value) if python is UUID and isinstance(value, bytes) else msgspec.convert(value, python)
     except (msgspec.ValidationError, ValueError):
         pass
     raise _invalid()
