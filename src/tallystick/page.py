@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -113,10 +114,8 @@ def read_cursor(cursor: str, mark: bytes, order: Sequence[Order]) -> tuple[Any, 
     found: Any = None
     if not isinstance(cursor, str) or len(cursor) > _LONGEST:
         raise _invalid()
-    try:
+    with suppress(ValueError, msgspec.DecodeError, RecursionError):
         found = _decode(bytes.fromhex(cursor))
-    except (ValueError, msgspec.DecodeError, RecursionError):
-        pass
     if not isinstance(found, list) or len(found) != len(order) + 1 or found[0] != mark:
         raise _invalid()
     return tuple([_value(one.field.spec, value) for one, value in zip(order, found[1:], strict=True)])
