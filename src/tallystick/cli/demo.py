@@ -148,8 +148,8 @@ async def _fill(run: Run, tally: Tallystick, story: Story, file: Path | None) ->
         async with tally.session(_OTHER, actor="demo", permissions=["*"]) as db:
             await plant_applications(db, APPLICATIONS[_OTHER], tell)
             other = await db.applications.count()
-    what = "" if file is None else " from the German credit data"
-    _step(story, f"Applications: {own:,} for {_OWN}{what}, {other:,} for {_OTHER}", started)
+    source = "" if file is None else f" of {file.name}"
+    _step(story, f"Applications: {own:,}{source} for {_OWN}, {other:,} for {_OTHER}", started)
 
 
 async def _look(db: Any, story: Story) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tallystick.domains.underwriting.applications import Application
 
 _WAYS = {1: "read", 2: "change", 3: "refer", 4: "page on", 5: "SQL"}
+_ROOMY = 100
 
 
 def show(out: Output, story: Story) -> None:
@@ -119,7 +120,7 @@ def _amount(application: Application) -> str:
     if amount is None:
         return "-"
     number, _, asset = str(amount).partition(" ")
-    return f"{Decimal(number):,} {asset}"
+    return f"{Decimal(number):,} {asset}".replace(".00 ", " ")
 
 
 def _wall(out: Output, story: Story) -> None:
@@ -132,7 +133,8 @@ def _wall(out: Output, story: Story) -> None:
     for one in story.crossings:
         mark = Text("✓ stopped", style="green") if one.stopped else Text("✗ CROSSED", style="bold red")
         way = f"{one.way} {_WAYS[one.way]}" if one.way != before else ""
-        rows.append((way, one.tried, one.answer, mark))
+        answer = f"{one.answer} [{one.code}]" if one.code and out.console.width >= _ROOMY else one.answer
+        rows.append((way, one.tried, answer, mark))
         before = one.way
     out.table(("way", "tried", "answer", ""), rows, flexible=("tried", "answer"))
 

@@ -23,6 +23,7 @@ class Crossing(msgspec.Struct, frozen=True, kw_only=True):
     way: int
     tried: str
     answer: str
+    code: str = ""
     stopped: bool
 
 
@@ -37,22 +38,26 @@ class _Attempts:
         try:
             value = await work()
         except kinds as stop:
-            answer, stopped = _name(stop), True
+            answer, code = _name(stop)
+            self.found.append(Crossing(way=way, tried=tried, answer=answer, code=code, stopped=True))
         except Exception as other:
-            # Stopped, but not by the wall: that proves nothing about the wall.
-            answer, stopped = f"unexpected {_name(other)}", False
+            self._unexpected(way, tried, other)
         else:
-            answer, stopped = f"worked: {type(value).__name__}", False
-        self.found.append(Crossing(way=way, tried=tried, answer=answer, stopped=stopped))
+            self.found.append(Crossing(way=way, tried=tried, answer=f"worked: {type(value).__name__}", stopped=False))
 
     async def empty(self, way: int, tried: str, work: Callable[[], Awaitable[int]]) -> None:
         """It should find nothing."""
         try:
             rows = await work()
         except Exception as other:
-            self.found.append(Crossing(way=way, tried=tried, answer=f"unexpected {_name(other)}", stopped=False))
+            self._unexpected(way, tried, other)
             return
         self.found.append(Crossing(way=way, tried=tried, answer=f"{rows} rows", stopped=rows == 0))
+
+    def _unexpected(self, way: int, tried: str, problem: Exception) -> None:
+        # Stopped, but not by the wall: that proves nothing about the wall.
+        answer, code = _name(problem)
+        self.found.append(Crossing(way=way, tried=tried, answer=f"unexpected {answer}", code=code, stopped=False))
 
 
 async def cross(tally: Tallystick, own: str, other: str) -> list[Crossing]:
@@ -72,7 +77,7 @@ async def cross(tally: Tallystick, own: str, other: str) -> list[Crossing]:
         after = await victim.applications.get(target.id)
         if (after.version, after.status) != (target.version, target.status):
             attempts.found.append(
-                Crossing(way=2, tried="is the application what it was", answer="it was changed", stopped=False)
+                Crossing(way=2, tried="afterwards it is what it was", answer="it was changed", stopped=False)
             )
     return attempts.found
 
@@ -90,29 +95,27 @@ async def _by_session(attempts: _Attempts, thief: Session, target: Application, 
     async def found() -> int:
         return len(await thief.applications.find(Application.id == target.id))
 
-    await attempts.refused(
-        1, "read the other tenant's row by its id", lambda: thief.applications.get(target.id), NotFound
-    )
+    await attempts.refused(1, "read the other's row by its id", lambda: thief.applications.get(target.id), NotFound)
     await attempts.empty(1, "search for that id", found)
     await attempts.refused(
         2,
-        "change it through the entity in hand",
+        "change it through the entity",
         lambda: thief.applications.update(target, purpose="stolen"),
         WrongTenant,
     )
     await attempts.refused(
         2,
-        "the same with the entity's tenant forged",
+        "the same, its tenant forged",
         lambda: thief.applications.update(forged, purpose="stolen"),
         NotFound,
     )
     decision = Decision(application=Ref(target.id), kind=DecisionKind.POLICY, outcome=Outcome.REVIEW, is_final=False)
     await attempts.refused(
-        3, "store a decision of one's own that refers to it", lambda: thief.decisions.add(decision), UnknownReference
+        3, "a decision of one's own about it", lambda: thief.decisions.add(decision), UnknownReference
     )
     await attempts.refused(
         4,
-        "go on paging with the other tenant's cursor",
+        "page on with the other's cursor",
         lambda: thief.applications.page(order=desc(Application.created_at), after=cursor or "", limit=1),
         Invalid,
     )
@@ -130,7 +133,7 @@ async def _by_sql(attempts: _Attempts, tally: Tallystick, thief: Session, victim
     count = "SELECT count(*) FROM tally.application"
     try:
         await attempts.refused(
-            5, "SQL without a tenant", lambda: connection.fetchval(count), asyncpg.UndefinedObjectError
+            5, "SELECT without a tenant", lambda: connection.fetchval(count), asyncpg.UndefinedObjectError
         )
         await connection.execute(
             "SELECT set_config('tally.tenant', $1, false), set_config('tally.actor', 'demo', false)",
@@ -140,12 +143,12 @@ async def _by_sql(attempts: _Attempts, tally: Tallystick, thief: Session, victim
             raise AssertionError("the thief's own rows must be there, or an empty answer proves nothing")
         await attempts.empty(
             5,
-            "SQL that asks for the other tenant's rows",
+            "SELECT the other's rows",
             lambda: connection.fetchval(f"{count} WHERE tenant_id = $1", victim.tenant_id),
         )
         await attempts.refused(
             5,
-            "SQL that inserts a row for the other tenant",
+            "INSERT a row for the other",
             lambda: _insert(connection, victim.tenant_id),
             asyncpg.InsufficientPrivilegeError,
         )
@@ -180,12 +183,12 @@ async def _by_actor(
         async with tally.session(thief.tenant_id, actor=hostile, permissions=()) as db, db.transaction():
             return await db.applications.count(Application.id == target.id)
 
-    await attempts.empty(5, "an actor whose name is SQL that switches tenants", reach)
+    await attempts.empty(5, "an actor whose name is SQL", reach)
 
 
-def _name(problem: Exception) -> str:
-    """What an error is called: ours by kind and code, the server's by SQLSTATE."""
+def _name(problem: Exception) -> tuple[str, str]:
+    """What an error is called, and its code: ours by kind, the server's by SQLSTATE."""
     if isinstance(problem, TallystickError):
-        return f"{type(problem).__name__} [{problem.code}]"
+        return type(problem).__name__, problem.code
     state = getattr(problem, "sqlstate", None)
-    return f"refused [SQLSTATE {state}]" if state else type(problem).__name__
+    return ("server refused", f"SQLSTATE {state}") if state else (type(problem).__name__, "")

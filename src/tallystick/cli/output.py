@@ -24,9 +24,13 @@ class Output:
     def __init__(self, *, quiet: bool = False) -> None:
         from rich.console import Console
 
+        class Piped(Console):
+            def on_broken_pipe(self) -> None:
+                raise BrokenPipeError
+
         self.quiet = quiet
         width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE
-        self.console = Console(highlight=False, width=width, soft_wrap=False)
+        self.console: Console = Piped(highlight=False, width=width)
 
     def line(self, text: str = "", style: str | None = None) -> None:
         """A line of plain text: what it says is never read as markup."""

@@ -118,7 +118,7 @@ def show_fairness(out: Output, by: str, rates: list[GroupRate], compared: list[C
                 _judged(rate, one),
             )
         )
-    columns = (by, "decided", "approved", "rate", "difference", "ratio", "four fifths")
+    columns = (by, "decided", "approved", "rate", "difference", "ratio", "4/5 rule")
     out.table(columns, rows, right=columns[1:6])
 
 

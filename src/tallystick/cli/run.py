@@ -11,82 +11,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from tallystick.cli import exits
+from tallystick.cli.options import COMMON
 
 if TYPE_CHECKING:
     from tallystick.app import Tallystick
     from tallystick.cli.output import Output
     from tallystick.settings import Settings
-
-_PANEL = "Common options"
-_COMMON: dict[str, tuple[Any, Any]] = {
-    "url": (
-        Annotated[
-            str | None,
-            typer.Option("--url", metavar="URL", help="The database, instead of DATABASE_URL.", rich_help_panel=_PANEL),
-        ],
-        None,
-    ),
-    "data_dir": (
-        Annotated[
-            Path | None,
-            typer.Option(
-                "--data-dir", metavar="DIR", help="The embedded server in this directory.", rich_help_panel=_PANEL
-            ),
-        ],
-        None,
-    ),
-    "app": (
-        Annotated[
-            str | None,
-            typer.Option(
-                "--app",
-                metavar="MODULE:NAME",
-                envvar="TALLYSTICK_APP",
-                help="Your application: a Tallystick or a list of entities.",
-                rich_help_panel=_PANEL,
-            ),
-        ],
-        None,
-    ),
-    "domains": (
-        Annotated[
-            str | None,
-            typer.Option(
-                "--domains",
-                metavar="NAMES",
-                help="Built-in domains, with commas; all by default.",
-                rich_help_panel=_PANEL,
-            ),
-        ],
-        None,
-    ),
-    "revisions": (
-        Annotated[
-            Path | None,
-            typer.Option(
-                "--revisions",
-                metavar="DIR",
-                envvar="TALLYSTICK_REVISIONS",
-                help="The folder with revisions of your own entities.",
-                rich_help_panel=_PANEL,
-            ),
-        ],
-        None,
-    ),
-    "as_json": (
-        Annotated[bool, typer.Option("--json", help="Answer with one JSON document.", rich_help_panel=_PANEL)],
-        False,
-    ),
-    "debug": (
-        Annotated[bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=_PANEL)],
-        False,
-    ),
-}
 
 
 @dataclass(slots=True)
@@ -196,16 +131,16 @@ def wrapped(work: Callable[..., Awaitable[Answer]]) -> Callable[..., None]:
 
     @functools.wraps(work)
     def run(**given: Any) -> None:
-        common = {name: given.pop(name) for name in _COMMON}
+        common = {name: given.pop(name) for name in COMMON}
         raise typer.Exit(_perform(Run(**common), functools.partial(work, **given)))
 
     own = list(inspect.signature(work, eval_str=True).parameters.values())[1:]
     more = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        for name, (annotation, default) in _COMMON.items()
+        for name, (annotation, default) in COMMON.items()
     ]
     plain = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-    run.__signature__ = inspect.Signature([*plain, *more])  # type: ignore[attr-defined]
+    setattr(run, "__signature__", inspect.Signature([*plain, *more]))  # noqa: B010  what Typer reads
     run.__annotations__ = {p.name: p.annotation for p in (*plain, *more)}
     return run
 

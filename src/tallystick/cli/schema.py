@@ -155,11 +155,9 @@ def _show(out: Output, document: dict[str, Any]) -> None:
         for c in document["columns"]
     ]
     out.table(("column", "type", "", "privacy"), columns, flexible=("type", "privacy"))
-    indexes = [
-        (i["name"], "unique" if i["unique"] else "", ", ".join(i["columns"]), i["serves"]) for i in document["indexes"]
-    ]
+    indexes = [(i["name"], ", ".join(i["columns"]), i["serves"] or "a unique rule") for i in document["indexes"]]
     if indexes:
-        out.table(("index", "", "columns", "serves"), indexes, flexible=("columns", "serves", "index"))
+        out.table(("index", "columns", "serves"), indexes, flexible=("columns", "serves", "index"))
     for rule in document["rules"]:
         out.line(f"  {rule}")
     out.line()

@@ -9,6 +9,7 @@ import inspect
 import signal
 import sys
 import threading
+import traceback
 import types
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -18,12 +19,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tallystick import __version__
+from tallystick.cli import exits
 from tallystick.cli.run import Answer, Run
 
 if TYPE_CHECKING:
     from tallystick.app import Tallystick
 
 _AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+_TYPED = frozenset({"<console>", "<command>"})
 
 
 async def shell(
@@ -36,27 +39,42 @@ async def shell(
         str | None, typer.Option("--command", "-c", metavar="CODE", help="Run this and show its value.")
     ] = None,
 ) -> Answer:
-    """A Python prompt with `tally`, `db` (with --tenant), every entity and every public name, and `await`."""
+    """A Python prompt with `tally`, `db` (with --tenant), every entity and every public name, and `await`.
+
+    With --command, or with code on stdin, it runs that and shows the value of its last expression.
+    """
     async with AsyncExitStack() as stack:
         tally = await stack.enter_async_context(run.opened())
         names = _names(tally)
         if tenant is not None:
             names["db"] = await stack.enter_async_context(tally.session(tenant, actor=actor, permissions=["*"]))
-        value = await _talk(run, names, command)
-    if command is None:
-        return Answer({}, lambda out: None)
-    return Answer({"value": _documented(value)}, lambda out: None if value is None else out.raw(repr(value)))
+        source = command if command is not None or sys.stdin.isatty() else sys.stdin.read()
+        if source is None:
+            return await _talk(run, names)
+        return await _once(source, names)
 
 
-async def _talk(run: Run, names: dict[str, Any], command: str | None) -> Any:
+async def _talk(run: Run, names: dict[str, Any]) -> Answer:
     from tallystick.errors import Invalid
 
-    if command is not None:
-        return await _evaluate(command, names)
     if run.as_json:
         raise Invalid("A prompt has no document to answer.", remedy="Give the code: --command 'await ...' --json.")
     await _prompt(names)
-    return None
+    return Answer({}, lambda out: None)
+
+
+async def _once(source: str, names: dict[str, Any]) -> Answer:
+    """Run code that was given; what it raises itself is shown as Python shows it, and ends with exit code 1."""
+    from tallystick.errors import TallystickError
+
+    try:
+        value = await _evaluate(source, names)
+    except TallystickError:
+        raise
+    except Exception as problem:
+        sys.stderr.write(_told(problem))
+        return Answer({"error": type(problem).__name__}, lambda out: None, exits.FINDINGS)
+    return Answer({"value": _documented(value)}, lambda out: None if value is None else out.raw(repr(value)))
 
 
 def _names(tally: Tallystick) -> dict[str, Any]:
@@ -68,6 +86,14 @@ def _names(tally: Tallystick) -> dict[str, Any]:
     return {"__name__": "__console__", "__doc__": None, "asyncio": asyncio, **found, "tally": tally}
 
 
+def _told(problem: BaseException) -> str:
+    """An error as Python shows it, from the first line that somebody typed; what ran that line is no news."""
+    trace = problem.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename not in _TYPED:
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(problem), problem, trace))
+
+
 async def _evaluate(source: str, names: dict[str, Any]) -> Any:
     """Run statements; answer the value of the last one when it is an expression."""
     from tallystick.errors import Invalid
@@ -75,7 +101,7 @@ async def _evaluate(source: str, names: dict[str, Any]) -> Any:
     try:
         tree = ast.parse(source, "<command>")
     except (SyntaxError, ValueError) as problem:
-        raise Invalid(f"The code of --command is not Python ({type(problem).__name__}).", field="command") from None
+        raise Invalid(f"The code is not Python ({type(problem).__name__}).", field="command") from None
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
     await _run(compile(tree, "<command>", "exec", flags=_AWAIT), names)
     if last is None:
@@ -128,8 +154,8 @@ class _Console(code.InteractiveConsole):
             raise
         except KeyboardInterrupt:
             self.write("KeyboardInterrupt\n")
-        except BaseException:
-            self.showtraceback()
+        except BaseException as problem:
+            self.write(_told(problem))
 
     def interrupt(self) -> None:
         """Ctrl-C: end what runs; at an empty prompt there is nothing to end."""
@@ -150,7 +176,7 @@ async def _prompt(names: dict[str, Any]) -> None:
     def talk() -> None:
         _readline(names)
         try:
-            console.interact(banner if sys.stdin.isatty() else "", exitmsg="")
+            console.interact(banner, exitmsg="")
         except SystemExit:
             pass
         finally:
@@ -165,9 +191,7 @@ def _settle(over: asyncio.Future[None]) -> Callable[[], None]:
 
 
 def _readline(names: dict[str, Any]) -> None:
-    """Line editing and completion, where this Python has them and somebody sits there."""
-    if not sys.stdin.isatty():
-        return
+    """Line editing and completion, where this Python has them."""
     try:
         import readline
         import rlcompleter

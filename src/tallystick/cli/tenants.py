@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ from tallystick.cli.run import Answer, Run, command, wrapped
 if TYPE_CHECKING:
     from tallystick.cli.output import Output
 
-app = typer.Typer(help="List the tenants; `create` makes one.", invoke_without_command=True)
+app = typer.Typer(help="List the tenants; `create` makes one.")
 
 
 async def tenants(run: Run) -> Answer:
@@ -34,6 +35,13 @@ _list = wrapped(tenants)
 def _unless_subcommand(context: typer.Context, **given: Any) -> None:
     if context.invoked_subcommand is None:
         _list(**given)
+
+
+_own = inspect.signature(_list)
+_context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+setattr(_unless_subcommand, "__signature__", _own.replace(parameters=[_context, *_own.parameters.values()]))  # noqa: B010
+_unless_subcommand.__annotations__ = {**_list.__annotations__, "context": typer.Context}
+app.callback(invoke_without_command=True)(_unless_subcommand)
 
 
 @command(app, "create")

@@ -54,7 +54,7 @@ _CODES: Final[dict[str, dict[str, str]]] = {
         "A40": "car (new)",
         "A41": "car (used)",
         "A42": "furniture",
-        "A43": "radio or television",
+        "A43": "radio or TV",
         "A44": "appliances",
         "A45": "repairs",
         "A46": "education",
