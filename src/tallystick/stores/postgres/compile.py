@@ -77,14 +77,18 @@ class Compiler:
             values = self._values(rest, tenant)
             first = len(values) + 1
             values.extend(query.values[start])
-            key: Any = ("merge", query.shape, at, after, len(several.values), query.limit, query.offset)
-            return self.cached(key, lambda: self._merge(rest, several, first)), values
+            skip = _skip(query, values)
+            if skip:
+                values.append((query.limit or 0) + query.offset)
+            key: Any = ("merge", query.shape, at, after, len(several.values), query.limit, skip)
+            return self.cached(key, lambda: self._merge(rest, several, first, skip)), values
         values = self._values(query, tenant)
         after = query.after
         nulls = None if after is None else tuple([v is None for v in after])
-        key = ("select", query.shape, nulls, query.limit, query.offset, query.lock)
+        skip = _skip(query, values) if query.offset else 0
+        key = ("select", query.shape, nulls, query.limit, skip, query.lock)
         text = self._texts.get(key)
-        return text or self.cached(key, lambda: self._select(query)), values
+        return text or self.cached(key, lambda: self._select(query, skip)), values
 
     def count(self, query: Query, tenant: Any) -> tuple[str, list[Any]]:
         """A count of what the conditions match."""
@@ -116,10 +120,10 @@ class Compiler:
             parts.append(self._after(query.order, query.after, number))
         return " AND ".join(parts)
 
-    def _select(self, query: Query) -> str:
+    def _select(self, query: Query, skip: int) -> str:
         return (
             f"SELECT {self.columns} FROM {self.spec.qualified} WHERE {self._where(query)}"
-            f"{self._tail(query)}{query.lock}"
+            f"{self._tail(query, skip)}{query.lock}"
         )
 
     def _several(self, query: Query) -> OneOf | None:
@@ -132,17 +136,17 @@ class Compiler:
         column = found[0].field.spec.column
         return found[0] if any(i.columns[1] == column for i in self.spec.indexes) else None
 
-    def _merge(self, query: Query, several: OneOf, first: int) -> str:
+    def _merge(self, query: Query, several: OneOf, first: int, skip: int) -> str:
         rest, column = self._where(query), several.field.spec.column
-        branch = Query(order=query.order, limit=(query.limit or 0) + query.offset)
+        branch = self._tail(Query(order=query.order)) + f" LIMIT ${skip + 1}" if skip else self._tail(query)
         parts = [
-            f"(SELECT {self.columns} FROM {self.spec.qualified} WHERE {rest} AND {column} = ${first + i}"
-            f"{self._tail(branch)})"
+            f"(SELECT {self.columns} FROM {self.spec.qualified} WHERE {rest} AND {column} = ${first + i}{branch})"
             for i in range(len(several.values))
         ]
-        return f"SELECT {self.columns} FROM ({' UNION ALL '.join(parts)}) AS merged{self._tail(query)}"
+        return f"SELECT {self.columns} FROM ({' UNION ALL '.join(parts)}) AS merged{self._tail(query, skip)}"
 
-    def _tail(self, query: Query) -> str:
+    def _tail(self, query: Query, skip: int = 0) -> str:
+        """ORDER BY, LIMIT, and OFFSET by the bind of that number: limits are few, offsets are anything."""
         text = ""
         if query.order:
             text += " ORDER BY " + ", ".join(
@@ -150,8 +154,8 @@ class Compiler:
             )
         if query.limit is not None:
             text += f" LIMIT {int(query.limit)}"
-        if query.offset:
-            text += f" OFFSET {int(query.offset)}"
+        if skip:
+            text += f" OFFSET ${skip}"
         return text
 
     def _after(self, order: Sequence[Order], after: Sequence[Any], number: _Numbers) -> str:
@@ -349,6 +353,14 @@ class _Numbers:
     def next(self) -> str:
         self._at += 1
         return f"${self._at}"
+
+
+def _skip(query: Query, values: list[Any]) -> int:
+    """Bind the offset after the values; answers its number, or 0 when nothing is skipped."""
+    if not query.offset:
+        return 0
+    values.append(query.offset)
+    return len(values)
 
 
 def _beyond(name: str, mark: str | None, order: Order) -> str | None:
