@@ -66,8 +66,8 @@ async def rollback(
 ) -> Answer:
     """Take back the newest revisions of a branch, with the rows that they hold.
 
-    The branch "declared" stands for tables made straight from declarations; without --branch it is the one that was
-    migrated last: your own before a domain, a domain before the kit.
+    The branch "declared" stands for tables made straight from declarations. Without --branch it is the one that nothing
+    else stands on: your own first, then declared tables, then the domains, then the kit.
     """
     from tallystick.schema.migrate import rollback as work
 
@@ -208,19 +208,25 @@ def _document(done: MigrationReport) -> dict[str, Any]:
 async def _status(tally: Any, url: str) -> list[Any]:
     from tallystick.schema.migrate import status as work
 
-    return await work(url, domains=tally.domains, entities=tally.entities, version_locations=tally.version_locations)
+    return await work(
+        url,
+        domains=tally.domains,
+        entities=tally.entities,
+        roles=tally.settings.roles,
+        version_locations=tally.version_locations,
+    )
 
 
 async def _newest(tally: Any, url: str) -> str:
-    """The branch that nothing else stands on: declared tables, then branches in the reverse of their order."""
+    """The branch that nothing else stands on: an own one, declared tables, the domains backwards, the kit."""
     from tallystick.domains.catalog import DOMAINS
     from tallystick.errors import NotFound
     from tallystick.schema.branches import KIT
     from tallystick.schema.declared import BRANCH
 
-    order = [KIT, *DOMAINS]
+    order = [KIT, *DOMAINS, BRANCH]
     there: list[str] = [b.branch for b in await _status(tally, url) if b.applied]
-    ranked = sorted(there, key=lambda b: (b == BRANCH, b not in order, order.index(b) if b in order else 0))
+    ranked = sorted(there, key=lambda b: order.index(b) if b in order else len(order))
     if not ranked:
         raise NotFound("No revision was applied, so there is nothing to take back.", remedy="See `tallystick status`.")
     return ranked[-1]
