@@ -126,7 +126,11 @@ class Tallystick:
             recover=None if server is None else server.recover,
         )
         try:
-            await self._guard()
+            if self.settings.test_connection:
+                await self._guard()
+                await self._store.pool.fill()
+            if self.settings.auto_migrate:
+                await self.migrate()
         except BaseException as problem:
             if isinstance(problem, NotProvisioned) and self._admin_url is not None:
                 return

@@ -18,6 +18,17 @@ from tallystick.stores.postgres.link import Link
 Connect = Callable[[], Awaitable[Link]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolLimits:
+    """How many links a pool keeps, and for how long. Times are seconds; ``keep`` idle links are never given up."""
+
+    size: int
+    timeout: float
+    keep: int = 0
+    idle_lifetime: float = 300.0
+    max_lifetime: float | None = None
+
+
 @dataclass(slots=True)
 class PoolStats:
     """What a pool is doing: links open, idle, callers waiting, and how often a link was already warm."""
@@ -30,15 +41,12 @@ class PoolStats:
 
 
 class Pool:
-    """Links to one database, at most ``size`` of them, handed out last-used first."""
+    """Links to one database, as many as its limits allow, handed out last-used first."""
 
-    def __init__(
-        self, connect: Connect, *, size: int, timeout: float, idle_lifetime: float, verify: bool = False
-    ) -> None:
+    def __init__(self, connect: Connect, limits: PoolLimits, *, verify: bool = False) -> None:
         self._connect = connect
-        self._size = size
-        self._timeout = timeout
-        self._idle_lifetime = idle_lifetime
+        self._limits = limits
+        self._size = limits.size
         self._verify = verify
         self._idle: list[Link] = []
         self._open = 0
@@ -97,9 +105,20 @@ class Pool:
             self._open -= 1
             self._wake(None)
             return
-        link.used = time.monotonic()
-        if not self._wake(link):
+        link.used = now = time.monotonic()
+        lifetime = self._limits.max_lifetime
+        if lifetime is not None and now - link.born > lifetime:
+            link.kill()
+            self._open -= 1
+            self._wake(None)
+        elif not self._wake(link):
             self._idle.append(link)
+
+    async def fill(self) -> None:
+        """Open links until ``keep`` are there, so that the first requests need not wait for a login."""
+        made = [await self._grow() for _ in range(self._limits.keep - self._open)]
+        for link in made:
+            self.release(link)
 
     async def close(self) -> None:
         """Close every idle link, and busy ones as they come back."""
@@ -121,7 +140,7 @@ class Pool:
         return PoolStats(self._open, len(self._idle), len(self._waiters), self.warm, self.cold)
 
     async def _obtain(self, tenant: str | None) -> Link:
-        deadline = time.monotonic() + self._timeout
+        deadline = time.monotonic() + self._limits.timeout
         while True:
             if self._closed:
                 raise Unavailable("The pool is closed.", remedy="Open Tallystick before using sessions.")
@@ -154,15 +173,22 @@ class Pool:
         return idle.pop(0) if self._open >= self._size else None
 
     def _reap(self) -> None:
-        horizon = time.monotonic() - self._idle_lifetime
-        keep = [link for link in self._idle if link.used > horizon and not link.raw.is_closed()]
-        if len(keep) != len(self._idle):
-            for link in self._idle:
-                if link not in keep:
-                    self._open -= 1
-                    if not link.raw.is_closed():
-                        link.kill()
-            self._idle = keep
+        """Give up links that were idle too long, the longest idle first, down to those that are kept."""
+        if not self._idle:
+            return
+        horizon = time.monotonic() - self._limits.idle_lifetime
+        spare = self._open - self._limits.keep
+        kept = []
+        for link in self._idle:
+            closed = link.raw.is_closed()
+            if closed or (spare > 0 and link.used < horizon):
+                spare -= 1
+                self._open -= 1
+                if not closed:
+                    link.kill()
+            else:
+                kept.append(link)
+        self._idle = kept
 
     async def _grow(self) -> Link:
         self._open += 1
@@ -193,7 +219,7 @@ class Pool:
             return waiter.result()
         waiter.cancel()
         raise Unavailable(
-            f"No connection came free within {self._timeout:g} s (pool of {self._size}).",
+            f"No connection came free within {self._limits.timeout:g} s (pool of {self._size}).",
             remedy="Raise pool_max, shorten transactions, or look for a session that is never closed.",
         )
 

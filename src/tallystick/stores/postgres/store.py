@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
@@ -12,7 +14,7 @@ from tallystick.errors import TallystickError, Unavailable
 from tallystick.stores.postgres.compile import Compiler
 from tallystick.stores.postgres.errors import login, translate
 from tallystick.stores.postgres.link import Link
-from tallystick.stores.postgres.pool import Pool
+from tallystick.stores.postgres.pool import Pool, PoolLimits
 from tallystick.stores.postgres.pooler import refuse_transaction_pooler
 from tallystick.stores.postgres.unit import PostgresUnit
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from tallystick.settings import Settings
 
 R = TypeVar("R")
+log = logging.getLogger("tallystick.pool")
 
 
 class PostgresStore:
@@ -45,13 +48,14 @@ class PostgresStore:
         self._recover = recover
         self._settings = settings
         self._compilers: dict[type, Compiler] = {}
-        self.pool = Pool(
-            self._connect,
+        limits = PoolLimits(
             size=settings.pool_max,
             timeout=settings.pool_timeout,
+            keep=settings.pool_min,
             idle_lifetime=settings.idle_lifetime,
-            verify=verify,
+            max_lifetime=settings.max_lifetime,
         )
+        self.pool = Pool(self._connect, limits, verify=verify)
 
     def unit(self, tenant: UUID, actor: str) -> PostgresUnit:
         """A unit for one tenant and actor; opening it costs nothing."""
@@ -124,13 +128,19 @@ class PostgresStore:
         await self.pool.close()
 
     async def _connect(self) -> Link:
-        """A new connection; a server of our own that died is started again first."""
-        try:
+        """A new connection. A server of our own that died is started again; another is given time to come back."""
+        if self._recover is not None:
+            try:
+                return await self._dial()
+            except Unavailable:
+                await self._recover()
             return await self._dial()
-        except Unavailable:
-            if self._recover is None:
-                raise
-        await self._recover()
+        for left in range(self._settings.retry_attempts, 0, -1):
+            try:
+                return await self._dial()
+            except Unavailable as problem:
+                log.warning("Connecting failed, %d more attempts: %s", left, problem.code)
+            await asyncio.sleep(self._settings.retry_delay)
         return await self._dial()
 
     async def _dial(self) -> Link:
