@@ -126,6 +126,6 @@ def other_port(url: str, port: int) -> str:
     )
 
 
-def folder(path: Path) -> list[Path]:
+def revisions(path: Path) -> list[Path]:
     """The revisions in a folder."""
     return sorted(path.glob("*.py"))

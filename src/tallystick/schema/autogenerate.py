@@ -16,6 +16,7 @@ from tallystick.schema import catalog, ddl
 from tallystick.schema.connect import acting_as_owner
 from tallystick.schema.diff import Difference, compare
 from tallystick.schema.model import Column, Table, model_of, quote_name, quote_text
+from tallystick.schema.online_operations import Backfill, RequireValue
 from tallystick.schema.operations import (
     AddColumn,
     AddForeignKey,
@@ -83,6 +84,8 @@ async def changes(
             continue
         for difference in compare(model, wanted[model.name], live[model.name], engine):
             operation = _decided(spec, difference, live[model.name].table, wishes)
+            if isinstance(operation, RequireValue):
+                stages[2].extend(_filled_first(spec, operation, wishes))
             if operation is None:
                 undecided.append(difference)
             else:
@@ -147,6 +150,16 @@ def _decided(spec: EntitySpec, difference: Difference, live: Table, wishes: Wish
         fill = wishes.fill.get(difference.object) or _default(spec, difference.operation.column)
         return replace(difference.operation, fill=fill) if fill else None
     return None
+
+
+def _filled_first(spec: EntitySpec, operation: RequireValue, wishes: Wishes) -> list[MigrateOperation]:
+    """What rows without a value get before one is required."""
+    column = spec.column(operation.column)
+    fill = wishes.fill.get(f"{spec.table}.{column.name}") or _default(spec, Column(column.name, column.sql))
+    if not fill or spec.append_only:
+        return []
+    name = quote_name(column.name)
+    return [Backfill(spec.table, f"{name} = {fill}", f"{name} IS NULL")]
 
 
 def _placeholder(column: Column) -> str:

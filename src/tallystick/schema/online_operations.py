@@ -9,20 +9,21 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from alembic.operations import Operations
 from sqlalchemy.exc import DBAPIError
 
 from tallystick.errors import MigrationUnsafe
+from tallystick.ids import NIL
 from tallystick.schema import ddl
 from tallystick.schema.model import Check, Index, names, quote_name, quote_text
 from tallystick.schema.operations import OnTable, Operation, engine_of, execute
 from tallystick.spec import SCHEMA
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Row
 
 LISTENER = "tally_listener"
 ACTOR = "system:migration"
@@ -37,7 +38,14 @@ SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'relation' AND relation = $
   AND mode = 'ShareUpdateExclusiveLock' AND pid <> pg_backend_pid()
   AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
 """
-_CONSTRAINT = "SELECT convalidated FROM pg_constraint WHERE conrelid = to_regclass($1) AND conname = $2"
+_CONSTRAINT = """
+SELECT k.convalidated, k.contype::text AS contype, k.confrelid::regclass::text AS target,
+  ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY u (n, o)
+    JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.n ORDER BY u.o) AS columns,
+  ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u (n, o)
+    JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.n ORDER BY u.o) AS target_columns
+FROM pg_constraint k WHERE k.conrelid = to_regclass($1) AND k.conname = $2
+"""
 _NOT_NULL = "SELECT attnotnull FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = $2"
 
 
@@ -55,6 +63,18 @@ def outside_transaction(operations: Operations, *, patient: bool = False) -> Ite
         finally:
             if patient and not connection.closed and not connection.invalidated:
                 connection.exec_driver_sql(f"SET lock_timeout = {quote_text(waited)}")
+
+
+@contextlib.contextmanager
+def _transaction(connection: Connection) -> Iterator[None]:
+    """A transaction on a connection in autocommit."""
+    connection.exec_driver_sql("BEGIN")
+    try:
+        yield
+    except BaseException:
+        connection.exec_driver_sql("ROLLBACK")
+        raise
+    connection.exec_driver_sql("COMMIT")
 
 
 def tell(operations: Operations, what: str, item: str, detail: str = "") -> None:
@@ -147,12 +167,49 @@ class Validate(OnTable):
                 execute(operations, self._do(operations))
             return
         with outside_transaction(operations) as connection:
-            done = connection.exec_driver_sql(
-                _CONSTRAINT, (self.target.qualified, self.constraint)
-            ).scalar_one_or_none()
-            if not done:
-                tell(operations, "validating", self.constraint)
+            found = connection.exec_driver_sql(_CONSTRAINT, (self.target.qualified, self.constraint)).one_or_none()
+            if found is not None and found.convalidated:
+                return
+            tell(operations, "validating", self.constraint)
+            if found is not None and found.contype == "f" and engine_of(operations) == "plain":
+                self._foreign_key(connection, found)
+            else:
                 connection.exec_driver_sql(ddl.validate(self.target, self.constraint))
+
+    def _foreign_key(self, connection: Connection, key: Row[Any]) -> None:
+        """Validate a foreign key although the owner, too, sees one tenant at a time.
+
+        New rows are checked since the key exists. Rows from before are looked for tenant by tenant; then the key may
+        be called valid, which PostgreSQL does as a tenant that has no rows.
+        """
+        validate = ddl.validate(self.target, self.constraint)
+        table = self.target.qualified
+        if list(key.columns) == ["tenant_id"]:
+            # The key that says which tenants there are cannot be judged by them.
+            with _transaction(connection):
+                connection.exec_driver_sql(f"ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY")
+                connection.exec_driver_sql(validate)
+                connection.exec_driver_sql(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
+            return
+        pairs = list(zip(key.columns, key.target_columns, strict=True))
+        same = " AND ".join(f"p.{quote_name(theirs)} = t.{quote_name(own)}" for own, theirs in pairs)
+        filled = " AND ".join(f"t.{quote_name(own)} IS NOT NULL" for own, _ in pairs)
+        orphans = (
+            f"SELECT EXISTS (SELECT FROM {table} t WHERE t.tenant_id = $1 AND {filled} "
+            f"AND NOT EXISTS (SELECT FROM {key.target} p WHERE {same}))"
+        )
+        for tenant in connection.exec_driver_sql("SELECT id FROM tally_ref.tenant").scalars().all():
+            with _transaction(connection):
+                enter_tenant(connection, tenant)
+                lost = connection.exec_driver_sql(orphans, (tenant,)).scalar_one()
+            if lost:
+                raise MigrationUnsafe(
+                    f"{self.constraint} cannot hold: rows of {self.table} refer to rows that do not exist.",
+                    remedy=f"Mend them tenant by tenant: {orphans.replace('$1', 'the tenant')}.",
+                )
+        with _transaction(connection):
+            connection.exec_driver_sql(f"SET LOCAL tally.tenant = '{NIL}'")
+            connection.exec_driver_sql(validate)
 
     def _do(self, operations: Operations) -> list[str]:
         return [ddl.validate(self.target, self.constraint)]
@@ -249,8 +306,7 @@ class ForEachTenant(Operation):
                         break
 
     def _batch(self, connection: Connection, tenant: UUID, total: int, *, citus: bool) -> int:
-        connection.exec_driver_sql("BEGIN")
-        try:
+        with _transaction(connection):
             enter_tenant(connection, tenant, citus=citus)
             changed = self.work(connection, tenant) or 0
             if not changed:
@@ -258,10 +314,6 @@ class ForEachTenant(Operation):
                     "INSERT INTO tally_ref.backfill (name, tenant_id, rows) VALUES ($1, $2, $3)",
                     (self.name, tenant, total),
                 )
-        except BaseException:
-            connection.exec_driver_sql("ROLLBACK")
-            raise
-        connection.exec_driver_sql("COMMIT")
         return changed
 
     def _undo(self, operations: Operations) -> list[str]:

@@ -35,6 +35,7 @@ EXCLUDED = (
     "constraint-missing-not-valid",
     "adding-foreign-key-constraint",
     "ban-drop-default",
+    "ban-drop-not-null",
     "ban-drop-constraint",
 )
 _INSTEAD = {
