@@ -464,6 +464,8 @@ def order_by(entity: Any, keys: str) -> tuple[Order, ...]:
                 remedy="Name fields, separated by commas, with a minus for largest first.",
             )
         found.append(_order(field, descending=name.startswith("-")))
+    if len({one.field.name for one in found}) < len(found):
+        raise Invalid("The order names a field twice.", field="order", remedy="Name each field once.")
     if not found:
         raise Invalid("The order is empty.", field="order", remedy="Name at least one field.")
     return tuple(found)
