@@ -366,7 +366,8 @@ class Repository(Generic[E]):
                 )
         if hide:
             found.append(Missing(Field(spec, spec.fields["archived_at"])))
-        return self._codec.query(found, () if order == () else orders(spec, order), self.db.sealer, limit)
+        unordered = isinstance(order, tuple) and not order
+        return self._codec.query(found, () if unordered else orders(spec, order), self.db.sealer, limit)
 
     def _by_id(self, id: UUID) -> Query:
         return self._codec.query([Field(self.spec, self.spec.fields["id"]) == id], (), self.db.sealer)
