@@ -138,8 +138,8 @@ class Repository(Generic[E]):
             raise Invalid(
                 f"limit should be between 1 and {MAX_LIMIT}.", field="limit", remedy="Follow `next` for more."
             )
-        query, db, codec = self._query(where, order, limit=limit + 1), self.db, self._codec
-        mark = fingerprint(db.tenant_id, self.spec.table, query)
+        whole, db, codec = self._query(where, order, limit=limit + 1), self.db, self._codec
+        query, mark = whole, fingerprint(db.tenant_id, self.spec.table, whole)
         offset: int | None = None
         if isinstance(after, Offset):
             offset = after.rows
@@ -152,7 +152,7 @@ class Repository(Generic[E]):
         more = len(rows) > limit
         items = codec.decode_all(rows[:limit] if more else rows, db.sealer)
         cursor = write_cursor(mark, codec.position(items[-1], query.order, db.sealer)) if more else None
-        total = await db.unit.count(self._codec, query) if count else None
+        total = await db.unit.count(codec, whole) if count else None
         return Page(items=items, limit=limit, next=cursor, total=total, offset=offset)
 
     async def stream(self, *where: Where, order: Any = None, batch: int = STREAM_BATCH) -> AsyncIterator[E]:
