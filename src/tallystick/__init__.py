@@ -87,6 +87,7 @@ if TYPE_CHECKING:
         TallystickError,
         Tampered,
         TenantMissing,
+        TlsFailed,
         Unavailable,
         UnknownReference,
         Unsupported,
@@ -190,7 +191,7 @@ _HOMES = {
         "CommitUnknown Conflict ConsentMissing Declaration Denied Duplicate Erased InsufficientFunds Invalid "
         "InvalidTransition KeyReused LeaseLost LoginRefused MigrationUnsafe NotFound NotMigrated "
         "NotProvisioned OnHold QuotaExceeded RoleMissing Serialization StaleVersion StillReferenced "
-        "StorageFull TallystickError Tampered TenantMissing Unavailable UnknownReference Unsupported "
+        "StorageFull TallystickError Tampered TenantMissing TlsFailed Unavailable UnknownReference Unsupported "
         "WrongTenant "
     ),
     "fields": "ChainAmount Fraction Json Length Mask Numeric OwnAsset Personal Price Rate Ref Search",
@@ -285,6 +286,7 @@ __all__ = [
     "Tenant",
     "TenantInfo",
     "TenantMissing",
+    "TlsFailed",
     "Transitions",
     "Unavailable",
     "Unique",

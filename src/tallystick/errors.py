@@ -29,7 +29,8 @@
     ├── NotProvisioned              roles or rights are missing
     ├── Tampered                    stored bytes are not what was written
     ├── Unavailable                 the server, a file or a service cannot be reached
-    │   └── StorageFull             the server ran out of disk
+    │   ├── StorageFull             the server ran out of disk
+    │   └── TlsFailed               the server is there, and TLS with it failed
     └── Unsupported                 this engine or store cannot do it
 
 Each class has a stable ``code``, typed attributes and a remedy that is part of the message. Messages name
@@ -291,6 +292,13 @@ class StorageFull(Unavailable):
 
     code = "TS-2101"
     default_remedy = "Free space on the server's disk; the write can then be repeated as it was."
+
+
+class TlsFailed(Unavailable):
+    """The server is there, and no connection with it can be trusted or agreed; trying again changes nothing."""
+
+    code = "TS-2102"
+    default_remedy = "Correct the certificate, its authority or the URL's sslmode; verification is never switched off."
 
 
 class Unsupported(TallystickError):

@@ -16,6 +16,7 @@ from tallystick.schema.provision_script import LOCK, provision_sql, steps
 from tallystick.schema.roles import SCHEMAS, Roles, quoted
 from tallystick.schema.scram import scram_verifier
 from tallystick.settings import connect_args
+from tallystick.tls import tls_failure
 
 __all__ = ["ProvisionReport", "provision", "provision_sql"]
 
@@ -95,14 +96,14 @@ async def _connect(arguments: dict[str, Any]) -> asyncpg.Connection:
     try:
         return await asyncpg.connect(**arguments, timeout=_CONNECT_TIMEOUT)
     except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
-        raise NotProvisioned(
+        raise tls_failure(error) or NotProvisioned(
             f"The server refused the admin connection ({type(error).__name__}).",
             remedy="Check user, password and database in TALLYSTICK_ADMIN_URL.",
         ) from error
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise Unavailable(
+        raise tls_failure(error) or Unavailable(
             f"The database server of TALLYSTICK_ADMIN_URL does not answer ({type(error).__name__}).",
-            remedy="Check that the server runs and that host, port and TLS are right.",
+            remedy="Check that the server runs and that host and port are right.",
         ) from error
 
 

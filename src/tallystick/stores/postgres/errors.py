@@ -7,13 +7,13 @@ is the constraint's name, from which the declared rule and its fields are found.
 from __future__ import annotations
 
 import re
-import ssl
 from typing import TYPE_CHECKING
 
 import asyncpg
 
 from tallystick import errors as e
 from tallystick.stores.postgres.pooler import hidden_pooler
+from tallystick.tls import tls_failure
 
 if TYPE_CHECKING:
     from tallystick.spec import EntitySpec
@@ -132,6 +132,8 @@ def translate(problem: BaseException, spec: EntitySpec | None = None, verb: str 
 
 def login(problem: BaseException) -> e.TallystickError:
     """Why a connection could not be opened."""
+    if (failure := tls_failure(problem)) is not None:
+        return failure
     state = _told(problem, "sqlstate")
     if state in ("28P01", "28000"):
         return e.NotProvisioned(
@@ -179,11 +181,8 @@ def _connection(problem: BaseException) -> e.TallystickError:
             "Two tasks used one transaction at once.",
             remedy="Open a session per task, or await the statements one after another.",
         )
-    if isinstance(problem, ssl.SSLError):
-        return e.Unavailable(
-            "The server's TLS certificate could not be verified.",
-            remedy="Name its authority with sslrootcert=FILE in the URL, and the host as the certificate does.",
-        )
+    if (failure := tls_failure(problem)) is not None:
+        return failure
     closed = isinstance(problem, asyncpg.InterfaceError) and "closed" in str(problem)
     if isinstance(problem, (asyncpg.InterfaceError, ValueError, TypeError, OverflowError)) and not closed:
         return e.Invalid("A value does not fit its column's type.", remedy="Check the types of the values given.")

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import asyncpg
 
-from tallystick.errors import TallystickError, Unavailable
+from tallystick.errors import TallystickError, TlsFailed, Unavailable
 from tallystick.stores.postgres.compile import Compiler
 from tallystick.stores.postgres.errors import login, translate
 from tallystick.stores.postgres.link import Link
@@ -138,6 +138,8 @@ class PostgresStore:
         for left in range(self._settings.retry_attempts, 0, -1):
             try:
                 return await self._dial()
+            except TlsFailed:
+                raise
             except Unavailable as problem:
                 log.warning("Connecting failed, %d more attempts: %s", left, problem.code)
             await asyncio.sleep(self._settings.retry_delay)
