@@ -331,15 +331,13 @@ async def test_an_empty_revision_is_a_file_to_fill_in(kit: Database, folder: Pat
     assert await down(kit, folder, 1) == ("app_0001",)
 
 
-async def test_a_revision_depends_on_the_branch_it_refers_to(kit: Database, tmp_path: Path) -> None:
+async def test_a_revision_depends_on_the_branch_it_refers_to(kit: Database, folder: Path) -> None:
     class Visitor(Entity):
         """Somebody at a place."""
 
         place: Ref[Place]
 
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-    both = [tmp_path / "two", tmp_path / "one"]
+    both = [folder / "two", folder / "one"]
     await revision(kit.admin, "places", branch="one", entities=[Place], roles=kit.roles, version_locations=both[1:])
     await migrate(kit.admin, roles=kit.roles, version_locations=both[1:])
     (path,) = await revision(
