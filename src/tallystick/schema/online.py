@@ -101,7 +101,8 @@ class Runner:
                 )
             problem: DBAPIError
             try:
-                return await self.connection.run_sync(work)
+                async with self._watching():
+                    return await self.connection.run_sync(work)
             except DBAPIError as error:
                 problem = error
             with contextlib.suppress(DBAPIError):
@@ -118,6 +119,39 @@ class Runner:
             self.report("waiting for", item, detail=f"busy table, next try in {pause:.1f} s")
             await asyncio.sleep(pause)
         raise AssertionError("unreachable")
+
+    @contextlib.asynccontextmanager
+    async def _watching(self) -> AsyncIterator[None]:
+        """Report how far an index build is, while it runs."""
+        if self._report is None:
+            yield
+            return
+        done = asyncio.Event()
+        watching = asyncio.create_task(self._watch(done))
+        try:
+            yield
+        finally:
+            done.set()
+            await watching
+
+    async def _watch(self, done: asyncio.Event) -> None:
+        while True:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(done.wait(), 1.0)
+            if done.is_set() or self.lock.is_closed():
+                return
+            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                found = await self.lock.fetchrow(_BUILDING)
+                if found is not None:
+                    self.report("building", found["index"], found["done"], found["total"], found["phase"])
+
+
+_BUILDING = """
+SELECT c.relname::text AS index, p.phase, p.blocks_done + p.tuples_done + p.lockers_done AS done,
+  p.blocks_total + p.tuples_total + p.lockers_total AS total
+FROM pg_catalog.pg_stat_progress_create_index p JOIN pg_catalog.pg_class c ON c.oid = p.index_relid
+WHERE p.datname = pg_catalog.current_database() LIMIT 1
+"""
 
 
 def failed(item: str, problem: DBAPIError) -> TallystickError:
@@ -165,18 +199,31 @@ async def runner(
         try:
             await _prepare(connection, roles)
             await refuse_pooler(lock, connection)
-            yield Runner(lock=lock, connection=connection, roles=roles, engine=engine, patience=patience, report=report)
+            run = Runner(lock=lock, connection=connection, roles=roles, engine=engine, patience=patience, report=report)
+            yield run
         finally:
             with contextlib.suppress(DBAPIError, OSError, asyncpg.PostgresError):
                 await connection.close()
     finally:
         await sql_engine.dispose()
-        with contextlib.suppress(OSError, asyncpg.PostgresError, asyncio.TimeoutError):
+        with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncio.TimeoutError):
+            # A pooler would keep the server connection, and the lock with it.
+            await lock.fetchval("SELECT pg_catalog.pg_advisory_unlock_all()", timeout=10)
             await lock.close(timeout=10)
 
 
 async def _alone(lock: asyncpg.Connection, patience: float, report: Report | None) -> None:
-    await lock.execute("SET idle_session_timeout = 0")
+    try:
+        await lock.execute("SET idle_session_timeout = 0")
+        await _take(lock, patience, report)
+    except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError):
+        problem = _pooler()
+    else:
+        return
+    raise problem
+
+
+async def _take(lock: asyncpg.Connection, patience: float, report: Report | None) -> None:
     deadline = time.monotonic() + patience
     told = False
     while not await lock.fetchval("SELECT pg_catalog.pg_try_advisory_lock($1)", _LOCK):
@@ -226,7 +273,11 @@ async def refuse_pooler(lock: asyncpg.Connection, connection: AsyncConnection) -
     await connection.rollback()
     assert again is not None
     if other == mine or again["pid"] != mine or not again["held"]:
-        raise Unsupported(
-            "TALLYSTICK_ADMIN_URL leads through a transaction pooler.",
-            remedy="Point it at the server itself; only DATABASE_URL may go through the pooler.",
-        )
+        raise _pooler()
+
+
+def _pooler() -> Unsupported:
+    return Unsupported(
+        "TALLYSTICK_ADMIN_URL leads through a transaction pooler.",
+        remedy="Point it at the server itself; only DATABASE_URL may go through the pooler.",
+    )
