@@ -1,0 +1,86 @@
+"""A database of the attackers' own, and every way into it: as the application, the owner, the admin, the superuser."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from tallystick import Tallystick
+from tallystick.domains.identity.tenants import TenantInfo
+from tallystick.settings import Settings, connect_args
+from tallystick.testing import KitServer
+from tests.attacks.entities import ENTITIES
+
+
+class Ground:
+    """One database on the run's server, with an application open on it."""
+
+    def __init__(self, server: KitServer, database: str, keys: Any) -> None:
+        self.server = server
+        self.database = database
+        self.keys = keys
+        self.tally: Tallystick
+
+    def url(self, role: str) -> str:
+        return self.server.url(role, self.database)  # type: ignore[arg-type]
+
+    def superuser_url(self) -> str:
+        """The embedded server's superuser; a server that somebody named has none for us."""
+        if self.server.embedded is None:
+            pytest.skip("the superuser of a named server is not ours")
+        embedded = self.server.embedded
+        return embedded._url("postgres", embedded._passwords["postgres"], self.database)
+
+    @contextlib.asynccontextmanager
+    async def connected(self, role: str) -> AsyncIterator[asyncpg.Connection]:
+        """A raw connection: "app", "admin", "owner" (the admin by SET ROLE) or "superuser"."""
+        url = self.superuser_url() if role == "superuser" else self.url("admin" if role == "owner" else role)
+        connection = await asyncpg.connect(**connect_args(url))
+        try:
+            if role == "owner":
+                await connection.execute(f"SET ROLE {self.server.roles.owner}")
+            yield connection
+        finally:
+            await connection.close()
+
+    @contextlib.asynccontextmanager
+    async def opened(
+        self, url: str | None = None, *, verify: bool = False, entities: Iterable[Any] = ENTITIES, **settings: Any
+    ) -> AsyncIterator[Tallystick]:
+        """Another application on the database, with settings of its own."""
+        found = Settings.load(
+            {},
+            database_url=url or self.url("app"),
+            admin_url=self.url("admin"),
+            role_prefix=self.server.roles.prefix,
+            **settings,
+        )
+        made = Tallystick.open(settings=found, entities=entities, keys=self.keys)
+        async with made:
+            made.store.pool._verify = verify
+            yield made
+
+    async def tenants(self, count: int = 2) -> list[TenantInfo]:
+        """New, empty tenants."""
+        return [await self.tally.tenants.create(f"t-{uuid4().hex}", name="A tenant") for _ in range(count)]
+
+
+@pytest.fixture(scope="session")
+async def ground(tally_server: KitServer, tally: Tallystick) -> AsyncIterator[Ground]:
+    template = await tally_server.template(None, ENTITIES, ())
+    made = Ground(tally_server, await tally_server.clone(template, "_attacks"), tally.keys)
+    async with made.opened() as opened:
+        made.tally = opened
+        yield made
+
+
+@pytest.fixture
+async def pair(ground: Ground) -> tuple[TenantInfo, TenantInfo]:
+    """Two tenants that know nothing of each other."""
+    one, other = await ground.tenants(2)
+    return one, other

@@ -1,0 +1,181 @@
+"""T4: a real PgBouncer in transaction mode between the application and the server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from tallystick import Tallystick, usd
+from tallystick.domains.identity.tenants import TenantInfo
+from tallystick.errors import Duplicate, Invalid
+from tallystick.settings import build_url, connect_args
+from tests.attacks.conftest import Ground
+from tests.attacks.entities import Holder, Parcel, holder, parcel
+
+PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
+pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer is not installed (Debian: apt install pgbouncer)")
+SERVERS = 3
+CLIENTS = 24
+ROUNDS = 12
+
+
+@contextlib.contextmanager
+def pgbouncer(ground: Ground, *, mode: str, lenient: bool) -> Iterator[str]:
+    """A pooler before the ground's server; answers the application role's URL through it.
+
+    ``lenient`` lets it swallow startup parameters that it does not know, as administrators make it do.
+    """
+    target = connect_args(ground.url("app"))
+    place = Path(tempfile.mkdtemp(prefix="tally-bouncer-"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    host = target["host"] if isinstance(target["host"], str) else target["host"][0]
+    server_port = target["port"] if isinstance(target["port"], int) else target["port"][0]
+    (place / "users.txt").write_text(f'"{target["user"]}" "{target["password"]}"\n')
+    (place / "bouncer.ini").write_text(
+        f"[databases]\n{target['database']} = host={host} port={server_port} dbname={target['database']}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = scram-sha-256\n"
+        f"auth_file = {place}/users.txt\nlogfile = {place}/log\npool_mode = {mode}\ndefault_pool_size = {SERVERS}\n"
+        f"max_client_conn = 200\n"
+        + ("ignore_startup_parameters = jit,statement_timeout,extra_float_digits\n" if lenient else "")
+    )
+    account: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        # It refuses to run as root, and the server's private socket is for the server's own account.
+        owner = pwd.getpwuid(os.stat(host).st_uid) if host.startswith("/") else pwd.getpwnam("nobody")
+        account = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
+        for file in (place, *place.iterdir()):
+            os.chown(file, owner.pw_uid, owner.pw_gid)
+    with open(place / "out", "wb") as out:
+        process = subprocess.Popen(
+            [str(PGBOUNCER), str(place / "bouncer.ini")], stdin=subprocess.DEVNULL, stdout=out, stderr=out, **account
+        )
+    try:
+        deadline = time.monotonic() + 10
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            assert process.poll() is None and time.monotonic() < deadline, (place / "out").read_text()
+            time.sleep(0.02)
+        yield build_url(
+            host="127.0.0.1", port=port, user=target["user"], password=target["password"], database=target["database"]
+        )
+    finally:
+        process.kill()
+        process.wait(10)
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+async def bounced(ground: Ground) -> AsyncIterator[Tallystick]:
+    """An application that knows of the pooler, with many more connections than the pooler has servers."""
+    with pgbouncer(ground, mode="transaction", lenient=False) as url:
+        async with ground.opened(url, pooler="transaction", pool_max=CLIENTS) as tally:
+            yield tally
+
+
+async def client(tally: Tallystick, tenant: TenantInfo, number: int) -> int:
+    """Reads, writes, transactions and errors of one tenant; every row it meets must be its own."""
+    seen = 0
+    for turn in range(ROUNDS):
+        # Slugs are looked up again and again, because that happens outside the tenant's own transactions.
+        tally.tenants._known.clear()
+        async with tally.session(tenant.slug, actor=tenant.slug) as db:
+            home = await db[Holder].upsert(holder(f"home {number}"), on=Holder.code)
+            async with db.transaction():
+                row = await db[Parcel].add(parcel(home, f"{number} {turn}", remark=tenant.slug))
+                await asyncio.sleep(0)
+                assert (await db[Parcel].lock(row.id)).version == 1
+                with pytest.raises(Duplicate):
+                    async with db.transaction():
+                        await db[Parcel].add(parcel(home, row.label))
+            await db[Parcel].update(row, fee=usd(turn))
+            await db[Parcel].add_many([parcel(home, f"{row.label} {i}", remark=tenant.slug) for i in range(2)])
+            found = await db[Parcel].find(limit=200)
+            assert {(f.tenant_id, f.remark, f.created_by) for f in found} == {(tenant.id, tenant.slug, tenant.slug)}
+            seen += len(found)
+    return seen
+
+
+async def test_t04_two_tenants_share_a_few_servers_and_nothing_leaks(
+    ground: Ground, bounced: Tallystick, pair: tuple[TenantInfo, TenantInfo]
+) -> None:
+    counts = await asyncio.gather(*(client(bounced, pair[n % 2], n) for n in range(CLIENTS)))
+    assert all(counts)
+    for tenant in pair:
+        async with bounced.session(tenant, actor="count") as db:
+            assert await db[Parcel].count() == CLIENTS // 2 * ROUNDS * 3
+    async with ground.connected("superuser") as connection:
+        servers = await connection.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = 'tally_app' AND datname = $1 "
+            "AND application_name <> 'tallystick'",
+            ground.database,
+        )
+        assert 1 <= servers <= SERVERS + 1
+
+
+async def test_t04_cancelled_clients_leave_no_tenant_behind(
+    bounced: Tallystick, pair: tuple[TenantInfo, TenantInfo]
+) -> None:
+    async def torn(tenant: TenantInfo, number: int) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.002 * (number % 10)), bounced.session(tenant, actor="a") as db:
+                async with db.transaction():
+                    await db[Holder].add(holder(f"{tenant.slug} {uuid4()}", name=tenant.slug))
+                    await asyncio.sleep(0.005)
+
+    await asyncio.gather(*(torn(pair[n % 2], n) for n in range(60)))
+    for tenant in pair:
+        async with bounced.session(tenant, actor="a") as db:
+            assert {h.name for h in await db[Holder].find()} <= {tenant.slug}
+
+
+async def test_t04_no_tenant_is_left_on_a_server(bounced: Tallystick, pair: tuple[TenantInfo, TenantInfo]) -> None:
+    """Whoever gets the server next, from another application, finds nobody's name in it."""
+    async with bounced.session(pair[0], actor="a") as db:
+        await db[Holder].add(holder("mine"))
+    url = bounced.settings.database_url
+    assert url is not None
+    connection = await asyncpg.connect(**connect_args(url), statement_cache_size=0)
+    try:
+        async with connection.transaction():
+            assert await connection.fetchval("SELECT coalesce(current_setting('tally.tenant', true), '')") == ""
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("lenient", [False, True], ids=["strict", "lenient"])
+async def test_t04_a_pooler_that_no_setting_names_is_refused_at_the_start(ground: Ground, lenient: bool) -> None:
+    """Strict, it refuses our startup parameters; lenient, it is caught handing one server to two connections."""
+    with pgbouncer(ground, mode="transaction", lenient=lenient) as url:
+        with pytest.raises(Invalid) as caught:
+            async with ground.opened(url, pooler="session"):
+                pass
+    assert caught.value.field == "pooler"
+    assert "TALLYSTICK_POOLER=transaction" in caught.value.remedy
+
+
+async def test_t04_a_pooler_by_the_session_is_no_danger_and_is_let_through(
+    ground: Ground, pair: tuple[TenantInfo, TenantInfo]
+) -> None:
+    with pgbouncer(ground, mode="session", lenient=True) as url:
+        async with ground.opened(url, pooler="session", pool_max=2, verify=True) as tally:
+            for tenant in (*pair, *pair):
+                async with tally.session(tenant, actor="a") as db:
+                    await db[Holder].upsert(holder("home", name=tenant.slug), on=Holder.code)
+                    assert [h.name for h in await db[Holder].find()] == [tenant.slug]
