@@ -6,10 +6,10 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from tallystick.cli import exits
@@ -26,23 +26,25 @@ _OWN, _OTHER = "sunrise", "harbour"
 _PAGE = 8
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
     """One thing that was done, and how long it took in seconds."""
 
     done: str
     seconds: float
 
 
-class Story(msgspec.Struct, kw_only=True):
+@dataclass(slots=True, kw_only=True)
+class Story:
     """Everything the demo shows; all of it was read from the database."""
 
     source: str
-    steps: list[Step] = []
+    steps: list[Step] = field(default_factory=list)
     page: Page[Application] | None = None
-    risks: dict[str, int | None] = {}
-    statistics: list[tuple[str, Statistics]] = []
-    fairness: list[tuple[str, list[GroupRate], list[Comparison]]] = []
-    crossings: list[Crossing] = []
+    risks: dict[str, int | None] = field(default_factory=dict)
+    statistics: list[tuple[str, Statistics]] = field(default_factory=list)
+    fairness: list[tuple[str, list[GroupRate], list[Comparison]]] = field(default_factory=list)
+    crossings: list[Crossing] = field(default_factory=list)
     seconds: float = 0
     kept: str | None = None
 

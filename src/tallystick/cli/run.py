@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import signal
@@ -146,6 +145,8 @@ def wrapped(work: Callable[..., Awaitable[Answer]]) -> Callable[..., None]:
 
 
 def _perform(run: Run, work: Callable[[Run], Awaitable[Answer]]) -> int:
+    import asyncio
+
     async def main() -> Answer | None:
         task = asyncio.current_task()
         assert task is not None

@@ -1,0 +1,147 @@
+"""The demo: what it shows is true, what it tries is stopped, and nothing stays behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cli.conftest import Cli, process
+
+from tallystick.app import Tallystick
+from tallystick.cli.demo_view import short
+from tallystick.cli.demo_wall import Crossing, cross
+from tallystick.settings import Settings
+
+
+def left_behind() -> set[str]:
+    """Directories of demos in the places where their servers are put."""
+    places = [Path(tempfile.gettempdir()), Path("/var/lib/tallystick/temporary")]
+    return {
+        str(path)
+        for place in places
+        if place.is_dir()
+        for path in place.glob("tallystick-*")
+        if not path.name.startswith(("tallystick-test-", "tallystick-cli-", "tallystick-example-"))
+    }
+
+
+def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
+    running = process(*arguments, **environment)
+    out, err = running.communicate(timeout=120)
+    return running.returncode, out, err
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A temporary directory of the test's own, so that what is left in it is the demo's."""
+    made = Path(tempfile.mkdtemp(prefix="tallystick-cli-"))
+    made.chmod(0o711)
+    monkeypatch.setenv("TMPDIR", str(made))
+    yield made
+    shutil.rmtree(made)
+
+
+def test_the_whole_demo(place: Path) -> None:
+    import json
+
+    started = time.monotonic()
+    code, out, err = run("demo", "--json", DATABASE_URL="postgresql://nobody@127.0.0.1:1/x", TALLYSTICK_DATA_DIR="/no")
+    assert (code, err) == (0, "")
+    assert time.monotonic() - started < 60
+    document = json.loads(out)
+    assert document["held"] is True
+    assert {c["way"] for c in document["crossings"]} == {1, 2, 3, 4, 5}
+    assert all(c["stopped"] for c in document["crossings"])
+    assert {c["answer"] for c in document["crossings"]} >= {"NotFound", "WrongTenant", "UnknownReference", "Invalid"}
+    own, other = document["statistics"]
+    assert (own["tenant"], own["total"], other["total"]) == ("sunrise", 1000, 250)
+    assert own["approved"] + own["declined"] + own["pending"] == own["total"]
+    assert document["page"]["total"] == own["approved"] + own["declined"]
+    for item in document["page"]["items"]:
+        assert item["ssn"].startswith("••••")
+        assert item["applicant"].endswith(".")
+    by_sex = document["fairness"][0]
+    assert by_sex["by"] == "sex"
+    assert sum(g["approved"] for g in by_sex["groups"]) <= own["approved"]
+    assert list(place.iterdir()) == []
+
+
+def test_it_fits_eighty_columns_and_shows_no_person(place: Path) -> None:
+    code, out, err = run("demo", COLUMNS="80")
+    assert (code, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 80
+    assert "All 10 attempts, five ways, were stopped." in out
+    assert "••••" in out
+    assert "666-" not in out
+    assert list(place.iterdir()) == []
+
+
+def test_keep_says_where_and_it_can_be_used(place: Path) -> None:
+    code, out, _ = run("demo", "--keep")
+    assert code == 0
+    (kept,) = place.iterdir()
+    assert f"Kept in {kept}" in out
+    code, out, err = run("report", "statistics", "--tenant", "sunrise", "--data-dir", str(kept))
+    assert code == 0, err
+    assert "1,000" in out
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("after", [0.6, 1.8])
+def test_ended_early_it_leaves_nothing(place: Path, kind: signal.Signals, after: float) -> None:
+    running = process("demo")
+    time.sleep(after)
+    running.send_signal(kind)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode in ({signal.SIGINT: 130, signal.SIGTERM: 143}[kind], 0)
+    assert "Traceback" not in err
+    assert list(place.iterdir()) == []
+
+
+def test_data_that_is_not_there_starts_no_server(cli: Cli, tmp_path: Path) -> None:
+    before = left_behind()
+    assert cli("demo", "--data", str(tmp_path)).code == 2
+    assert left_behind() == before
+
+
+def test_a_wall_that_breaks_fails_the_command(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> list[Crossing]:
+        return [Crossing(way=1, tried="read", answer="worked: Application", stopped=False)]
+
+    monkeypatch.setattr("tallystick.cli.demo_wall.cross", broken)
+    said = cli("demo")
+    assert said.code == 1
+    assert "THE WALL BROKE" in said.out
+    assert "CROSSED" in said.out
+
+
+async def test_within_one_tenant_the_same_attempts_go_through(data_dir: Path) -> None:
+    """The attempts are real ones: where there is no wall between, they reach the row."""
+    settings = Settings.load({}, data_dir=Path(os.environ["TALLYSTICK_DATA_DIR"]))
+    async with Tallystick.open(settings=settings) as tally:
+        inside = await cross(tally, "harbour", "harbour")
+        across = await cross(tally, "sunrise", "harbour")
+    assert all(c.stopped for c in across)
+    through = {(c.way, c.tried) for c in inside if not c.stopped}
+    assert {way for way, _ in through} == {1, 2, 3, 4, 5}
+    # What holds within a tenant too: an outdated version, SQL without any tenant.
+    assert len(through) >= 8
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Ada Okafor", "Ada O."),
+        ("Ana Maria Silva", "Ana Maria S."),
+        ("Made-up 0007", "Made-up 0007"),
+        ("Prince", "Prince"),
+    ],
+)
+def test_names_are_shortened(name: str, shown: str) -> None:
+    assert short(name) == shown
