@@ -120,7 +120,8 @@ PLANTED = [
     (
         "partition",
         "tally.part_1",
-        "CREATE TABLE tally.part (tenant_id uuid NOT NULL, id uuid, PRIMARY KEY (tenant_id, id)) PARTITION BY HASH (tenant_id); "
+        "CREATE TABLE tally.part (tenant_id uuid NOT NULL, id uuid, PRIMARY KEY (tenant_id, id)) "
+        "PARTITION BY HASH (tenant_id); "
         "CREATE TABLE tally.part_1 PARTITION OF tally.part FOR VALUES WITH (MODULUS 1, REMAINDER 0); "
         "GRANT SELECT ON tally.part_1 TO {app}",
     ),
@@ -133,12 +134,14 @@ PLANTED = [
     (
         "definer",
         "tally.mighty()",
-        "CREATE FUNCTION tally.mighty() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog AS 'SELECT 1'",
+        "CREATE FUNCTION tally.mighty() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog "
+        "AS 'SELECT 1'",
     ),
     (
         "definer",
         "public.mighty()",
-        "GRANT USAGE ON SCHEMA public TO {app}; CREATE FUNCTION public.mighty() RETURNS int LANGUAGE sql SECURITY DEFINER "
+        "GRANT USAGE ON SCHEMA public TO {app}; "
+        "CREATE FUNCTION public.mighty() RETURNS int LANGUAGE sql SECURITY DEFINER "
         "SET search_path = pg_catalog AS 'SELECT 1'; GRANT EXECUTE ON FUNCTION public.mighty() TO {app}",
     ),
     ("role-power", "{app}", "ALTER ROLE {app} BYPASSRLS"),
@@ -160,7 +163,8 @@ PLANTED = [
     (
         "policy-text",
         "tally.claim",
-        "ALTER POLICY tenant_rw ON tally.claim USING (tenant_id = nullif(current_setting('tally.tenant', true), '')::uuid)",
+        "ALTER POLICY tenant_rw ON tally.claim "
+        "USING (tenant_id = nullif(current_setting('tally.tenant', true), '')::uuid)",
     ),
     ("policy-text", "tally.claim", f"CREATE POLICY reads ON tally.claim FOR SELECT USING ({WALL})"),
     ("policy-roles", "tally.claim", "ALTER POLICY tenant_wall ON tally.claim TO {app}"),
@@ -293,7 +297,7 @@ async def test_the_remedy_mends_it(
     await planting.execute(named(sql, database.roles))
     for finding in await lint(planting, database.roles):
         if finding.code == code:
-            statement = finding.remedy.partition(" and ")[0].partition("; or ")[0]
+            statement = finding.remedy.partition(" and ")[0].partition("; or")[0]
             await planting.execute(statement)
     assert code not in {f.code for f in await lint(planting, database.roles)}
 

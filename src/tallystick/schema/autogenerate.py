@@ -195,16 +195,19 @@ def _rank(operation: MigrateOperation) -> int:
 WIDTH = 116
 
 
-def source(value: Any, indent: int = 0) -> str:
-    """Python source of a model value or operation: arguments that have their default are left out."""
+def source(value: Any, indent: int = 0, before: int = 0) -> str:
+    """Python source of a model value or operation: arguments that have their default are left out.
+
+    ``before`` is what stands on the line already, after the indent.
+    """
     flat = _flat(value)
-    if len(flat) + indent <= WIDTH and "\n" not in flat:
+    if len(flat) + indent + before <= WIDTH and "\n" not in flat:
         return flat
     pad, close = " " * (indent + 4), " " * indent
     if isinstance(value, str):
-        return "(\n" + "".join(f"{pad}{_text(part)}\n" for part in _pieces(value, WIDTH - indent - 8)) + f"{close})"
+        return "(\n" + "".join(f"{pad}{_text(part)}\n" for part in _pieces(value, WIDTH - indent - 4)) + f"{close})"
     if is_dataclass(value) and not isinstance(value, type):
-        parts = [f"{name}{source(v, indent + 4)}" for name, v in _arguments(value)]
+        parts = [f"{name}{source(v, indent + 4, len(name))}" for name, v in _arguments(value)]
         return f"{type(value).__name__}(\n" + "".join(f"{pad}{p},\n" for p in parts) + f"{close})"
     if isinstance(value, tuple | list):
         opening, closing = "()" if isinstance(value, tuple) else "[]"
@@ -215,7 +218,7 @@ def source(value: Any, indent: int = 0) -> str:
 def _pieces(text: str, width: int) -> list[str]:
     pieces = [""]
     for word in re.split(r"(?<= )", text):
-        if len(pieces[-1]) + len(word) > width and pieces[-1]:
+        if len(_text(pieces[-1] + word)) > width and pieces[-1]:
             pieces.append("")
         pieces[-1] += word
     return pieces
@@ -260,7 +263,7 @@ def constant(table: Table) -> str:
 
 def definition(table: Table) -> str:
     """A table as a constant of a revision file."""
-    parts = [f"    {name}{source(v, 4)},\n" for name, v in _arguments(table)]
+    parts = [f"    {name}{source(v, 4, len(name))},\n" for name, v in _arguments(table)]
     return f"{constant(table)} = Table(\n{''.join(parts)})\n"
 
 

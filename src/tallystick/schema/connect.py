@@ -13,8 +13,9 @@ from tallystick.schema.model import quote_name
 from tallystick.schema.roles import Roles
 from tallystick.tls import tls_failure
 
-_MEMBER = """
-SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1 AND pg_catalog.pg_has_role(oid, 'MEMBER'))
+_STATE = """
+SELECT pg_catalog.current_setting('role') AS role, pg_catalog.current_setting('search_path') AS path,
+  EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1 AND pg_catalog.pg_has_role(oid, 'MEMBER')) AS member
 """
 
 
@@ -25,10 +26,15 @@ async def acting_as_owner(conn: asyncpg.Connection, roles: Roles) -> AsyncIterat
     An admin is given SET on the owner and does not inherit from it, so it cannot even look into our schemas otherwise.
     """
     async with conn.transaction():
-        if await conn.fetchval(_MEMBER, roles.owner):
+        before = await conn.fetchrow(_STATE, roles.owner)
+        assert before is not None
+        if before["member"]:
             await conn.execute(f"SET LOCAL ROLE {quote_name(roles.owner)}")
         await conn.execute("SET LOCAL search_path = pg_catalog")
         yield
+        # Inside a caller's transaction SET LOCAL would outlive this block.
+        await conn.execute(f"SET LOCAL ROLE {quote_name(before['role']) if before['role'] != 'none' else 'NONE'}")
+        await conn.execute("SELECT pg_catalog.set_config('search_path', $1, true)", before["path"])
 
 
 async def connect(arguments: dict[str, Any]) -> asyncpg.Connection:

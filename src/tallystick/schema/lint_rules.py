@@ -120,7 +120,7 @@ RULES = (
     Rule(
         "materialized-view",
         "the materialized view holds rows outside the wall",
-        "REVOKE ALL ON {object} FROM PUBLIC, {app}; or DROP MATERIALIZED VIEW {object};",
+        "DROP MATERIALIZED VIEW {object}; or, outside our schemas, REVOKE ALL ON {object} FROM PUBLIC, {app};",
         f"SELECT {_NAME} FROM {_TABLES} WHERE c.relkind = 'm' "
         f"AND (n.nspname IN {OURS} OR has_table_privilege(:app, c.oid, 'SELECT'))",
     ),
@@ -173,7 +173,7 @@ RULES = (
     Rule(
         "table-rights",
         "{app} holds {more} on it",
-        "REVOKE {more} ON {object} FROM PUBLIC, {app};",
+        "REVOKE {more} ON {object} FROM PUBLIC, {app}, {seal};",
         f"SELECT {_NAME}, r AS more FROM {_TABLES}, unnest(ARRAY['TRUNCATE', 'REFERENCES', 'TRIGGER']) r "
         f"WHERE c.relkind IN ('r', 'p', 'v', 'm') AND n.nspname IN {OURS} "
         "AND (has_table_privilege(:app, c.oid, r) OR has_table_privilege(:seal, c.oid, r) "

@@ -154,12 +154,13 @@ async def status(
     conn = await connect(connect_args(url))
     try:
         async with acting_as_owner(conn, roles or Roles()):
-            found = await _present(conn, [])
-        rows = list(found["versions"]) if found is not None else []
-        made = list(found["made"]) if found is not None else []
+            found = await conn.fetchrow(_PRESENT, [])
+    except _NOTHING_YET:
+        found = None
     finally:
         await conn.close()
-    applied = history.implied(rows)
+    made = list(found["made"]) if found is not None else []
+    applied = history.implied(found["versions"] if found is not None else ())
     report = []
     for branch in history.branches:
         order = history.order(branch)
@@ -183,11 +184,14 @@ SELECT ARRAY(SELECT version_num FROM tally_ref.schema_version) AS versions,
 """
 
 
+_NOTHING_YET = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.UndefinedObjectError)
+
+
 async def _present(conn: asyncpg.Connection, tables: list[str]) -> asyncpg.Record | None:
     """What the database has, or None when it has nothing of ours."""
     try:
         return await conn.fetchrow(_PRESENT, tables)
-    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.UndefinedObjectError):
+    except _NOTHING_YET:
         return None
     except asyncpg.InsufficientPrivilegeError:
         pass

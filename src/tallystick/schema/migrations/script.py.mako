@@ -18,7 +18,7 @@ accepted: dict[str, str] = ${accepted}
 ${tables}\
 
 def upgrade() -> None:
-    """${message}."""
+    """${message[:1].upper()}${message[1:]}."""
     ${upgrades}
 
 

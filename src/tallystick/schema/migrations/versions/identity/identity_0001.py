@@ -241,7 +241,7 @@ DISCLOSURE = Table(
 
 
 def upgrade() -> None:
-    """user accounts, wallets and disclosures."""
+    """User accounts, wallets and disclosures."""
     op.invoke(CreateTables(USER_ACCOUNT, WALLET, DISCLOSURE))
 
 

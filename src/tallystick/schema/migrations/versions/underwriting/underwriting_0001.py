@@ -128,7 +128,8 @@ APPLICATION = Table(
                 'ANY (ARRAY[\'submitted\', \'withdrawn\'])) OR (OLD."status" = \'submitted\' AND NEW."status" = ANY '
                 '(ARRAY[\'verifying\', \'incomplete\', \'withdrawn\'])) OR (OLD."status" = \'incomplete\' AND '
                 'NEW."status" = ANY (ARRAY[\'submitted\', \'expired\'])) OR (OLD."status" = \'verifying\' AND '
-                'NEW."status" = ANY (ARRAY[\'scoring\', \'incomplete\', \'withdrawn\'])) OR (OLD."status" = \'scoring\' '
+                'NEW."status" = ANY (ARRAY[\'scoring\', \'incomplete\', \'withdrawn\'])) OR '
+                '(OLD."status" = \'scoring\' '
                 'AND NEW."status" = ANY (ARRAY[\'approved\', \'declined\', \'review\'])) OR (OLD."status" = \'review\' '
                 'AND NEW."status" = ANY (ARRAY[\'approved\', \'declined\', \'counter_offered\'])) OR (OLD."status" = '
                 '\'counter_offered\' AND NEW."status" = ANY (ARRAY[\'approved\', \'withdrawn\', \'expired\'])) OR '
@@ -223,7 +224,10 @@ APPLICATION = Table(
         ),
         Grant("app", "DELETE"),
     ),
-    comment="A request for credit. Decisions on it are rows of their own, so re-scoring never overwrites what was decided.",
+    comment=(
+        "A request for credit. Decisions on it are rows of their own, so re-scoring never overwrites what was "
+        "decided."
+    ),
 )
 
 DECISION = Table(
@@ -318,7 +322,7 @@ DECISION = Table(
 
 
 def upgrade() -> None:
-    """loan applications and decisions."""
+    """Loan applications and decisions."""
     op.invoke(CreateTables(APPLICATION, DECISION))
 
 
