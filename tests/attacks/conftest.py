@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import pytest
+from tests.attacks.entities import ENTITIES
 
 from tallystick import Tallystick
 from tallystick.domains.identity.tenants import TenantInfo
 from tallystick.settings import Settings, connect_args
 from tallystick.testing import KitServer
-from tests.attacks.entities import ENTITIES
 
 
 class Ground:
@@ -77,6 +80,15 @@ async def ground(tally_server: KitServer, tally: Tallystick) -> AsyncIterator[Gr
     async with made.opened() as opened:
         made.tally = opened
         yield made
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that a server's account may enter, as ``tmp_path`` is not."""
+    made = Path(tempfile.mkdtemp(prefix="tally-attack-"))
+    made.chmod(0o711)
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""T1: the tenant was never set, was reset, is empty or is nonsense. Every verb on every tenant table raises, for every role."""
+"""T1: the tenant was never set, was reset, is empty or is nonsense: each verb on each table raises, for each role."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-
 from tests.attacks.conftest import Ground
 
 UNSET = {

@@ -6,19 +6,20 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
 from sqlalchemy import func, select
+from tests.attacks.conftest import Ground
+from tests.attacks.entities import Errand, Holder, Parcel, Stage, holder, parcel
+from tests.attacks.links import Leak, watch
 
 from tallystick import Session, Tallystick, desc, one_of, usd
 from tallystick.domains.identity.tenants import TenantInfo
 from tallystick.errors import Conflict, Duplicate, InvalidTransition, NotFound, StaleVersion, TallystickError
-from tests.attacks.conftest import Ground
-from tests.attacks.entities import Errand, Holder, Parcel, Stage, holder, parcel
-from tests.attacks.links import Leak, watch
 
 OPERATIONS = 5_000
 WORKERS = 5
@@ -92,7 +93,9 @@ class Side:
     async def update(self, db: Session) -> None:
         if self.ids:
             row = await db[Parcel].get(self.dice.choice(self.ids))
-            self.check(row, await db[Parcel].update(row, count=self.dice.randrange(100), fee=usd(self.dice.randrange(9))))
+            self.check(
+                row, await db[Parcel].update(row, count=self.dice.randrange(100), fee=usd(self.dice.randrange(9)))
+            )
 
     async def stale(self, db: Session) -> None:
         if self.ids:
@@ -164,14 +167,10 @@ class Side:
     async def swallowed(self, db: Session) -> None:
         """An error caught inside the block it broke: the savepoint cannot be released, the outer one can go on."""
         async with db.transaction():
-            try:
+            with suppress(Conflict):
                 async with db.transaction():
-                    try:
+                    with suppress(InvalidTransition):
                         await self.wrong_step(db)
-                    except InvalidTransition:
-                        pass
-            except Conflict:
-                pass
             await self.find(db)
 
     async def locked(self, db: Session) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from tests.attacks.conftest import Ground
+from tests.attacks.entities import Holder, holder
+from tests.attacks.links import watch
 
 import tallystick
 from tallystick.domains.identity.tenants import TenantInfo
 from tallystick.errors import NotFound, TallystickError
-from tests.attacks.conftest import Ground
-from tests.attacks.entities import Holder, holder
-from tests.attacks.links import watch
 
 SET = "SELECT set_config('tally.tenant', $1, false)"
 GET = "SELECT current_setting('tally.tenant', true)"
@@ -82,20 +83,20 @@ async def test_t03_the_pool_survives_a_cancelled_change_of_tenant(ground: Ground
 def test_t03_one_place_in_the_source_makes_the_session_setting() -> None:
     pattern = re.compile(r"set_config\(\s*'tally\.tenant'[^)]*?,\s*(?:is_local\s*=>\s*)?false", re.IGNORECASE)
     source = Path(tallystick.__file__).parent
-    found = [p.name for p in source.rglob("*.py") if not {"testing", "cli"} & set(p.parts) and pattern.search(p.read_text())]
+    found = [
+        p.name for p in source.rglob("*.py") if not {"testing", "cli"} & set(p.parts) and pattern.search(p.read_text())
+    ]
     assert found == ["link.py"]
 
 
 async def test_t03_a_savepoint_that_cannot_be_released_ends_at_its_level(ground: Ground, pair: Pair) -> None:
-    """Its failure once left the outer transaction open behind the session's back, and what was written next was lost."""
+    """Its failure once left the outer transaction open behind the session's back; what was written next was lost."""
     async with ground.tally.session(pair[0], actor="a") as db:
         with pytest.raises(TallystickError):
             async with db.transaction(), db.transaction():
                 await db[Holder].add(holder("same"))
-                try:
+                with suppress(TallystickError):
                     await db[Holder].add(holder("same"))
-                except TallystickError:
-                    pass
         assert db.unit.depth == 0
         await db[Holder].add(holder("afterwards"))
     async with ground.tally.session(pair[0], actor="a") as db:

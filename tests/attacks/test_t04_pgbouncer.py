@@ -18,13 +18,13 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from tests.attacks.conftest import Ground
+from tests.attacks.entities import Holder, Parcel, holder, parcel
 
 from tallystick import Tallystick, usd
 from tallystick.domains.identity.tenants import TenantInfo
 from tallystick.errors import Duplicate, Invalid
 from tallystick.settings import build_url, connect_args
-from tests.attacks.conftest import Ground
-from tests.attacks.entities import Holder, Parcel, holder, parcel
 
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
 pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer is not installed (Debian: apt install pgbouncer)")
@@ -70,7 +70,8 @@ def pgbouncer(ground: Ground, *, mode: str, lenient: bool) -> Iterator[str]:
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
-            assert process.poll() is None and time.monotonic() < deadline, (place / "out").read_text()
+            assert process.poll() is None, (place / "out").read_text()
+            assert time.monotonic() < deadline
             time.sleep(0.02)
         yield build_url(
             host="127.0.0.1", port=port, user=target["user"], password=target["password"], database=target["database"]

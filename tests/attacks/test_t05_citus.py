@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
-from tallystick.domains.identity.tenants import TenantInfo
 from tests.attacks.conftest import Ground
 from tests.attacks.entities import Errand, Holder, Parcel, Stage, holder, parcel
 from tests.attacks.links import watch
+
+from tallystick.domains.identity.tenants import TenantInfo
 
 Pair = tuple[TenantInfo, TenantInfo]
 
@@ -62,7 +63,9 @@ async def test_t05_every_statement_is_in_an_explicit_transaction_with_its_settin
             assert settled, sql
 
 
-async def test_t05_settings_travel_in_a_message_of_their_own_and_bulk_writes_as_values(ground: Ground, pair: Pair) -> None:
+async def test_t05_settings_travel_in_a_message_of_their_own_and_bulk_writes_as_values(
+    ground: Ground, pair: Pair
+) -> None:
     sent = await recorded(ground, pair[0])
     assert not [s for s in sent if "tally.tenant" in s or "tally.actor" in s]
     assert not [s for s in sent if "unnest" in s]

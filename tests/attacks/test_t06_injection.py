@@ -8,13 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
+from tests.attacks.conftest import Ground
+from tests.attacks.entities import Holder, holder
 
 import tallystick
 from tallystick import Repository, Session
 from tallystick.domains.identity.tenants import TenantInfo
 from tallystick.errors import Invalid, NotFound, Unsupported
-from tests.attacks.conftest import Ground
-from tests.attacks.entities import Holder, holder
 
 Pair = tuple[TenantInfo, TenantInfo]
 HOSTILE = [
@@ -80,7 +80,9 @@ async def test_t06_any_actor_is_recorded_as_it_is_or_refused(ground: Ground, pai
         assert (row.updated_by, row.tenant_id) == (actor, pair[0].id)
 
 
-@pytest.mark.parametrize("slug", ["'; DROP SCHEMA tally CASCADE; --", "a' OR '1'='1", "%", "_", "nul\0", "\ud800", "A" * 5000])
+@pytest.mark.parametrize(
+    "slug", ["'; DROP SCHEMA tally CASCADE; --", "a' OR '1'='1", "%", "_", "nul\0", "\ud800", "A" * 5000]
+)
 async def test_t06_a_slug_is_only_ever_compared(ground: Ground, slug: str) -> None:
     with pytest.raises(NotFound):
         async with ground.tally.session(slug, actor="a"):
@@ -131,5 +133,3 @@ async def test_t06_the_honest_limit_whoever_types_sql_chooses_the_tenant(ground:
         assert await connection.fetchval("SELECT count(*) FROM tally.holder") == 0
         await connection.execute(f"SET tally.tenant = '{other.id}'")
         assert await connection.fetchval("SELECT code FROM tally.holder") == "theirs"
-
-
