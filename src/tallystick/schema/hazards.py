@@ -183,7 +183,7 @@ def _index(statement: str, scene: Scene) -> Iterator[Hazard]:
         yield Hazard(
             "tenant-unique",
             f"{name} is unique across tenants, so one learns what another has",
-            f'Index("{name}", {("tenant_id", *columns)!r}, unique=True)',
+            f'op.invoke(AddIndex("{table}", Index("{name}", {("tenant_id", *columns)!r}, unique=True)))',
         )
 
 
@@ -242,7 +242,8 @@ def _grant(statement: str, scene: Scene) -> Iterator[Hazard]:
     )
     if not grant:
         return
-    if not grant["on"]:
+    on = (grant["on"] or "").strip()
+    if not on:
         yield Hazard(
             "grant-membership",
             "a role is made a member of another, past what the wall expects",
@@ -251,8 +252,8 @@ def _grant(statement: str, scene: Scene) -> Iterator[Hazard]:
     elif re.search(r"\b(TRUNCATE|REFERENCES|TRIGGER|MAINTAIN|ALL)\b", grant["what"], _I):
         yield Hazard(
             "grant",
-            f"{grant['what'].strip()} lets a role past the wall or the guards",
-            "GRANT SELECT, INSERT (columns), UPDATE (columns), DELETE, as AddGrant writes it",
+            f"{grant['what'].strip()} {on} lets a role past the wall or the guards",
+            f"GRANT SELECT, INSERT (columns), UPDATE (columns), DELETE {on}, as AddGrant writes it",
         )
     elif re.match(r"PUBLIC\b", grant["who"], _I) and (grant["kind"] or "").upper() != "SCHEMA":
         yield Hazard(
