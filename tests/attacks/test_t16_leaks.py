@@ -15,10 +15,11 @@ from tests.attacks.entities import Holder, Parcel, Stage, holder, parcel
 
 from tallystick import asc, at_least, between, desc, key, missing, one_of, prefix, usd
 from tallystick.codec import codec_of
+from tallystick.conditions import Condition, Query
 from tallystick.domains.identity.tenants import TenantInfo
 from tallystick.entity import spec_of
 from tallystick.privacy.sealer import Sealer
-from tallystick.query import Condition, Query, orders
+from tallystick.query import orders
 from tallystick.schema.guard import _check_version
 from tallystick.stores.postgres.compile import Compiler
 
@@ -75,7 +76,7 @@ KINDS: dict[str, tuple[Query, str]] = {
     "uuid": (find(Parcel.token == UUID(int=7)), "token ="),
     "moment, range": (find(at_least(Parcel.seen_at, NOON + timedelta(minutes=2_990))), "seen_at >="),
     "date": (find(Parcel.due_on == date(2026, 2, 1)), "due_on ="),
-    "date, missing": (find(missing(Parcel.due_on)), "due_on IS NULL"),
+    "date, missing": (find(missing(Parcel.due_on), order=asc(Parcel.due_on)), "due_on IS NULL"),
     "status": (find(Parcel.stage == Stage.HELD, order=desc(Parcel.created_at)), "stage ="),
     "status, several": (
         find(one_of(Parcel.stage, [Stage.HELD, Stage.GONE]), order=desc(Parcel.created_at)),
