@@ -13,6 +13,9 @@ from uuid import uuid4
 
 import pytest
 
+# Tests that live outside test modules get pytest's assertions too.
+pytest.register_assert_rewrite("tallystick.testing.conformance")
+
 RUN = pytest.StashKey[str]()
 WORKER = pytest.StashKey[str]()
 ADMIN_URL = "TALLYSTICK_TEST_ADMIN_URL"
@@ -43,6 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Agree on a name for the run, and offer the fixtures where asynchronous ones can run."""
+    config.addinivalue_line("markers", "tally_needs(*capabilities): what a store must be able to do for this test")
     shared = getattr(config, "workerinput", None) or {}
     config.stash[RUN] = shared.get("tally_run") or uuid4().hex
     config.stash[WORKER] = shared.get("workerid") or "main"

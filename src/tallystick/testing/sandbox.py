@@ -24,7 +24,7 @@ from tallystick.errors import TallystickError, Unsupported
 from tallystick.session import SessionContext
 from tallystick.stores.postgres.errors import translate
 from tallystick.stores.postgres.link import Link
-from tallystick.stores.postgres.pool import Pool, PoolStats
+from tallystick.stores.postgres.pool import Pool, PoolLimits, PoolStats
 from tallystick.stores.postgres.store import PostgresStore
 from tallystick.testing.held import Held
 
@@ -71,12 +71,13 @@ class Sandbox:
         try:
             await link.script(_BEGIN)
             (names,) = await link.row(_DEFERRED, ())
+            held = Held(link, names)
+            self._tally = _Inside(self._outer, held)
         except BaseException:
             link.broken = True
             pool.release(link)
             raise
-        self._held = Held(link, names)
-        self._tally = _Inside(self._outer, self._held)
+        self._held = held
         return self
 
     async def __aexit__(
@@ -138,7 +139,7 @@ class _SandboxPool(Pool):
     """Hands out views of the one connection, as many as are asked for."""
 
     def __init__(self, held: Held) -> None:
-        super().__init__(_never, size=1, timeout=1, idle_lifetime=1)
+        super().__init__(_never, PoolLimits(size=1, timeout=1))
         self._held = held
 
     def take(self, tenant: str) -> Link | None:
