@@ -21,6 +21,7 @@ from tallystick.spec import FieldSpec, Kind
 
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 CHAIN_CEILING = 2**256
+_INFINITIES = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 _EDGES = (1, 9999)
 _EXPECTED = {
     Kind.TEXT: "str",
@@ -93,21 +94,19 @@ def timestamp(field: FieldSpec, value: Any) -> datetime:
     """A moment with a time zone."""
     if not isinstance(value, datetime):
         raise wrong(field)
-    if value.tzinfo is UTC:
-        return value
-    if value.tzinfo is None or value.utcoffset() is None:
+    if value.tzinfo is not UTC and (value.tzinfo is None or value.utcoffset() is None):
         raise wrong(field, "is a datetime without a time zone", "Use datetime.now(UTC) or attach tzinfo.")
     if value.year in _EDGES and not _is_utc_moment(value):
-        raise wrong(field, "is outside the years 1 to 9999 in UTC", "Use None for a moment that is not known.")
+        raise wrong(field, "is not within the years 1 to 9999 in UTC", "Use None for a moment that is not known.")
     return value
 
 
 def _is_utc_moment(value: datetime) -> bool:
     try:
-        value.astimezone(UTC)
+        # The first and the last moment are what the driver takes for the infinities, and reads back without a zone.
+        return value.astimezone(UTC) not in _INFINITIES
     except OverflowError:
         return False
-    return True
 
 
 def day(field: FieldSpec, value: Any) -> date:
