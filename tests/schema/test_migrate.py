@@ -127,8 +127,7 @@ async def test_a_changed_declaration_is_never_applied_silently(kit: Database) ->
     text = str(unsafe.value)
     assert "shop.owner does not exist" in text
     assert "tallystick revision" in text
-    assert 'ALTER TABLE "tally"."shop" ADD COLUMN "size" bigint' in text or "fill={'shop.size'" in text
-    assert "fill={'shop.owner'" in text
+    assert "--fill shop.owner=CONSTANT" in text
     assert 'ADD CONSTRAINT "ck_shop_size" CHECK (size > 0) NOT VALID' in text
     assert await kit.snapshot() == before, "not even the tables that could have been made"
     await migrate(kit.admin, roles=kit.roles, entities=[shop(version="reworded")])

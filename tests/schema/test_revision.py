@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 from tests.entities import ALL
-from tests.schema.support import Database, enter, revisions
+from tests.schema.support import Database, enter, make_database, revisions
 
 from tallystick import (
     Check,
@@ -35,6 +35,7 @@ from tallystick import (
 from tallystick.errors import Invalid, MigrationUnsafe, NotMigrated
 from tallystick.schema.lint import lint
 from tallystick.schema.migrate import check_migrated, migrate, revision, rollback, status
+from tallystick.testing.server import KitServer
 
 
 class Colour(StrEnum):
@@ -197,7 +198,7 @@ async def test_every_change_up_down_and_up_with_rows(kit: Database, folder: Path
     first = await kit.snapshot()
     with pytest.raises(MigrationUnsafe) as asked:
         await write(kit, folder, [Parcel2, Place])
-    for question in ("parcel.label is not declared", "parcel.gone is not declared", "fill={'parcel.seen'"):
+    for question in ("parcel.label is not declared", "parcel.gone is not declared", "--fill parcel.seen=CONSTANT"):
         assert question in str(asked.value)
     written = await write(kit, folder, [Parcel2, Place], **WISHES)
     assert len(written) == 4, "renames; indexes dropped; what a transaction can do; indexes built and rows looked at"
@@ -410,3 +411,39 @@ async def test_the_wall_holds_on_tables_made_by_revisions(kit: Database, folder:
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
         await conn.execute("INSERT INTO tally.place (tenant_id, id, name) VALUES ($1, $2, 'x')", mine, uuid4())
     await conn.close()
+
+
+async def test_tables_made_from_declarations_are_adopted(
+    kit: Database, kit_template: Database, tally_server: KitServer, folder: Path
+) -> None:
+    """A laptop made them without a revision; production never saw them. One history serves both."""
+    await migrate(kit.admin, roles=kit.roles, entities=[Parcel, Place, Depot])
+    tenant = await kit.tenant()
+    await fill(kit, tenant, "label")
+    assert await write(kit, folder, [Parcel, Place, Depot]) == []
+    with pytest.raises(MigrationUnsafe, match="tallystick revision"):
+        await migrate(kit.admin, roles=kit.roles, entities=[Parcel2, Place])
+    written = await write(kit, folder, [Parcel2, Place], **WISHES)
+    assert "AdoptTables(PARCEL, PLACE)" in written[0].read_text()
+    assert len(await up(kit, folder)) == 5
+    await clean(kit, [Parcel2, Place])
+    assert [b.branch for b in await status(kit.admin, version_locations=[folder]) if b.installed] == ["kit", "app"]
+    other = await make_database(tally_server, kit_template.name)
+    await migrate(other.admin, roles=other.roles, entities=[Depot])
+    assert len(await up(other, folder)) == 5
+    await clean(other, [Parcel2, Place])
+    assert await other.snapshot() == await kit.snapshot()
+    await tally_server.drop(other.name)
+    await down(kit, folder, 5)
+    told = {b.branch: b for b in await status(kit.admin, entities=[Parcel], version_locations=[folder])}
+    assert set(told["declared"].applied) >= {"parcel", "place"}
+    conn = await kit.connect("app")
+    await enter(conn, tenant)
+    assert await conn.fetchval("SELECT count(*) FROM tally.parcel") == 3, "handed back with their rows"
+    await conn.close()
+
+
+async def test_a_database_without_the_kit_is_not_compared(bare: Database, folder: Path) -> None:
+    with pytest.raises(NotMigrated, match="no schema of Tallystick"):
+        await write(bare, folder, [Place])
+    assert revisions(folder) == []

@@ -56,7 +56,8 @@ async def make(run: Runner, entities: Sequence[type[Entity]]) -> tuple[str, ...]
             for model in missing:
                 connection.execute(
                     text(
-                        "INSERT INTO tally_ref.schema_entity (name, declared) VALUES (:name, CAST(:declared AS jsonb))"
+                        "INSERT INTO tally_ref.schema_entity (name, declared) VALUES (:name, CAST(:declared AS jsonb)) "
+                        "ON CONFLICT (name) DO UPDATE SET declared = excluded.declared, created_at = clock_timestamp()"
                     ),
                     {"name": model.name, "declared": msgspec.json.encode(model).decode()},
                 )
@@ -112,7 +113,11 @@ async def take_back(run: Runner, steps: int) -> tuple[str, ...]:
         with connection.begin():
             names = tuple(
                 connection.execute(
-                    text("SELECT name FROM tally_ref.schema_entity ORDER BY created_at DESC, name DESC LIMIT :steps"),
+                    text(
+                        "SELECT e.name FROM tally_ref.schema_entity e JOIN pg_class c ON c.relname = e.name "
+                        "WHERE c.relnamespace = 'tally'::regnamespace "
+                        "ORDER BY e.created_at DESC, e.name DESC LIMIT :steps"
+                    ),
                     {"steps": steps},
                 ).scalars()
             )

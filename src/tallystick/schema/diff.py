@@ -159,7 +159,7 @@ def _columns(declared: Table, wanted: Table, found: Table) -> list[Difference]:
             "extra column",
             f"{name}.{c.name}",
             "is not declared",
-            decide=f"Say what became of it: rename={{'{name}.{c.name}': 'new_name'}} or delete=['{name}.{c.name}'].",
+            decide=f"Say what became of it: --rename {name}.{c.name}=NEW_NAME or --delete {name}.{c.name}.",
         )
         for c in found.columns
         if wanted.column(c.name) is None
@@ -196,8 +196,8 @@ def _missing_column(declared: Table, column: Column) -> list[Difference]:
                 where,
                 "does not exist",
                 AddColumn(name, column),
-                decide=f"Rows that exist need a value: fill={{'{where}': \"a constant in SQL\"}}, "
-                "a default in the declaration, or declare it optional.",
+                decide=f"Rows that exist need a value: --fill {where}=CONSTANT, a default in the declaration, "
+                "or declare it optional.",
             )
         ]
     return [Difference("missing column", where, "does not exist", AddColumn(name, column))]

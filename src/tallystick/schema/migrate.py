@@ -177,7 +177,8 @@ async def status(
 
 _PRESENT = """
 SELECT ARRAY(SELECT version_num FROM tally_ref.schema_version) AS versions,
-  ARRAY(SELECT name FROM tally_ref.schema_entity ORDER BY created_at, name) AS made,
+  ARRAY(SELECT e.name FROM tally_ref.schema_entity e JOIN pg_catalog.pg_class c ON c.relname = e.name
+    WHERE c.relnamespace = 'tally'::regnamespace ORDER BY e.created_at, e.name) AS made,
   ARRAY(SELECT c.relname || '.' || a.attname FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     WHERE c.relnamespace = 'tally'::regnamespace AND c.relname = ANY ($1::text[])) AS columns

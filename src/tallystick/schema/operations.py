@@ -15,7 +15,18 @@ from alembic import op
 from alembic.operations import MigrateOperation, Operations
 
 from tallystick.schema import ddl
-from tallystick.schema.model import Check, Column, ForeignKey, Grant, Index, Policy, Table, Trigger, quote_name
+from tallystick.schema.model import (
+    Check,
+    Column,
+    ForeignKey,
+    Grant,
+    Index,
+    Policy,
+    Table,
+    Trigger,
+    quote_name,
+    quote_text,
+)
 from tallystick.schema.roles import Roles
 from tallystick.spec import SCHEMA
 
@@ -121,6 +132,33 @@ class CreateTables(Operation):
 
     def _undo(self, operations: Operations) -> list[str]:
         return ddl.drop(self.tables)
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class AdoptTables(CreateTables):
+    """Tables that some databases made straight from declarations: made where they are missing, else taken over.
+
+    Undoing it hands them back with their rows: they count as made from declarations again.
+    """
+
+    def run(self, operations: Operations) -> None:
+        """Make those that are missing; forget that the others had no revision."""
+        if operations.get_context().as_sql:
+            super().run(operations)
+            return
+        bind = operations.get_bind()
+        there = {t.name for t in self.tables if bind.exec_driver_sql(_THERE, (t.qualified,)).scalar_one()}
+        missing = [t for t in self.tables if t.name not in there]
+        execute(operations, ddl.create(missing, roles_of(operations), engine_of(operations)))
+        for name in there:
+            bind.exec_driver_sql("DELETE FROM tally_ref.schema_entity WHERE name = $1", (name,))
+
+    def _undo(self, operations: Operations) -> list[str]:
+        rows = ", ".join(f"({quote_text(t.name)}, '{{}}')" for t in self.tables)
+        return [f"INSERT INTO tally_ref.schema_entity (name, declared) VALUES {rows} ON CONFLICT DO NOTHING"]
+
+
+_THERE = "SELECT to_regclass($1) IS NOT NULL"
 
 
 @dataclass(frozen=True, eq=False)

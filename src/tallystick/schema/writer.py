@@ -13,9 +13,12 @@ from tallystick.entity import spec_of
 from tallystick.errors import Invalid, NotMigrated
 from tallystick.schema import autogenerate, branches
 from tallystick.schema.branches import KIT, History
+from tallystick.schema.catalog import read
+from tallystick.schema.declared import recorded
 from tallystick.schema.migrations import VERSIONS
 from tallystick.schema.model import Table
 from tallystick.schema.online import Runner
+from tallystick.schema.operations import AdoptTables
 from tallystick.schema.upgrade import scripts
 
 if TYPE_CHECKING:
@@ -38,18 +41,36 @@ async def write(
     """Write what is missing; nothing when nothing is, unless ``empty`` asks for a file to fill in."""
     folder = _folder(branch, version_locations)
     history = branches.history(version_locations)
-    if branch in history.branches:
-        async with run.reading() as conn:
-            found = await conn.fetch("SELECT version_num FROM tally_ref.schema_version")
-        applied = history.implied(r["version_num"] for r in found)
-        if not empty and not set(history.heads(branch)) <= applied:
-            raise NotMigrated(f"The database is behind the revisions of {branch}; comparing with it would repeat them.")
     specs = [spec_of(cls) for cls in entities]
-    stages: tuple[tuple[MigrateOperation, ...], ...] = ((), (), ())
+    stages: tuple[tuple[MigrateOperation, ...], ...] = ()
     if specs or wishes.delete:
+        await _up_to_date(run, history, branch)
         stages = await autogenerate.changes(run.lock, run.roles, run.engine, specs, wishes)
+        adopted = await _adopted(run, history, {s.table for s in specs})
+        if adopted and (any(stages) or empty):
+            stages = ((AdoptTables(*adopted),), *stages)
     wanted = [stage for stage in stages if stage] or ([()] if empty else [])
     return [_write(message, branch, folder, stage, version_locations) for stage in wanted]
+
+
+async def _up_to_date(run: Runner, history: History, branch: str) -> None:
+    async with run.reading() as conn:
+        if not await conn.fetchval("SELECT to_regclass('tally_ref.schema_version') IS NOT NULL"):
+            raise NotMigrated("The database has no schema of Tallystick yet.")
+        found = await conn.fetch("SELECT version_num FROM tally_ref.schema_version")
+    applied = history.implied(r["version_num"] for r in found)
+    for needed in dict.fromkeys((KIT, branch)):
+        if needed in history.branches and not set(history.heads(needed)) <= applied:
+            raise NotMigrated(f"The database is behind the revisions of {needed}; comparing with it would repeat them.")
+
+
+async def _adopted(run: Runner, history: History, tables: set[str]) -> list[Table]:
+    """Tables that were made from declarations and are about to get revisions, as they are now."""
+    makers = _makers(history)
+    async with run.reading() as conn:
+        names = [t for t in await recorded(conn) if t in tables and t not in makers]
+        live = await read(conn, run.roles, names)
+    return [live[n].table for n in names]
 
 
 def _folder(branch: str, version_locations: Sequence[str | Path]) -> Path:
