@@ -21,6 +21,7 @@ from tallystick.schema.lint import lint
 from tallystick.schema.lint_rules import RULES
 from tallystick.schema.migrate import migrate
 from tallystick.schema.roles import Roles
+from tallystick.settings import connect_args
 from tallystick.testing.server import KitServer
 
 
@@ -71,12 +72,16 @@ async def database(tally_server: KitServer) -> AsyncIterator[Database]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def planting(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    """A superuser's transaction that is rolled back; roles are the server's, so one worker at a time."""
+    turn = await asyncpg.connect(**(connect_args(database.superuser) | {"database": "postgres"}))
+    await turn.execute("SELECT pg_advisory_lock(20261120)")
     conn = await database.connect("superuser")
     transaction = conn.transaction()
     await transaction.start()
     yield conn
     await transaction.rollback()
     await conn.close()
+    await turn.close()
 
 
 WALL = "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"

@@ -55,7 +55,7 @@ async def lint(
 
 async def _ready(conn: asyncpg.Connection, roles: Roles) -> None:
     found = await conn.fetchval("SELECT count(*) FROM pg_roles WHERE rolname = ANY ($1::text[])", list(roles.all))
-    if found < len(roles.all):
+    if (found or 0) < len(roles.all):
         raise NotProvisioned("The roles of Tallystick are missing on this server.")
     if not await conn.fetchval("SELECT to_regclass('tally_ref.schema_version') IS NOT NULL"):
         raise NotMigrated("The database has no schema of Tallystick yet.")
