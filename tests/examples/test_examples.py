@@ -1,0 +1,52 @@
+"""Every example runs by itself, says what it does, and leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parent.parent.parent / "examples"
+SAYS = {
+    "own_entity": ("made: kit_0001", "••••6789", "unique, although encrypted: [TS-1202]", "another tenant: [TS-1100]"),
+    "tour_1_open": ("migrated: kit_0001", "tenant: sunrise Sunrise Co-op Africa/Lagos"),
+    "tour_2_entity": ("table: tally.visit", "sealed: national_id", "for visits to plan"),
+    "tour_3_add_get_change": ("got: 12.50 USD for Ada", "version 1 -> 2", "somebody was faster: [TS-1201]"),
+    "complete": (
+        "initialised:",
+        "120 inputs in one statement",
+        "paged: 36 inputs in pages of [15, 15, 6]",
+        "analytics: defi: 40 inputs",
+        "healthy: PostgreSQL",
+        "cleaned up: 120 inputs, 0 left",
+    ),
+}
+
+
+def test_every_example_is_tested() -> None:
+    assert {p.stem for p in FOLDER.glob("*.py") if not p.name.startswith("_")} == set(SAYS)
+
+
+@pytest.mark.parametrize("name", sorted(SAYS))
+def test_example(name: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="tallystick-example-") as place:
+        os.chmod(place, 0o711)
+        kept = {n: os.environ[n] for n in ("PATH", "PYTHONPATH", "HOME") if n in os.environ}
+        done = subprocess.run(
+            [sys.executable, str(FOLDER / f"{name}.py")],
+            env={**kept, "TMPDIR": place, "PYTHONWARNINGS": "error::ResourceWarning"},
+            cwd=place,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        for words in SAYS[name]:
+            assert words in done.stdout
+        assert list(Path(place).iterdir()) == []
