@@ -13,13 +13,13 @@ from uuid import UUID
 import msgspec
 
 from tallystick import values as check
+from tallystick.conditions import Condition, Order, Part, Query, Several, shape_of
 from tallystick.errors import Invalid, WrongTenant
 from tallystick.fields import Ref
 from tallystick.ids import NIL
 from tallystick.money import Money
 from tallystick.privacy.sealed import MASK, Secret, mask_of, plaintext_of, sealed
 from tallystick.privacy.sealer import Sealer
-from tallystick.query import Condition, Order, Part, Query, Several, shape_of
 from tallystick.spec import EntitySpec, FieldSpec, Kind
 
 Decode = Callable[[Any, Sealer], Any]

@@ -53,8 +53,8 @@ _PROMOTED = {
 
 def handles_of(cls: type[Entity]) -> dict[str, Any]:
     """What ``cls.<name>`` answers: a condition handle per field, ``Filter`` and ``table``."""
+    from tallystick.conditions import Field
     from tallystick.filters import filter_type
-    from tallystick.query import Field
 
     spec = spec_of(cls)
     handles: dict[str, Any] = {name: Field(spec, field) for name, field in spec.fields.items()}

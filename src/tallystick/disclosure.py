@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from tallystick.conditions import Field
 from tallystick.domains.identity.disclosures import Disclosure
 from tallystick.entity import spec_of
 from tallystick.errors import Invalid
 from tallystick.privacy.sealed import ciphertext_of
-from tallystick.query import Field
 from tallystick.spec import Kind
 
 if TYPE_CHECKING:

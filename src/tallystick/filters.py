@@ -12,7 +12,7 @@ import msgspec
 from tallystick.errors import Invalid
 
 if TYPE_CHECKING:
-    from tallystick.query import Condition
+    from tallystick.conditions import Condition
     from tallystick.spec import EntitySpec, FieldSpec
 
 _RANGED = {"integer": int, "timestamp": datetime, "date": date, "money": str}
@@ -71,6 +71,7 @@ class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     def conditions(self) -> tuple[Condition, ...]:
         """The filter as conditions."""
         from tallystick import query
+        from tallystick.conditions import Compare
         from tallystick.money import Money
 
         found: list[Condition] = []
@@ -88,7 +89,7 @@ class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
             elif operation == "prefix":
                 found.append(query.prefix(field, value))
             else:
-                found.append(query.Compare(field, operation, value))
+                found.append(Compare(field, operation, value))
         return tuple(found)
 
 

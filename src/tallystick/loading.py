@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
 from tallystick.codec import codec_of
+from tallystick.conditions import Field, Order
 from tallystick.entity import Entity, spec_of
 from tallystick.errors import Invalid, NotFound, WrongTenant
 from tallystick.ids import NIL
-from tallystick.query import Field, Order, one_of
+from tallystick.query import one_of
 from tallystick.spec import Kind
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from uuid import UUID
 
 import msgspec
 
+from tallystick.conditions import Order, Query, Shape
 from tallystick.errors import Invalid
-from tallystick.query import Order, Query, Shape
 from tallystick.spec import FieldSpec, Kind
 
 E = TypeVar("E")

@@ -12,6 +12,8 @@ from msgspec.structs import replace as changed
 
 from tallystick.claims import Claimed
 from tallystick.codec import Codec, codec_of
+from tallystick.conditions import Condition, Field, Missing, Order, Query
+from tallystick.conditions import _Group as Group
 from tallystick.entity import Entity, spec_of, with_fields
 from tallystick.errors import Conflict, Invalid, NotFound, StaleVersion, Unsupported, WrongTenant
 from tallystick.fields import Ref
@@ -19,8 +21,7 @@ from tallystick.filters import Filter
 from tallystick.ids import NIL, uuid7
 from tallystick.loading import load_refs
 from tallystick.page import MAX_LIMIT, Offset, Page, fingerprint, read_cursor, write_cursor
-from tallystick.query import Condition, Field, Missing, Order, Query, orders
-from tallystick.query import _Group as Group
+from tallystick.query import orders
 from tallystick.spec import EntitySpec, IndexSpec, Kind
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from tallystick.codec import Codec
-    from tallystick.query import Query
+    from tallystick.conditions import Query
     from tallystick.spec import IndexSpec
 
 Isolation = Literal["read committed", "repeatable read", "serializable"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tallystick.query import Compare, Condition, Missing, OneOf, Order, Query, _Group, width
+from tallystick.conditions import Compare, Condition, Missing, OneOf, Order, Query, _Group, width
 from tallystick.spec import EntitySpec, Kind
 
 if TYPE_CHECKING:

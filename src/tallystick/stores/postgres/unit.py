@@ -18,7 +18,7 @@ from tallystick.stores.postgres.link import Link
 
 if TYPE_CHECKING:
     from tallystick.codec import Codec
-    from tallystick.query import Query
+    from tallystick.conditions import Query
     from tallystick.spec import EntitySpec, IndexSpec
     from tallystick.stores.postgres.store import PostgresStore
 
