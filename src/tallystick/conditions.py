@@ -46,10 +46,10 @@ class Condition:
         raise NotImplementedError
 
     def __and__(self, other: Condition) -> Condition:
-        return All((self, _condition(other)))
+        return All((self, condition_of(other)))
 
     def __or__(self, other: Condition) -> Condition:
-        return AnyOf((self, _condition(other)))
+        return AnyOf((self, condition_of(other)))
 
     def __bool__(self) -> Never:
         raise Invalid(
@@ -281,6 +281,16 @@ def width(condition: Condition) -> int:
     if isinstance(condition, Missing) or (isinstance(condition, OneOf) and not condition.values):
         return 0
     return 2 if condition.field.spec.kind is Kind.MONEY else 1  # type: ignore[attr-defined]
+
+
+def condition_of(value: Any) -> Condition:
+    """The value as a condition; anything else, a plain bool above all, raises ``Invalid``."""
+    if not isinstance(value, Condition):
+        raise Invalid(
+            "A filter is not a condition.",
+            remedy="Write conditions on the class: Loan.status == LoanStatus.ACTIVE, one_of(Loan.status, ...).",
+        )
+    return value
 
 
 def shape_of(where: Sequence[Condition], order: Sequence[Order]) -> Shape:

@@ -33,15 +33,6 @@ def _field(value: Any, function: str) -> Field:
     return value
 
 
-def _condition(value: Any) -> Condition:
-    if not isinstance(value, Condition):
-        raise Invalid(
-            "A filter is not a condition.",
-            remedy="Write conditions on the class: Loan.status == LoanStatus.ACTIVE, one_of(Loan.status, ...).",
-        )
-    return value
-
-
 def one_of(field: T, values: Iterable[T]) -> Condition:
     """The field has one of the values; an empty collection matches nothing."""
     handle, found = _field(field, "one_of"), _distinct(values)
@@ -165,17 +156,17 @@ def key(field: Any, name: str) -> Any:
 
 def not_(condition: Condition | bool) -> Condition:
     """The condition is false or unknown (a missing value included)."""
-    return Not((_condition(condition),))
+    return Not((condition_of(condition),))
 
 
 def any_of(*conditions: Condition | bool) -> Condition:
     """At least one of the conditions holds."""
-    return AnyOf(tuple(_condition(c) for c in conditions))
+    return AnyOf(tuple(condition_of(c) for c in conditions))
 
 
 def all_of(*conditions: Condition | bool) -> Condition:
     """All of the conditions hold."""
-    return All(tuple(_condition(c) for c in conditions))
+    return All(tuple(condition_of(c) for c in conditions))
 
 
 def asc(field: Any) -> Order:

@@ -12,7 +12,7 @@ from alembic.operations import MigrateOperation
 from tallystick.schema import ddl
 from tallystick.schema.catalog import Live
 from tallystick.schema.model import Column, Grant, Index, Table, Trigger, quote_name, quote_text
-from tallystick.schema.online_operations import AddIndex, Backfill, RequireValue, Validate
+from tallystick.schema.online_operations import AddIndex, Backfill, ReplaceIndex, RequireValue, Validate
 from tallystick.schema.operations import (
     AddCheck,
     AddColumn,
@@ -252,14 +252,38 @@ def _indexes(declared: Table, wanted: Table, live: Live) -> list[Difference]:
     def bare(indexes: Iterable[Index]) -> list[Index]:
         return [replace(i, comment="") for i in indexes if i not in broken]
 
-    return _by_name(
-        name,
-        "index",
-        bare(wanted.indexes),
-        bare(live.table.indexes),
-        add=lambda i: [(AddIndex(name, raw[i.name]), 2)],
-        remove=lambda i: [(Undo(AddIndex(name, next(x for x in live.table.indexes if x.name == i.name))), 0)],
-    )
+    want = {i.name: i for i in bare(wanted.indexes)}
+    replaced = [
+        i
+        for i in live.table.indexes
+        if i.name in want
+        and replace(i, comment="") != want[i.name]
+        and i not in broken
+        and _outlives(i, wanted, live.table)
+    ]
+    names = {i.name for i in replaced}
+    return [
+        *(
+            Difference(
+                "index", f"{name}.{i.name}", "differs from the declaration", ReplaceIndex(name, i, raw[i.name]), 2
+            )
+            for i in replaced
+        ),
+        *_by_name(
+            name,
+            "index",
+            [i for i in want.values() if i.name not in names],
+            [i for i in bare(live.table.indexes) if i.name not in names],
+            add=lambda i: [(AddIndex(name, raw[i.name]), 2)],
+            remove=lambda i: [(Undo(AddIndex(name, next(x for x in live.table.indexes if x.name == i.name))), 0)],
+        ),
+    ]
+
+
+def _outlives(index: Index, wanted: Table, found: Table) -> bool:
+    """Whether a live index names only columns that stay, so that it can stand until its successor is built."""
+    gone = {c.name for c in found.columns} - {c.name for c in wanted.columns}
+    return not gone & {*index.columns, *re.findall(r"[a-z_][a-z0-9_]*", index.where or "")}
 
 
 def _guards(declared: Table, wanted: Table, live: Live, engine: ddl.Engine) -> list[Difference]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -101,19 +101,23 @@ class AddIndex(OnTable):
             with operations.get_context().autocommit_block():
                 execute(operations, self._do(operations))
             return
-        name = f"{quote_name(self.schema)}.{quote_name(self.index.name)}"
         with outside_transaction(operations, patient=True) as connection:
-            if self._usable(operations, connection, name):
-                tell(operations, "found", self.index.name, "built already")
-            else:
-                tell(operations, "building", self.index.name)
-                try:
-                    connection.exec_driver_sql(ddl.create_index(self.target, self.index, concurrently=True))
-                except DBAPIError:
-                    with contextlib.suppress(DBAPIError):
-                        connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-                    raise
-            connection.exec_driver_sql(ddl.comment_on_index(self.target, self.index))
+            self.build(operations, connection)
+
+    def build(self, operations: Operations, connection: Connection) -> None:
+        """Build it on a connection outside a transaction."""
+        name = f"{quote_name(self.schema)}.{quote_name(self.index.name)}"
+        if self._usable(operations, connection, name):
+            tell(operations, "found", self.index.name, "built already")
+        else:
+            tell(operations, "building", self.index.name)
+            try:
+                connection.exec_driver_sql(ddl.create_index(self.target, self.index, concurrently=True))
+            except DBAPIError:
+                with contextlib.suppress(DBAPIError):
+                    connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+                raise
+        connection.exec_driver_sql(ddl.comment_on_index(self.target, self.index))
 
     def take_back(self, operations: Operations) -> None:
         """Drop it while rows are written to."""
@@ -151,6 +155,39 @@ class AddIndex(OnTable):
 
     def _undo(self, operations: Operations) -> list[str]:
         return [f"DROP INDEX CONCURRENTLY IF EXISTS {quote_name(self.schema)}.{quote_name(self.index.name)}"]
+
+
+@dataclass(frozen=True, eq=False)
+class ReplaceIndex(OnTable):
+    """Another index under the same name: the new one is built first, so a unique rule holds all the time."""
+
+    before: Index
+    after: Index
+    schema: str = SCHEMA
+
+    def run(self, operations: Operations) -> None:
+        """Build the new one beside the old, then let it take the name."""
+        self._swap(operations, self.after)
+
+    def take_back(self, operations: Operations) -> None:
+        """The same with the one before."""
+        self._swap(operations, self.before)
+
+    def _swap(self, operations: Operations, index: Index) -> None:
+        draft = AddIndex(self.table, replace(index, name=f"{index.name}~"), self.schema)
+        name, beside = (f"{quote_name(self.schema)}.{quote_name(i.name)}" for i in (index, draft.index))
+        rename = [
+            f"DROP INDEX CONCURRENTLY IF EXISTS {name}",
+            f"ALTER INDEX {beside} RENAME TO {quote_name(index.name)}",
+        ]
+        if operations.get_context().as_sql:
+            with operations.get_context().autocommit_block():
+                execute(operations, [*draft._do(operations), *rename])
+            return
+        with outside_transaction(operations, patient=True) as connection:
+            draft.build(operations, connection)
+            for statement in rename:
+                connection.exec_driver_sql(statement)
 
 
 @dataclass(frozen=True, eq=False)
