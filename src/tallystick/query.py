@@ -19,6 +19,7 @@ from tallystick.conditions import (
     Order,
     Part,
     Present,
+    condition_of,
 )
 from tallystick.errors import Invalid
 from tallystick.spec import EntitySpec, FieldSpec, Kind
