@@ -17,12 +17,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
-import asyncpg
-
 from tallystick.app import Tallystick
 from tallystick.errors import TallystickError, Unsupported
 from tallystick.session import SessionContext
-from tallystick.stores.postgres.errors import translate
+from tallystick.stores.postgres.errors import FAILURES, translate
 from tallystick.stores.postgres.link import Link
 from tallystick.stores.postgres.pool import Pool, PoolLimits, PoolStats
 from tallystick.stores.postgres.store import PostgresStore
@@ -89,7 +87,7 @@ class Sandbox:
         failure: TallystickError | None = None
         try:
             await held.check()
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as caught:
+        except FAILURES as caught:
             failure = translate(caught)
         finally:
             await self._undo(held.link)
@@ -100,7 +98,7 @@ class Sandbox:
         try:
             if not link.raw.is_closed():
                 await link.script("ROLLBACK")
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        except FAILURES:
             link.broken = True
         finally:
             self._outer.store.pool.release(link)

@@ -18,6 +18,9 @@ from tallystick.tls import tls_failure
 if TYPE_CHECKING:
     from tallystick.spec import EntitySpec
 
+FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""What the driver raises for a server or a connection that fails; an internal error is a server's dying word."""
+
 _SHARD = re.compile(r"_\d{5,}$")
 _PROVED_ROLLED_BACK = ("23", "40", "53", "55", "58030", "57P03", "TS", "P0", "22", "42")
 
@@ -156,6 +159,12 @@ def commit_outcome_unknown(problem: BaseException) -> bool:
     """Whether a failed COMMIT may still have landed: only when the server did not prove a rollback."""
     state = getattr(problem, "sqlstate", None)
     return state is None or not str(state).startswith(_PROVED_ROLLED_BACK)
+
+
+def cut_off(problem: BaseException) -> bool:
+    """Whether the connection died under a statement that was sent, so that nobody knows how it ended."""
+    state = _told(problem, "sqlstate")
+    return isinstance(problem, OSError) or state[:2] == "08" or state in ("57P01", "57P02", "57P05")
 
 
 def _told(problem: BaseException, attribute: str) -> str:

@@ -12,7 +12,7 @@ import asyncpg
 
 from tallystick.errors import TallystickError, TlsFailed, Unavailable
 from tallystick.stores.postgres.compile import Compiler
-from tallystick.stores.postgres.errors import login, translate
+from tallystick.stores.postgres.errors import FAILURES, login, translate
 from tallystick.stores.postgres.link import Link
 from tallystick.stores.postgres.pool import Pool, PoolLimits
 from tallystick.stores.postgres.pooler import refuse_transaction_pooler
@@ -114,7 +114,7 @@ class PostgresStore:
                 raise
             finally:
                 self.pool.release(link)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as caught:
+        except FAILURES as caught:
             problem = caught
         raise translate(problem)
 
@@ -162,7 +162,7 @@ class PostgresStore:
                 server_settings=options,
                 statement_cache_size=0 if not self._named else 100,
             )
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as problem:
+        except FAILURES as problem:
             failure = login(problem)
         else:
             return Link(raw, named=self._named)

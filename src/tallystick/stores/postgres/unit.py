@@ -8,12 +8,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import asyncpg
-
 from tallystick.errors import CommitUnknown, Conflict, Invalid, TallystickError
 from tallystick.stores.base import Isolation
 from tallystick.stores.postgres.compile import Compiler
-from tallystick.stores.postgres.errors import commit_outcome_unknown, translate
+from tallystick.stores.postgres.errors import FAILURES, commit_outcome_unknown, cut_off, translate
 from tallystick.stores.postgres.link import Link
 
 if TYPE_CHECKING:
@@ -22,7 +20,8 @@ if TYPE_CHECKING:
     from tallystick.spec import EntitySpec, IndexSpec
     from tallystick.stores.postgres.store import PostgresStore
 
-_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError, OverflowError, TypeError, EOFError)
+_FAILURES = (*FAILURES, ValueError, OverflowError, TypeError, EOFError)
+_WRITES = frozenset({"add", "update"})
 _ISOLATIONS = {
     None: "",
     "read committed": " ISOLATION LEVEL READ COMMITTED",
@@ -95,6 +94,8 @@ class PostgresUnit:
                 store.pool.release(link)
         except _FAILURES as caught:
             problem = caught
+        if verb in _WRITES and self._link is None and link is not None and cut_off(problem):
+            raise CommitUnknown("The connection was lost while writing; what was written may or may not stand.")
         raise translate(problem, spec, verb)
 
     async def _write(self, inside: str, alone: str, args: list[Any], spec: EntitySpec, verb: str) -> Any:
