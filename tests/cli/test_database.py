@@ -88,13 +88,15 @@ def test_an_entity_of_ones_own_is_migrated_linted_shown_and_changed(cli: Cli, ow
 
     assert "--revisions" in cli("revision", "-m", "a place", *changed).err
     folder = ("--revisions", str(fresh / "migrations"))
-    (file,) = cli("revision", "-m", "a place", *changed, *folder, "--json").document["files"]
-    assert Path(file).read_text().startswith('"""a place')
-    assert cli("migrate", *changed, *folder, "--json").document["revisions"] == ["app_0001"]
+    files = cli("revision", "-m", "a place", *changed, *folder, "--json").document["files"]
+    assert all(Path(file).read_text().startswith('"""a place') for file in files)
+    applied = cli("migrate", *changed, *folder, "--json").document["revisions"]
+    assert applied == [f"app_{n:04}" for n in range(1, len(files) + 1)]
     assert cli("schema", "lint", *changed, *folder).code == 0
     assert cli("revision", "-m", "nothing", *changed, *folder, "--json").document["files"] == []
     assert cli("revision", "-m", "x", "--fill", "nonsense", *changed, *folder).code == 2
-    assert cli("rollback", "--yes", *changed, *folder, "--json").document["branch"] == "app"
+    back = cli("rollback", "--yes", "--steps", str(len(files)), *changed, *folder, "--json").document
+    assert (back["branch"], back["revisions"]) == ("app", applied[::-1])
     assert cli("rollback", "--yes", *changed, *folder, "--json").document["tables"] == ["visit"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from tallystick.cli.report import fairness_document, show_fairness, show_statistics, statistics_document
@@ -40,8 +41,8 @@ def show(out: Output, story: Story) -> None:
         out.line("THE WALL BROKE: an attempt was not stopped.", "bold red")
     if story.kept is not None:
         out.line(f"Kept in {story.kept}")
-        out.line(f"  tallystick report statistics --tenant sunrise --data-dir {story.kept}")
-        out.line(f"  tallystick shell --tenant sunrise --data-dir {story.kept}")
+        for command in ("report statistics", "shell"):
+            out.raw(f"  tallystick {command} --tenant sunrise --data-dir {shlex.quote(story.kept)}")
     else:
         out.line("The server is stopped and its directory removed.")
     out.line(f"{story.seconds:.1f} s", "dim")

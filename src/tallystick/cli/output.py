@@ -40,7 +40,7 @@ class Output:
 
     def raw(self, text: str) -> None:
         """Text as it is, however long its lines: SQL, or a value to pipe on."""
-        sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+        self.console.file.write(text if text.endswith("\n") else f"{text}\n")
 
     def table(
         self,
