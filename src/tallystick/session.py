@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import date, datetime
+from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 from uuid import UUID
@@ -155,7 +156,7 @@ class Session:
         if into is dict:
             return rows  # type: ignore[return-value]
         try:
-            return [msgspec.convert(row, into, strict=False, from_attributes=False) for row in rows]
+            return [msgspec.convert(_whole(row), into, strict=False, from_attributes=False) for row in rows]
         except (msgspec.ValidationError, TypeError):
             pass
         raise Invalid(
@@ -171,6 +172,16 @@ class Session:
         unit, self.unit = self.unit, _CLOSED
         while unit.depth:
             await unit.rollback()
+
+
+def _whole(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with whole numerics as ints: PostgreSQL's sum of a bigint is numeric, and its reader wrote ``int``."""
+    return {
+        name: int(value)
+        if value.__class__ is Decimal and value.is_finite() and value.as_tuple().exponent == 0
+        else value
+        for name, value in row.items()
+    }
 
 
 class _Closed:
