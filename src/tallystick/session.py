@@ -176,12 +176,11 @@ class Session:
 
 def _whole(row: Mapping[str, Any]) -> dict[str, Any]:
     """The row with whole numerics as ints: PostgreSQL's sum of a bigint is numeric, and its reader wrote ``int``."""
-    return {
-        name: int(value)
-        if value.__class__ is Decimal and value.is_finite() and value.as_tuple().exponent == 0
-        else value
-        for name, value in row.items()
-    }
+    return {name: int(value) if _is_whole(value) else value for name, value in row.items()}
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Decimal) and value.as_tuple().exponent == 0
 
 
 class _Closed:
