@@ -22,6 +22,7 @@ from tallystick.spec import FieldSpec, Kind
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 CHAIN_CEILING = 2**256
 _INFINITIES = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+_INFINITE_DAYS = (date.min, date.max)
 _EDGES = (1, 9999)
 _EXPECTED = {
     Kind.TEXT: "str",
@@ -113,6 +114,8 @@ def day(field: FieldSpec, value: Any) -> date:
     """A date that is not a datetime."""
     if not isinstance(value, date) or isinstance(value, datetime):
         raise wrong(field)
+    if value in _INFINITE_DAYS:
+        raise wrong(field, "is the first or the last day of the calendar", "Use None for a day that never comes.")
     return value
 
 
