@@ -422,7 +422,7 @@ class Repository(Generic[E]):
         return rule
 
     def _check_kind(self, entity: Any) -> None:
-        if entity.__class__ is not self.spec.cls:
+        if entity.__class__ is not self.spec.cls or entity.version.__class__ is not int:
             raise Invalid(
                 f"A {type(entity).__name__} was given where a {self.spec.name} belongs.",
                 entity=self.spec.name,
