@@ -388,7 +388,8 @@ def _foreign(spec: EntitySpec) -> Callable[[Any, UUID], None]:
 
 def _one_asset(spec: EntitySpec) -> Callable[[tuple[Any, ...]], str | None]:
     def one_asset(amounts: tuple[Any, ...]) -> str | None:
-        assets = {a.asset for a in amounts if a is not None}
+        # What is no Money is refused by name when its own turn comes.
+        assets = {a.asset for a in amounts if a.__class__ is Money}
         if len(assets) > 1:
             raise Invalid(
                 f"The money fields of a {spec.name} share one asset.",

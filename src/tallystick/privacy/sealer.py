@@ -64,7 +64,12 @@ class Sealer:
                 field=field.name,
                 remedy=f"Give a value of the declared type ({getattr(field.inner, '__name__', 'see the entity')}).",
             )
-        return self._blind(key, field.search or "exact", str(value), field.search_bits)
+        normal, problem = field.search or "exact", ""
+        try:
+            return self._blind(key, normal, str(value), field.search_bits)
+        except Invalid as caught:
+            problem = caught.problem
+        raise Invalid(f"{field.name} cannot be indexed: {problem}", field=field.name, remedy="Check its form.")
 
     def _provider(self) -> KeyProvider:
         if self._keys is None:

@@ -45,7 +45,7 @@ KEPT: dict[str, list[Any]] = {
         datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
         datetime(9999, 12, 31, 23, 59, 59, 999998, tzinfo=UTC),
     ],
-    "day": [None, date(1, 1, 1), date(2024, 2, 29), date(1900, 2, 28), date(9999, 12, 31)],
+    "day": [None, date(1, 1, 2), date(2024, 2, 29), date(1900, 2, 28), date(9999, 12, 30)],
     "rate": [Decimal(0), Decimal("0.00000001"), Decimal("-9999.99999999"), Decimal("9999.99999999"), Decimal("1E-8")],
     "price": [
         None,
@@ -100,6 +100,8 @@ REFUSED: list[tuple[str, Any]] = [
     ("at", datetime.min.replace(tzinfo=UTC)),
     ("at", datetime(1, 1, 1, 3, tzinfo=_EAST)),
     ("day", datetime(2026, 1, 1, tzinfo=UTC)),
+    ("day", date.min),
+    ("day", date.max),
     ("rate", Decimal("0.000000001")),
     ("rate", Decimal(10_000)),
     ("rate", Decimal("NaN")),
