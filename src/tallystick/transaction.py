@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
-from tallystick.errors import Serialization
+from tallystick.errors import Invalid, Serialization
 
 if TYPE_CHECKING:
     from tallystick.session import Session
@@ -45,6 +45,8 @@ async def run_atomic(
 
     Inside an open transaction it runs once, in a savepoint: only the outermost level can be replayed.
     """
+    if attempts.__class__ is not int or attempts < 1:
+        raise Invalid("attempts should be a whole number from 1.", field="attempts", remedy="Leave it out for five.")
     if db.unit.depth:
         async with Transaction(db.unit, None, read_only=False):
             return await fn(db)

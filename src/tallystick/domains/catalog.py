@@ -30,11 +30,13 @@ def chosen(domains: Iterable[str] | None) -> tuple[str, ...]:
     """The domains to install: those named, what they need, and identity, which every application has."""
     if domains is None:
         return DOMAINS
-    wanted = list(domains)
-    unknown = [d for d in wanted if d not in _ENTITIES]
+    wanted = [domains] if isinstance(domains, str) else list(domains)
+    unknown = [d for d in wanted if not isinstance(d, str) or d not in _ENTITIES]
     if unknown:
         raise Invalid(
-            f"There is no domain {unknown[0][:40]!r}.", field="domains", remedy=f"Domains are: {', '.join(DOMAINS)}."
+            f"There is no domain {str(unknown[0])[:40]!r}.",
+            field="domains",
+            remedy=f"Domains are: {', '.join(DOMAINS)}.",
         )
     needed = {"identity", *wanted, *(n for d in wanted for n in _NEEDS.get(d, ()))}
     return tuple(d for d in DOMAINS if d in needed)

@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from tallystick.clock import find_zone
+from tallystick.documents import written
 from tallystick.errors import Conflict, Denied, Duplicate, Invalid, NotFound, QuotaExceeded, TenantMissing
 from tallystick.ids import uuid7
 
@@ -77,6 +78,7 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _SETTABLE = frozenset(Tenant.__struct_fields__) - {"id", "slug", "version", "created_at", "updated_at"}
+_KINDS = {f.name: f.type for f in msgspec.structs.fields(Tenant)}
 _COLUMNS = ", ".join(Tenant.__struct_fields__)
 _INFO = "id, slug, name, time_zone, cut_off, is_active"
 
@@ -178,11 +180,13 @@ class Tenants:
 
     async def consume(self, db: Session, metric: str, amount: int, period: date | None) -> int:
         """Count towards a quota in one guarded statement; see ``Session.consume``."""
-        limit_field = _LIMITS.get(metric)
+        limit_field = _LIMITS.get(metric) if isinstance(metric, str) else None
         if limit_field is None:
             raise Invalid("No quota has this name.", field="metric", remedy=f"Quotas are: {', '.join(_LIMITS)}.")
         if amount.__class__ is not int or not 0 < amount < 2**31:
             raise Invalid("A quota counts whole things, one or more.", field="amount")
+        if period is not None and period.__class__ is not date:
+            raise Invalid("A quota's period is a date.", field="period", remedy="Leave it out for the current one.")
         record = await self.record(db)
         limit: int = getattr(record, limit_field)
         at = (period or db.today()).replace(day=1) if metric == "applications" else date(1970, 1, 1)
@@ -226,17 +230,28 @@ def _changes(options: dict[str, Any], version: int | None = None) -> str:
             field=sorted(unknown)[0][:40],
             remedy=f"Settings are: {', '.join(sorted(_SETTABLE))}.",
         )
+    for name, value in options.items():
+        if not _fits(name, value):
+            raise Invalid(f"{name} has a value of the wrong kind.", field=name, remedy="See the fields of Tenant.")
+    if version is not None and version.__class__ is not int:
+        raise Invalid("version should be a whole number.", field="version", remedy="Take it from the record.")
     if "time_zone" in options:
         find_zone(options["time_zone"])
     for name in _LIMITS.values():
         if name in options and (options[name].__class__ is not int or not 0 <= options[name] < 2**31):
             raise Invalid(f"{name} should be a whole number from 0.", field=name)
-    document = options if version is None else {**options, "version": version}
+    text, problem = written(options if version is None else {**options, "version": version}, dict)
+    if problem:
+        raise Invalid(f"A tenant's setting {problem}.", field="settings", remedy="Use what JSON can hold.")
+    return text
+
+
+def _fits(name: str, value: Any) -> bool:
     try:
-        return msgspec.json.encode(document).decode()
-    except (TypeError, ValueError):
-        pass
-    raise Invalid("A tenant's setting cannot be written as JSON.", field="settings")
+        msgspec.convert(value, _KINDS[name])
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _tenant(row: Any) -> Tenant:
