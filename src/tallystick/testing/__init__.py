@@ -20,7 +20,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-_WHERE = {
+_HOME = {
     "KitServer": "tallystick.testing.server",
     "Make": "tallystick.testing.factories",
     "Race": "tallystick.testing.races",
@@ -41,11 +41,11 @@ __all__ = ["KitServer", "Make", "Race", "RaceResult", "Sandbox", "recipe"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
+    if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_WHERE[name]), name)
+    value = globals()[name] = getattr(import_module(_HOME[name]), name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_WHERE})
+    return sorted({*globals(), *_HOME})
