@@ -83,7 +83,7 @@ class Tallystick:
         return cls(
             found,
             chosen(domains),
-            tuple(entities),
+            _classes(entities),
             keys=keys,
             clock=clock or SystemClock(),
             version_locations=version_locations,
@@ -277,6 +277,14 @@ class Tallystick:
 
         await self.store.check_pooler()
         await self.store.ask(lambda link: check_application_role(link.raw, self.settings.roles))
+
+
+def _classes(entities: Any) -> tuple[type[Entity], ...]:
+    try:
+        return tuple(entities)
+    except TypeError:
+        pass
+    raise Declaration("entities= is a collection of entity classes.", remedy="Write entities=[Visit].")
 
 
 def _refuse_twins(entities: Iterable[type[Entity]]) -> None:

@@ -17,12 +17,26 @@ from uuid import UUID
 import msgspec
 
 from tallystick import constraints
-from tallystick.entity import Entity, spec_of
+from tallystick.entity import Entity, default_of, spec_of
 from tallystick.errors import Declaration
-from tallystick.fields import ChainMark, Json, Length, Mask, Numeric, OwnAsset, PersonalMark, Ref, Search
+from tallystick.fields import (
+    ChainMark,
+    Json,
+    LedgerMark,
+    Length,
+    Maintained,
+    Mask,
+    Numeric,
+    Once,
+    OwnAsset,
+    PersonalMark,
+    Ref,
+    Search,
+)
 from tallystick.money import Money
+from tallystick.privacy.blind import NORMALISERS
 from tallystick.privacy.sealed import Secret
-from tallystick.rules import AppendOnly, Queue
+from tallystick.rules import AppendOnly, Guard, Kept, Queue
 from tallystick.spec import (
     QUEUE_COLUMNS,
     SYSTEM_FIELDS,
@@ -33,6 +47,7 @@ from tallystick.spec import (
 )
 from tallystick.words import RESERVED
 
+_INDEX_BITS = 256
 IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,58}\Z")
 TEXT = 'text COLLATE "C"'
 _PLAIN_KINDS: dict[Any, tuple[Kind, str]] = {
@@ -44,6 +59,9 @@ _PLAIN_KINDS: dict[Any, tuple[Kind, str]] = {
     date: (Kind.DATE, "date"),
     bytes: (Kind.BYTES, "bytea"),
 }
+_MAINTAINABLE = frozenset(
+    {Kind.INTEGER, Kind.LEDGER, Kind.BOOLEAN, Kind.TEXT, Kind.ENUM, Kind.DATE, Kind.TIMESTAMP}
+)
 _PROMOTED = {
     str: (TEXT, "{j} ->> '{k}'"),
     int: ("bigint", "({j} ->> '{k}')::bigint"),
@@ -105,7 +123,7 @@ def resolve(cls: type[Entity]) -> EntitySpec:
         if name in SYSTEM_FIELDS:
             continue
         _refuse_name(cls, name)
-        field = _field(cls, name, hints[name])
+        field = _fixed(cls, _field(cls, name, hints[name]), hints[name])
         if field.kind is Kind.MONEY and field.asset_column == "asset":
             shared_asset.append(field)
         fields[name] = field
@@ -196,6 +214,11 @@ def _field(cls: type[Entity], name: str, hint: Any) -> FieldSpec:
     if mark(PersonalMark) is not None or hint is Secret or origin is Secret:
         kind = Kind.PERSONAL if mark(PersonalMark) is not None else Kind.SECRET
         inner = hint if kind is Kind.PERSONAL else (get_args(hint) or (str,))[0]
+        if search and (search.normal not in NORMALISERS or not _is_width(search.bits)):
+            raise wrong(
+                "is searched in a way there is none",
+                f"Use Search(one of {', '.join(NORMALISERS)}, bits=1 to 256 or None).",
+            )
         if inner is float or inner is complex:
             raise wrong("seals a float", "Use Decimal, or an int of the smallest unit; floats are not exact.")
         columns = [ColumnSpec(name, "bytea", nullable=optional)]
@@ -221,6 +244,8 @@ def _field(cls: type[Entity], name: str, hint: Any) -> FieldSpec:
         raise wrong("is searched or masked but not sealed", "Make it Secret[...] or Personal[...].")
     if mark(ChainMark) is not None:
         return one(Kind.CHAIN, "numeric(78,0)", int)
+    if mark(LedgerMark) is not None:
+        return one(Kind.LEDGER, "numeric(38,0)", int)
     if hint is Ref or origin is Ref:
         target = (get_args(hint) or (None,))[0]
         if isinstance(target, typing.ForwardRef) or not (isinstance(target, type) and issubclass(target, Entity)):
@@ -251,6 +276,10 @@ def _field(cls: type[Entity], name: str, hint: Any) -> FieldSpec:
             raise wrong(
                 "is an enum that is not a StrEnum", "Derive it from enum.StrEnum; its values are stored as text."
             )
+        if not len(hint) or any("\0" in str(member.value) for member in hint):
+            raise wrong(
+                "is an enum without members, or with one PostgreSQL cannot hold", "Give it members of plain text."
+            )
         return one(Kind.ENUM, TEXT, hint)
     if hint in _PLAIN_KINDS and mark(Json) is None:
         kind, sql = _PLAIN_KINDS[hint]
@@ -265,6 +294,46 @@ def _field(cls: type[Entity], name: str, hint: Any) -> FieldSpec:
         "Use str, int, bool, UUID, datetime, date, Decimal, a StrEnum, Money, Ref, Secret, Personal, "
         "ChainAmount, bytes, or a dict, list or msgspec.Struct as JSON.",
     )
+
+
+def _is_width(bits: Any) -> bool:
+    return bits is None or (bits.__class__ is int and 1 <= bits <= _INDEX_BITS)
+
+
+def _fixed(cls: type[Entity], field: FieldSpec, hint: Any) -> FieldSpec:
+    """The field with what the application may not write taken out of its reach."""
+    marks: list[Any] = []
+    _strip(hint, marks)
+    maintained = any(isinstance(m, Maintained) for m in marks)
+    if not maintained and not any(isinstance(m, Once) for m in marks):
+        return field
+    if field.asset_column == "asset":
+        raise Declaration(
+            f"{cls.__name__}.{field.name} is fixed, and other money may share its asset.",
+            entity=cls.__name__,
+            field=field.name,
+            remedy="Use LedgerAmount with an asset field of its own, or Annotated[Money, OwnAsset(), Once()].",
+        )
+    if not maintained:
+        return replace(field, once=True, columns=tuple(replace(c, updatable=False) for c in field.columns))
+    default = default_of(cls, field.name)
+    if field.kind not in _MAINTAINABLE or default is msgspec.NODEFAULT:
+        raise Declaration(
+            f"{cls.__name__}.{field.name} cannot be maintained by the database.",
+            entity=cls.__name__,
+            field=field.name,
+            remedy="Make it a number, bool, text, enum, date or datetime with a default.",
+        )
+    column = replace(field.columns[0], default=_literal(default), insertable=False, updatable=False)
+    return replace(field, maintained=True, columns=(column,))
+
+
+def _literal(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return constraints.quote(str(getattr(value, "value", value)))
+    return str(value).lower()
 
 
 def _is_struct(hint: Any) -> bool:
@@ -307,7 +376,8 @@ def _strip(hint: Any, marks: list[Any]) -> tuple[Any, bool]:
 
 
 def _assemble(cls: type[Entity], table: str, fields: dict[str, FieldSpec], shared: list[FieldSpec]) -> EntitySpec:
-    rules = (cls.__dict__.get("rules") or cls.rules).items
+    declared = cls.__dict__.get("rules") or cls.rules
+    rules = declared.items
     columns = [c for f in fields.values() for c in f.columns]
     if shared:
         nullable = all(f.optional for f in shared)
@@ -353,6 +423,15 @@ def _assemble(cls: type[Entity], table: str, fields: dict[str, FieldSpec], share
         | {c.name for c in columns if c.generated}
         | (set(QUEUE_COLUMNS) if queue else set())
     )
+    checks = constraints.checks(table, fields, rules, shared)
+    transitions = constraints.transitions(cls, fields, rules)
+    for kind, named in (("check", [c.name for c in checks]), ("state machine", [t.field for t in transitions])):
+        if len(set(named)) < len(named):
+            raise Declaration(
+                f"{cls.__name__} has two {kind}s of one name.",
+                entity=cls.__name__,
+                remedy="Enums, lengths and amounts bring checks named after their field; rename or merge yours.",
+            )
     return EntitySpec(
         cls=cls,
         table=table,
@@ -361,11 +440,14 @@ def _assemble(cls: type[Entity], table: str, fields: dict[str, FieldSpec], share
         columns=tuple(columns),
         read_columns=tuple(n for n in names if n not in hidden),
         indexes=tuple(constraints.indexes(cls, table, fields, rules, archivable, queue)),
-        checks=tuple(constraints.checks(table, fields, rules, shared)),
-        foreign_keys=tuple(constraints.foreign_keys(table, fields)),
-        transitions=tuple(constraints.transitions(cls, fields, rules)),
+        checks=tuple(checks),
+        foreign_keys=tuple(constraints.foreign_keys(cls, table, fields, rules)),
+        transitions=tuple(transitions),
         append_only=append_only,
         queue=queue,
         archivable=archivable,
-        retain=(cls.__dict__.get("rules") or cls.rules).retain,
+        retain=declared.retain,
+        kept=append_only or any(isinstance(r, Kept) for r in rules),
+        guards=tuple(r for r in rules if isinstance(r, Guard)),
+        fillfactor=declared.fillfactor,
     )

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from tallystick.errors import Declaration
 from tallystick.fields import Ref
 from tallystick.filters import Filter
 from tallystick.ids import NIL, uuid7
@@ -125,6 +126,12 @@ class Entity(_Struct, metaclass=EntityMeta):
 _ENTITY.append(Entity)
 
 
+def default_of(cls: type[Entity], name: str) -> Any:
+    """The default of a field, ``msgspec.NODEFAULT`` when it has none or one that is made anew each time."""
+    declared: Any = cls
+    return next(f.default for f in msgspec.structs.fields(declared) if f.name == name)
+
+
 def with_fields(entity: E, **fields: Any) -> E:
     """The entity with other values in some fields; the entity itself never changes."""
     return cast("E", msgspec.structs.replace(cast("Any", entity), **fields))
@@ -132,6 +139,11 @@ def with_fields(entity: E, **fields: Any) -> E:
 
 def spec_of(cls: type[Entity]) -> EntitySpec:
     """The resolved declaration of an entity. Raises ``Declaration`` when it cannot be stored safely."""
+    if not isinstance(cls, EntityMeta) or cls is Entity:
+        raise Declaration(
+            f"{getattr(cls, '__name__', type(cls).__name__)} is not an entity.",
+            remedy="Name classes that derive from Entity.",
+        )
     found: EntitySpec | None = cls.__dict__.get("_tally_spec")
     if found is None:
         from tallystick.declare import resolve

@@ -11,9 +11,11 @@ from uuid import UUID
 
 import msgspec
 
-from tallystick.errors import Invalid
+from tallystick.errors import Declaration, Invalid
 
 T = TypeVar("T")
+_MOST_DIGITS = 1_000
+_LONGEST_MASK = 16
 
 
 class Ref(msgspec.Struct, Generic[T], omit_defaults=True, eq=False):
@@ -53,6 +55,12 @@ class Length:
     max: int
     min: int = 0
 
+    def __post_init__(self) -> None:
+        if not all(n.__class__ is int for n in (self.max, self.min)) or not 0 <= self.min <= self.max or not self.max:
+            raise Declaration(
+                "A Length is from min 0 to max 1 at least.", remedy="Write Length(200), Length(20, min=1)."
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Numeric:
@@ -60,6 +68,15 @@ class Numeric:
 
     precision: int
     scale: int
+
+    def __post_init__(self) -> None:
+        if not all(n.__class__ is int for n in (self.precision, self.scale)) or not (
+            0 <= self.scale <= self.precision <= _MOST_DIGITS and self.precision
+        ):
+            raise Declaration(
+                f"A Numeric has 1 to {_MOST_DIGITS} digits, and no more of them after the point than in all.",
+                remedy="Write Numeric(12, 8).",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +96,10 @@ class Mask:
     """How many closing characters of a secret its mask may show; kept encrypted beside the secret."""
 
     last: int = 4
+
+    def __post_init__(self) -> None:
+        if self.last.__class__ is not int or not 0 <= self.last <= _LONGEST_MASK:
+            raise Declaration(f"A Mask shows 0 to {_LONGEST_MASK} characters.", remedy="Write Mask(4).")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +124,32 @@ class ChainMark:
     """Marks an integer as an on-chain quantity; write ``ChainAmount`` instead."""
 
 
+@dataclass(frozen=True, slots=True)
+class LedgerMark:
+    """Marks an integer as an amount of the ledger; write ``LedgerAmount`` instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Maintained:
+    """A column that only triggers of the database write: no client may insert or update it.
+
+    The field needs a default, which is what a new row has.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """A field that is given when the row is added and never changes after."""
+
+
 Personal = Annotated[T, PersonalMark()]
 """Personal data: encrypted where it is stored, plain in the entity, masked in its repr, never in a log."""
 
 ChainAmount = Annotated[int, ChainMark()]
 """An on-chain quantity in base units, 0 to 2^256-1 (uint256), stored as numeric(78,0)."""
+
+LedgerAmount = Annotated[int, LedgerMark()]
+"""Minor units in the ledger, -(10^38-1) to 10^38-1, stored as numeric(38,0)."""
 
 Rate = Annotated[Decimal, Numeric(12, 8)]
 """A rate as a fraction: 0.125 is 12.5 %."""

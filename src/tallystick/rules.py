@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+
+from tallystick.errors import Declaration
+
 from typing import TypeVar
 
 S = TypeVar("S", bound=Enum)
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,58}")
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -22,6 +28,10 @@ class Index:
     where: str | None
 
     def __init__(self, *fields: str, query: str, where: str | None = None) -> None:
+        if not fields or len(set(fields)) < len(fields):
+            raise Declaration(
+                "An index names one or more fields, each once.", remedy='Write Index("status", query=...).'
+            )
         object.__setattr__(self, "fields", fields)
         object.__setattr__(self, "query", query)
         object.__setattr__(self, "where", where)
@@ -35,6 +45,8 @@ class Unique:
     where: str | None
 
     def __init__(self, *fields: str, where: str | None = None) -> None:
+        if len(set(fields)) < len(fields):
+            raise Declaration("A unique rule names a field twice.", remedy='Write Unique("borrower", "seen_at").')
         object.__setattr__(self, "fields", fields)
         object.__setattr__(self, "where", where)
 
@@ -45,6 +57,13 @@ class Check:
 
     name: str
     sql: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name) or not str(self.sql).strip():
+            raise Declaration(
+                "A check has a name of lower-case letters, digits and underscores, and a condition.",
+                remedy='Write Check("amount", "amount > 0").',
+            )
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -75,25 +94,79 @@ def append_only() -> AppendOnly:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """Rows are never removed; see ``kept()``."""
+
+
+def kept() -> Kept:
+    """Rows of this entity can be added and changed, and never removed, not by the application and not by the owner."""
+    return Kept()
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Foreign:
+    """A reference that more than the id must agree with: ``Foreign("debit", "asset", to=Account, of=("id", "asset"))``.
+
+    The first field is the reference itself, whose plain key this one replaces. ``to`` needs a ``Unique`` rule on
+    exactly ``of``. The tenant comes first on both sides by itself.
+    """
+
+    fields: tuple[str, ...]
+    to: type
+    of: tuple[str, ...]
+
+    def __init__(self, *fields: str, to: type, of: tuple[str, ...]) -> None:
+        object.__setattr__(self, "fields", fields)
+        object.__setattr__(self, "to", to)
+        object.__setattr__(self, "of", of)
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A trigger whose function a revision makes: when it ``fires``, and what it ``calls``, in SQL.
+
+    ``referencing`` names transition tables ("NEW TABLE AS fresh"); a statement's trigger runs once however many rows.
+    Pass the logical table's name as an argument, because a shard has another.
+    """
+
+    name: str
+    fires: str
+    calls: str
+    when: str | None = None
+    each: str = "ROW"
+    referencing: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Queue:
     """Rows are work items that workers claim, oldest first by ``order``, under a lease."""
 
     order: str = "created_at"
 
 
-Rule = Index | Unique | Check | Transitions | AppendOnly | Queue
+Rule = Index | Unique | Check | Transitions | AppendOnly | Kept | Foreign | Guard | Queue
 
 
 class Rules:
     """Everything an entity declares that is not a field.
 
     ``retain`` names the retention class whose periods and legal bases live in policy data. ``table`` overrides the
-    table's name, which is otherwise the class name in snake case.
+    table's name, which is otherwise the class name in snake case. ``fillfactor`` leaves room on each page for rows that
+    are updated all the time (percent filled, 10 to 100).
     """
 
-    __slots__ = ("items", "retain", "table")
+    __slots__ = ("fillfactor", "items", "retain", "table")
 
-    def __init__(self, *items: Rule, retain: str | None = None, table: str | None = None) -> None:
+    def __init__(
+        self, *items: Rule, retain: str | None = None, table: str | None = None, fillfactor: int | None = None
+    ) -> None:
+        self.fillfactor = fillfactor
+        for item in items:
+            if not isinstance(item, Rule):
+                raise Declaration(
+                    f"Rules() was given a {type(item).__name__}, which is no rule.",
+                    remedy="Give Index(...), Unique(...), Check(...), Transitions(...), Queue(), append_only().",
+                )
         self.items = items
         self.retain = retain
         self.table = table
