@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,3 +130,12 @@ def other_port(url: str, port: int) -> str:
 def revisions(path: Path) -> list[Path]:
     """The revisions in a folder."""
     return sorted(path.glob("*.py"))
+
+
+async def until(database: Database, question: str) -> None:
+    """Wait until a question is answered with yes."""
+    for _ in range(200):
+        if (await database.run(question))[0][0]:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(question)

@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from tests.schema.support import Database, enter
+from tests.schema.support import Database, enter, until
 
 from tallystick import Entity, Ref, Rules
 from tallystick.errors import MigrationUnsafe, Unavailable, Unsupported
@@ -244,7 +244,7 @@ async def test_a_killed_migrator_is_resumed(folder: Folder) -> None:
     assert process.stdout is not None
     while b"building ix_thing_rank" not in (line := await process.stdout.readline()):
         assert line, "the migrator ended too early"
-    await _until(
+    await until(
         folder.database,
         "SELECT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
         "WHERE c.relname = 'ix_thing_rank' AND NOT i.indisvalid)",
@@ -266,14 +266,6 @@ async def test_a_killed_migrator_is_resumed(folder: Folder) -> None:
         "SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
         "WHERE c.relname IN ('ix_thing_rank', 'ix_thing_name') AND i.indisvalid"
     ) == [(2,)]
-
-
-async def _until(database: Database, question: str) -> None:
-    for _ in range(200):
-        if (await database.run(question))[0][0]:
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError(question)
 
 
 async def test_a_check_is_added_first_and_proved_later(folder: Folder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -13,7 +14,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 from tests.entities import ALL
-from tests.schema.support import Database, enter, make_database, revisions
+from tests.schema.support import Database, enter, make_database, revisions, until
 
 from tallystick import (
     Check,
@@ -264,26 +265,62 @@ async def test_rules_come_and_go(kit: Database, folder: Path) -> None:
     await clean(kit, [Plain])
 
 
-async def test_an_index_that_is_declared_otherwise_is_built_again(kit: Database, folder: Path) -> None:
+async def test_a_unique_rule_that_changes_holds_all_the_time(kit: Database, folder: Path) -> None:
     class One(Entity):
         """A thing."""
 
         name: str
         rank: int
-        rules = Rules(Index("name", query="by name", where="rank > 0"), table="thing")
+        rules = Rules(Unique("name"), Index("rank", query="by rank", where="rank > 0"), table="thing")
 
     class Two(Entity):
         """A thing."""
 
         name: str
         rank: int
-        rules = Rules(Index("name", query="by name", where="rank > 5"), table="thing")
+        archived_at: datetime | None = None
+        rules = Rules(Unique("name"), Index("rank", query="by rank", where="rank > 5"), table="thing")
 
     await write(kit, folder, [One])
     await up(kit, folder)
     before = await kit.snapshot()
     assert len(await write(kit, folder, [Two])) == 2
-    await up(kit, folder)
+    tenant = await kit.tenant()
+    conn, blocker = await kit.connect("app"), await kit.connect("app")
+    await enter(conn, tenant)
+    await enter(blocker, tenant)
+    insert = "INSERT INTO tally.thing (tenant_id, id, name, rank) VALUES ($1, $2, $3, 1)"
+    await conn.execute(insert, tenant, uuid4(), "same")
+    building = asyncio.Event()
+    running = asyncio.create_task(
+        migrate(
+            kit.admin,
+            roles=kit.roles,
+            version_locations=[folder],
+            report=lambda p: building.set() if p.what == "building" else None,
+        )
+    )
+    transaction = blocker.transaction()
+    await until(
+        kit,
+        "SELECT count(*) > 0 FROM pg_attribute WHERE attname = 'archived_at' AND attrelid = 'tally.thing'::regclass",
+    )
+    await transaction.start()
+    await blocker.execute(insert, tenant, uuid4(), "other")
+    await asyncio.wait_for(building.wait(), 10)
+    for _ in range(20):
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await conn.execute(insert, tenant, uuid4(), "same")
+        await asyncio.sleep(0.02)
+    await transaction.commit()
+    await running
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await conn.execute(insert, tenant, uuid4(), "same")
+    await conn.execute("UPDATE tally.thing SET archived_at = now() WHERE name = 'same'")
+    await conn.execute(insert, tenant, uuid4(), "same")
+    await conn.execute("DELETE FROM tally.thing")
+    await conn.close()
+    await blocker.close()
     await clean(kit, [Two])
     await down(kit, folder, 2)
     assert await kit.snapshot() == before

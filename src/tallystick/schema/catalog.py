@@ -38,6 +38,7 @@ class Live:
 _TABLES = """
 SELECT c.oid, c.relname::text AS name, c.relrowsecurity AS secured, c.relforcerowsecurity AS forced,
   coalesce(obj_description(c.oid, 'pg_class'), '') AS comment,
+  (SELECT o.option_value::int FROM pg_options_to_table(c.reloptions) o WHERE o.option_name = 'fillfactor') AS fillfactor,
   ARRAY(SELECT a.attname::text FROM pg_constraint k, unnest(k.conkey) WITH ORDINALITY u (n, o)
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.n
     WHERE k.conrelid = c.oid AND k.contype = 'p' ORDER BY u.o) AS primary_key
@@ -100,7 +101,7 @@ ORDER BY 1, 2, 3, 5
 """
 _TRIGGER = re.compile(
     r"CREATE (?:CONSTRAINT )?TRIGGER .*? (?P<fires>(?:BEFORE|AFTER|INSTEAD OF) .+?) ON .+? "
-    r"FOR EACH (?P<each>ROW|STATEMENT)"
+    r"(?:REFERENCING (?P<referencing>.+?) )?FOR EACH (?P<each>ROW|STATEMENT)"
     r"(?: WHEN \((?P<when>.*)\))? EXECUTE FUNCTION (?P<calls>.*)",
     re.DOTALL,
 )
@@ -170,6 +171,7 @@ def _live(row: Any, parts: Mapping[str, Sequence[Any]], roles: Roles, schema: st
         ),
         triggers=tuple(_trigger(t) for t in parts["triggers"]),
         grants=tuple(_grants(parts["grants"], part_of)),
+        fillfactor=row["fillfactor"],
     )
     return Live(
         table,
@@ -196,7 +198,7 @@ def _trigger(row: Any) -> Trigger:
     found = _TRIGGER.match(row["sql"])
     assert found, row["sql"]
     when = found["when"]
-    return Trigger(row["name"], found["fires"], found["calls"], _bare(when) if when else None, found["each"])
+    return Trigger(row["name"], found["fires"], found["calls"], _bare(when) if when else None, found["each"], found["referencing"])
 
 
 def _grants(rows: Sequence[Any], part_of: Mapping[str, str]) -> list[Grant]:

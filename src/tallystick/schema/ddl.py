@@ -100,7 +100,14 @@ def create_table(table: Table) -> str:
     parts.append(f"CONSTRAINT {quote_name(f'pk_{table.name}')} PRIMARY KEY ({names(table.primary_key)})")
     parts += [f"CONSTRAINT {quote_name(c.name)} CHECK ({c.sql})" for c in table.checks]
     body = ",\n  ".join(parts)
-    return f"CREATE TABLE {table.qualified} (\n  {body}\n)"
+    storage = f" WITH (fillfactor = {table.fillfactor})" if table.fillfactor else ""
+    return f"CREATE TABLE {table.qualified} (\n  {body}\n){storage}"
+
+
+def set_fillfactor(table: Table, percent: int | None) -> str:
+    """ALTER TABLE ... SET, for pages to come."""
+    change = f"SET (fillfactor = {percent})" if percent else "RESET (fillfactor)"
+    return f"ALTER TABLE {table.qualified} {change}"
 
 
 def column(c: Column) -> str:
@@ -215,8 +222,9 @@ def _privilege(g: Grant) -> str:
 def create_trigger(table: Table, t: Trigger) -> list[str]:
     """CREATE TRIGGER, and fire it always: a session in replica role is no way round a guard."""
     when = f" WHEN ({t.when})" if t.when else ""
+    sees = f" REFERENCING {t.referencing}" if t.referencing else ""
     return [
-        f"CREATE TRIGGER {quote_name(t.name)} {t.fires} ON {table.qualified} "
+        f"CREATE TRIGGER {quote_name(t.name)} {t.fires} ON {table.qualified}{sees} "
         f"FOR EACH {t.each}{when} EXECUTE FUNCTION {t.calls}",
         enable_trigger(table, t.name),
     ]

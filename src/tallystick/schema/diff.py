@@ -293,6 +293,11 @@ def _guards(declared: Table, wanted: Table, live: Live, engine: ddl.Engine) -> l
         differences.append(
             Difference("row-level security", name, "is not enabled and forced", Sql(ddl.security(declared, engine)))
         )
+    if wanted.fillfactor != found.fillfactor:
+        change = Sql(
+            [ddl.set_fillfactor(declared, wanted.fillfactor)], [ddl.set_fillfactor(declared, found.fillfactor)]
+        )
+        differences.append(Difference("storage", name, "has another fillfactor", change))
     policies = {p.name: p for p in declared.policies}
     triggers = {t.name: t for t in (*declared.triggers, *(t for t in wanted.triggers if t.name.startswith(FILL)))}
     differences += _by_name(

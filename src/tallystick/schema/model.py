@@ -87,6 +87,7 @@ class Trigger:
     calls: str
     when: str | None = None
     each: str = "ROW"
+    referencing: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ class Table:
     grants: tuple[Grant, ...] = ()
     comment: str = ""
     schema: str = SCHEMA
+    fillfactor: int | None = None
 
     @property
     def qualified(self) -> str:
@@ -159,6 +161,7 @@ def model_of(spec: EntitySpec) -> Table:
         policies=policies(),
         triggers=_triggers(spec),
         grants=_grants(spec),
+        fillfactor=spec.fillfactor,
     )
 
 
@@ -169,6 +172,7 @@ def _grants(spec: EntitySpec) -> tuple[Grant, ...]:
     ]
     if not spec.append_only:
         grants.append(Grant("app", "UPDATE", tuple(c.name for c in spec.columns if c.updatable and not c.generated)))
+    if not spec.kept:
         grants.append(Grant("app", "DELETE"))
     return tuple(g for g in grants if g.columns or g.privilege in ("SELECT", "DELETE"))
 
@@ -180,7 +184,8 @@ def _triggers(spec: EntitySpec) -> tuple[Trigger, ...]:
             Trigger("tally_append_only", "BEFORE UPDATE OR DELETE", f"tally.refuse_change({quote_text(spec.table)})")
         )
     else:
-        found.append(Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()"))
+        found += _touching(spec)
+    found += [Trigger(g.name, g.fires, g.calls, g.when, g.each, g.referencing) for g in spec.guards]
     for rule in spec.transitions:
         column = spec.fields[rule.field].column
         refuse = f"tally.refuse_transition({quote_text(spec.table)}, {quote_text(column)})"
@@ -191,6 +196,28 @@ def _triggers(spec: EntitySpec) -> tuple[Trigger, ...]:
                 Trigger(f"tally_step_{column}", "BEFORE UPDATE", refuse, _illegal_step(column, rule.steps, initial))
             )
     return tuple(sorted(found, key=lambda t: t.name))
+
+
+def _touching(spec: EntitySpec) -> list[Trigger]:
+    """What guards rows that may change.
+
+    Maintained columns are written inside a trigger and nowhere else. That is no change of the row's version: whoever
+    edits an account must not lose to every payment.
+    """
+    refuse = f"tally.refuse_change({quote_text(spec.table)})"
+    found = [Trigger("tally_kept", "BEFORE DELETE", refuse)] if spec.kept else []
+    columns = [f.columns[0] for f in spec.fields.values() if f.maintained]
+    if not columns:
+        return [*found, Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()")]
+    changed = [f"OLD.{n} IS DISTINCT FROM NEW.{n}" for n in (quote_name(c.name) for c in columns)]
+    given = [f"NEW.{quote_name(c.name)} IS DISTINCT FROM {c.default or 'NULL'}" for c in columns]
+    direct = "pg_trigger_depth() = 0"
+    return [
+        *found,
+        Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()", direct),
+        Trigger("tally_maintained", "BEFORE UPDATE", refuse, f"{direct} AND ({' OR '.join(changed)})"),
+        Trigger("tally_maintained_start", "BEFORE INSERT", refuse, f"{direct} AND ({' OR '.join(given)})"),
+    ]
 
 
 def _one_of(value: str, texts: Iterable[str]) -> str:
