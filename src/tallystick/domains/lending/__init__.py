@@ -1,0 +1,1 @@
+"""Loans: terms, schedules and what they cost."""
