@@ -132,7 +132,7 @@ class Side:
                 pass
 
     async def quota(self, db: Session) -> None:
-        await db.consume("users")
+        await db.consume("applications")
 
     async def transaction(self, db: Session) -> None:
         async with db.transaction(self.dice.choice([None, "repeatable read"])):
