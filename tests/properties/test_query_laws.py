@@ -35,7 +35,7 @@ from tallystick import (
     uuid7,
 )
 from tallystick.codec import codec_of
-from tallystick.conditions import Condition, Query
+from tallystick.conditions import Condition
 from tallystick.entity import spec_of
 from tallystick.privacy.sealer import Sealer
 from tallystick.query import orders
@@ -90,7 +90,7 @@ keys = st.lists(st.tuples(st.sampled_from(sorted(VALUES)), st.sampled_from([asc,
 
 
 def compiled(where: tuple[Condition, ...], order: Any = None) -> tuple[str, list[Any]]:
-    query = Query(where=where, values=CODEC.bind(where, SEALER), order=orders(spec_of(Sink), order), limit=20)
+    query = CODEC.query(where, orders(spec_of(Sink), order), SEALER, 20)
     return Compiler(CODEC).select(query, TENANT)
 
 

@@ -1,0 +1,182 @@
+"""Entity to row and back without a database: stamps, changes, sealed fields, rows of a newer schema."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+from tests.entities import Colour, Entry, Member, Shelf, Sink
+
+from tallystick import (
+    Invalid,
+    LocalKeys,
+    Money,
+    NotFound,
+    Tampered,
+    Unavailable,
+    User,
+    WrongTenant,
+    asc,
+    desc,
+    eur,
+    secret,
+    usd,
+    uuid7,
+)
+from tallystick.codec import codec_of
+from tallystick.entity import spec_of, with_fields
+from tallystick.privacy.sealed import MASK
+from tallystick.privacy.sealer import Sealer
+from tallystick.spec import EntitySpec
+
+TENANT, NEIGHBOUR = uuid7(), uuid7()
+KEYS = LocalKeys(bytes(range(32)))
+SEALER = Sealer(KEYS, TENANT)
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+STAMPS = (1, MOMENT, "me", MOMENT, "me")
+
+
+def row(spec: EntitySpec, params: list, **other) -> tuple:
+    codec = codec_of(spec.cls) if isinstance(spec, type) else codec_of(spec)
+    held = dict(zip(codec.insert_columns, params, strict=True))
+    held |= dict(zip(("version", "created_at", "created_by", "updated_at", "updated_by"), STAMPS, strict=True)) | other
+    return tuple(held[c] for c in spec.read_columns)
+
+
+def stored(entity):
+    spec = spec_of(type(entity))
+    params = codec_of(spec).encode(entity, TENANT, SEALER)
+    return codec_of(spec).decode(row(spec, params), SEALER)
+
+
+def test_a_codec_is_made_once():
+    assert codec_of(spec_of(Sink)) is codec_of(spec_of(Sink))
+
+
+def test_tenant_and_id_come_first():
+    sink = Sink(number=5)
+    params = codec_of(spec_of(Sink)).encode(sink, TENANT, SEALER)
+    assert params[:2] == [TENANT, sink.id]
+    assert len(params) == len(codec_of(spec_of(Sink)).insert_columns)
+
+
+def test_another_tenants_entity_is_not_encoded():
+    codec = codec_of(spec_of(Sink))
+    with pytest.raises(WrongTenant):
+        codec.encode(Sink(tenant_id=NEIGHBOUR), TENANT, SEALER)
+    assert codec.encode(Sink(tenant_id=TENANT), TENANT, SEALER)
+    with pytest.raises(Invalid):
+        codec.encode(Shelf(name="x"), TENANT, SEALER)
+    with pytest.raises(Invalid):
+        codec.encode(Sink(id="x"), TENANT, SEALER)  # type: ignore[arg-type]
+
+
+def test_rows_of_a_newer_schema_are_invalid_not_wrong():
+    spec = spec_of(Sink)
+    params = codec_of(spec).encode(Sink(), TENANT, SEALER)
+    for column, value in (("colour", "ultraviolet"), ("detail", '{"other": 1}'), ("payload", "[]")):
+        with pytest.raises(Invalid, match="does not know"):
+            codec_of(spec).decode(row(spec, params, **{column: value}), SEALER)
+        with pytest.raises(Invalid, match="does not know"):
+            codec_of(spec).decode_all([row(spec, params), row(spec, params, **{column: value})], SEALER)
+
+
+def test_changes_are_the_fields_that_differ():
+    codec = codec_of(spec_of(Sink))
+    sink = stored(Sink(number=1, note="x", fee=usd(5), colour=Colour.RED))
+    assert codec.changes(sink, {"number": 1, "note": "x", "fee": usd(5)}, SEALER) == ({}, {})
+    columns, fields = codec.changes(sink, {"number": 2, "note": None, "colour": Colour.BLUE}, SEALER)
+    assert columns == {"number": 2, "note": None, "colour": "blue"}
+    assert fields == {"number": 2, "note": None, "colour": Colour.BLUE}
+    assert codec.changes(sink, {"fee": usd(6)}, SEALER)[0] == {"fee": 600, "asset": "USD"}
+    assert codec.changes(sink, {"deposit": eur(6)}, SEALER)[0] == {"deposit": 600, "deposit_asset": "EUR"}
+    assert codec.changes(sink, {"deposit": None}, SEALER) == ({}, {})
+    for wrong in (
+        {"number": True},
+        {"number": None},
+        {"number": 1.0},
+        {"id": uuid7()},
+        {"nope": 1},
+        {"ceiling": eur(1)},
+    ):
+        with pytest.raises(Invalid):
+            codec.changes(sink, wrong, SEALER)
+
+
+def test_a_changed_secret_is_sealed_for_its_row():
+    codec = codec_of(spec_of(Member))
+    member = stored(Member(number=secret("123-456"), name="Ada"))
+    assert str(member.number) == f"{MASK}456"
+    assert codec.changes(member, {"number": member.number}, SEALER) == ({}, {})
+    columns, fields = codec.changes(member, {"number": secret("987-654")}, SEALER)
+    assert set(columns) == {"number", "number_bidx", "number_mask"}
+    assert str(fields["number"]) == f"{MASK}654"
+    assert fields["number"].is_sealed
+    assert "987" not in repr(columns)
+    with pytest.raises(Invalid):
+        codec.changes(member, {"number": stored(Member(number=secret("1-2-3-4"), name="B")).number}, SEALER)
+
+
+def test_ciphertext_is_bound_to_tenant_row_and_column():
+    spec = spec_of(Member)
+    codec = codec_of(spec)
+    one, two = Member(number=secret("1234"), name="A"), Member(number=secret("1234"), name="A")
+    params, others = codec.encode(one, TENANT, SEALER), codec.encode(two, TENANT, SEALER)
+    at = codec.insert_columns.index
+    assert params[at("number_bidx")] == others[at("number_bidx")]
+    assert params[at("number")] != others[at("number")]
+    moved = list(params)
+    moved[at("name")] = others[at("name")]
+    with pytest.raises(Tampered):
+        codec.decode(row(spec, moved), SEALER)
+    neighbours = codec.encode(one, NEIGHBOUR, Sealer(KEYS, NEIGHBOUR))
+    assert neighbours[at("number_bidx")] != params[at("number_bidx")]
+    with pytest.raises(Tampered):
+        codec.decode(row(spec, neighbours), SEALER)
+
+
+def test_nothing_is_written_without_keys():
+    bare = Sealer(None, TENANT)
+    with pytest.raises(Unavailable):
+        codec_of(spec_of(Member)).encode(Member(number=secret("1"), name="A"), TENANT, bare)
+    assert codec_of(spec_of(Shelf)).encode(Shelf(name="x"), TENANT, bare)
+
+
+def test_positions_are_what_the_store_sorts_by():
+    codec, sink = codec_of(spec_of(Sink)), Sink(fee=Money(7, "JPY"), colour=Colour.BLUE)
+    order = [asc(Sink.fee), asc(Sink.colour), desc(Sink.note), asc(Sink.id)]
+    assert codec.position(sink, order, SEALER) == (7, "blue", None, sink.id)
+
+
+def test_many_rows_cannot_share_a_sealed_value():
+    codec = codec_of(spec_of(User))
+    with pytest.raises(Invalid, match="sealed for one row"):
+        codec.columns_of(spec_of(User).fields["email"], "a@example.org", None, SEALER)
+    assert codec.columns_of(spec_of(User).fields["email"], None, None, SEALER) == [
+        ("email", None),
+        ("email_bidx", None),
+    ]
+
+
+def test_append_only_entities_have_nothing_to_set():
+    with pytest.raises(Invalid):
+        codec_of(spec_of(Entry)).settable("text")
+
+
+def test_stamping_replaces_what_the_caller_said():
+    codec = codec_of(spec_of(Member))
+    given = Member(number=secret("123456"), name="A", version=7, created_by="forged")
+    params = codec.encode(given, TENANT, SEALER)
+    stamped = codec.stamped(given, TENANT, STAMPS, params)
+    assert (stamped.version, stamped.created_by, stamped.tenant_id) == (1, "me", TENANT)
+    assert stamped.number.is_sealed
+    assert str(stamped.number) == f"{MASK}456"
+    assert msgspec.structs.asdict(stamped)["id"] == given.id
+
+
+def test_fields_are_replaced_without_touching_the_rest():
+    sink = Sink(number=1, note="x")
+    changed = with_fields(sink, number=2)
+    assert (changed.number, changed.note, changed.id, sink.number) == (2, "x", sink.id, 1)
+    assert NotFound.code == "TS-1100"
