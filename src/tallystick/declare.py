@@ -187,8 +187,8 @@ def _system(name: str) -> FieldSpec:
         "version": "1",
         "created_at": "now()",
         "updated_at": "now()",
-        "created_by": "current_setting('tally.actor')",
-        "updated_by": "current_setting('tally.actor')",
+        "created_by": "nullif(current_setting('tally.actor'), '')",
+        "updated_by": "nullif(current_setting('tally.actor'), '')",
     }
     kind, sql = _PLAIN_KINDS[kinds[name]]
     key = name in ("tenant_id", "id")

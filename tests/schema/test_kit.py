@@ -212,6 +212,13 @@ async def test_stamps_are_the_databases(kit: Database) -> None:
     for column in ("version", "created_at", "created_by", "updated_at", "updated_by"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await conn.execute(f"INSERT INTO tally.cases (tenant_id, id, {column}) VALUES (NULL, NULL, NULL)")
+    await conn.execute("SET tally.actor = ''")
+    with pytest.raises(asyncpg.NotNullViolationError):
+        await conn.execute("UPDATE tally.cases SET rank = 3")
+    with pytest.raises(asyncpg.NotNullViolationError):
+        await conn.execute(
+            "INSERT INTO tally.cases (tenant_id, id, stage, rank) VALUES ($1, $2, 'open', 1)", tenant, uuid4()
+        )
     await conn.close()
     owner = await kit.connect("owner")
     await enter(owner, tenant)

@@ -40,6 +40,8 @@ def translate(problem: BaseException, spec: EntitySpec | None = None, verb: str 
         return _check(spec, constraint)
     if state == "23502":
         field = _told(problem, "column_name")
+        if field in ("created_by", "updated_by"):
+            return _actorless()
         return e.Invalid(
             f"{entity}.{field} has no value and needs one.",
             entity=entity,
@@ -77,9 +79,7 @@ def translate(problem: BaseException, spec: EntitySpec | None = None, verb: str 
     ):
         return e.TenantMissing("A statement reached a tenant table without a tenant.")
     if state == "42704" and "tally.actor" in str(problem):
-        return e.Denied(
-            "A write reached the database without an actor.", remedy="Go through tally.session(tenant, actor=...)."
-        )
+        return _actorless()
     if state in ("42P01", "3F000", "42703", "42883"):
         return e.NotMigrated(f"The database lacks what {entity or 'this statement'} needs.")
     if state in ("40001", "40P01"):
@@ -165,6 +165,12 @@ def cut_off(problem: BaseException) -> bool:
     """Whether the connection died under a statement that was sent, so that nobody knows how it ended."""
     state = _told(problem, "sqlstate")
     return isinstance(problem, OSError) or state[:2] == "08" or state in ("57P01", "57P02", "57P05")
+
+
+def _actorless() -> e.Denied:
+    return e.Denied(
+        "A write reached the database without an actor.", remedy="Go through tally.session(tenant, actor=...)."
+    )
 
 
 def _told(problem: BaseException, attribute: str) -> str:

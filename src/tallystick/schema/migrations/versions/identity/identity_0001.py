@@ -40,9 +40,9 @@ USER_ACCOUNT = Table(
         Column("last_login_at", "timestamp with time zone", nullable=True),
         Column("version", "bigint", default="1"),
         Column("created_at", "timestamp with time zone", default="now()"),
-        Column("created_by", 'text COLLATE "C"', default="current_setting('tally.actor')"),
+        Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
         Column("updated_at", "timestamp with time zone", default="now()"),
-        Column("updated_by", 'text COLLATE "C"', default="current_setting('tally.actor')"),
+        Column("updated_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
     ),
     checks=(
         Check(
@@ -159,9 +159,9 @@ WALLET = Table(
         Column("verified_at", "timestamp with time zone", nullable=True),
         Column("version", "bigint", default="1"),
         Column("created_at", "timestamp with time zone", default="now()"),
-        Column("created_by", 'text COLLATE "C"', default="current_setting('tally.actor')"),
+        Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
         Column("updated_at", "timestamp with time zone", default="now()"),
-        Column("updated_by", 'text COLLATE "C"', default="current_setting('tally.actor')"),
+        Column("updated_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
     ),
     checks=(
         Check("ck_wallet_address_length", "octet_length(address) between 20 and 64"),
@@ -207,9 +207,9 @@ DISCLOSURE = Table(
         Column("reason", 'text COLLATE "C"'),
         Column("version", "bigint", default="1"),
         Column("created_at", "timestamp with time zone", default="now()"),
-        Column("created_by", 'text COLLATE "C"', default="current_setting('tally.actor')"),
+        Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
         Column("updated_at", "timestamp with time zone", default="now()"),
-        Column("updated_by", 'text COLLATE "C"', default="current_setting('tally.actor')"),
+        Column("updated_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
     ),
     checks=(
         Check("ck_disclosure_entity_length", "char_length(entity) between 0 and 63"),

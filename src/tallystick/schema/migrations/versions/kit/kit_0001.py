@@ -131,7 +131,7 @@ BEGIN
   NEW.created_at := OLD.created_at;
   NEW.created_by := OLD.created_by;
   NEW.updated_at := now();
-  NEW.updated_by := current_setting('tally.actor');
+  NEW.updated_by := nullif(current_setting('tally.actor'), '');
   RETURN NEW;
 END $f$""",
     # The arguments are the logical table (a shard has another name) and the column; the trigger's WHEN has judged.

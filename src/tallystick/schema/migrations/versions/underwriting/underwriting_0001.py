@@ -60,9 +60,9 @@ APPLICATION = Table(
         Column("idempotency_key", 'text COLLATE "C"', nullable=True),
         Column("version", "bigint", default="1"),
         Column("created_at", "timestamp with time zone", default="now()"),
-        Column("created_by", 'text COLLATE "C"', default="current_setting('tally.actor')"),
+        Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
         Column("updated_at", "timestamp with time zone", default="now()"),
-        Column("updated_by", 'text COLLATE "C"', default="current_setting('tally.actor')"),
+        Column("updated_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
     ),
     checks=(
         Check("ck_application_product_length", "char_length(product) between 0 and 255"),
@@ -254,9 +254,9 @@ DECISION = Table(
         Column("decided_by_id", "uuid", nullable=True),
         Column("version", "bigint", default="1"),
         Column("created_at", "timestamp with time zone", default="now()"),
-        Column("created_by", 'text COLLATE "C"', default="current_setting('tally.actor')"),
+        Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
         Column("updated_at", "timestamp with time zone", default="now()"),
-        Column("updated_by", 'text COLLATE "C"', default="current_setting('tally.actor')"),
+        Column("updated_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
     ),
     checks=(
         Check("ck_decision_kind", "kind in ('model', 'policy', 'manual', 'override')"),
