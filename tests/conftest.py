@@ -19,3 +19,16 @@ def tally_entities() -> Sequence[type[Entity]]:
     from tests.entities import ALL
 
     return ALL
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--server-only", action="store_true", help="only the tests that run on the kit's server, for another PostgreSQL"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--server-only"):
+        kept = [item for item in items if "tally_server" in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Roles belong to the whole server; on one that is not ours the kit's must not meet an application's.
 _FOREIGN_PREFIX = "tallytest"
+#: Every worker has pools, and racers that each need a connection of their own.
+_CONNECTIONS = 400
 _LOCK = "SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended($1, 0))"
 _USE = "SELECT pg_catalog.pg_advisory_lock_shared(pg_catalog.hashtextextended($1, 0))"
 _LAST = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended($1, 0))"
@@ -64,7 +66,9 @@ class KitServer:
         """
         if admin_url is None:
             await asyncio.to_thread(_sweep)
-            server = await EmbeddedServer.start(directory_of(run), temporary=True, binaries=binaries)
+            server = await EmbeddedServer.start(
+                directory_of(run), temporary=True, binaries=binaries, max_connections=_CONNECTIONS
+            )
             return cls(run, worker, server, None)
         made = cls(run, worker, None, admin_url)
         made._holding = await _connect(admin_url)

@@ -34,9 +34,10 @@ _BUILTIN_LOCALE_SINCE = 17
 class Cluster:
     """The cluster in ``home``, run with ``binaries``."""
 
-    def __init__(self, home: Home, binaries: Binaries) -> None:
+    def __init__(self, home: Home, binaries: Binaries, max_connections: int) -> None:
         self._home = home
         self._binaries = binaries
+        self._max_connections = max_connections
         self._launched: int | None = None
 
     @property
@@ -142,7 +143,7 @@ class Cluster:
             f"port = {port}",
             f"unix_socket_directories = '{directories}'",
             "unix_socket_permissions = 0700",
-            "max_connections = 100",
+            f"max_connections = {self._max_connections}",
             "shared_buffers = 128MB",
             "timezone = 'UTC'",
             "log_timezone = 'UTC'",

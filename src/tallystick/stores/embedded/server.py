@@ -43,9 +43,9 @@ class EmbeddedServer:
     ``admin`` exist once ``provision`` made them with :meth:`password`.
     """
 
-    def __init__(self, home: Home, binaries: Binaries, roles: Roles) -> None:
+    def __init__(self, home: Home, binaries: Binaries, roles: Roles, max_connections: int) -> None:
         self._home = home
-        self._cluster = Cluster(home, binaries)
+        self._cluster = Cluster(home, binaries, max_connections)
         self._passwords: dict[str, str] = {}
         self._roles = roles
         self._lock = FileLock(home.lock)
@@ -60,11 +60,13 @@ class EmbeddedServer:
         temporary: bool = False,
         binaries: Path | None = None,
         role_prefix: str = "tally",
+        max_connections: int = 100,
     ) -> Self:
         """Start the server of a directory, or join it when it runs.
 
         ``data_dir`` defaults to ``.tallystick`` in the current directory; ``temporary`` makes a directory that the last
         user's :meth:`stop` removes. ``binaries`` is another PostgreSQL's ``bin`` directory (15 or later).
+        ``max_connections`` counts when this call is what starts it.
         Raises ``Unavailable``, ``StorageFull``, ``Unsupported`` (another major version) or ``Invalid`` (a directory
         with other things in it).
         """
@@ -73,7 +75,7 @@ class EmbeddedServer:
         try:
             programs = await _in_thread(lambda: Binaries.find(home.account, binaries))
             home.make()
-            server = cls(home, programs, roles)
+            server = cls(home, programs, roles, max_connections)
             await server._join(temporary=temporary)
         except BaseException:
             if temporary and data_dir is None:
