@@ -14,6 +14,7 @@ import msgspec
 
 from tallystick import values as check
 from tallystick.conditions import Condition, Order, Part, Query, Several, shape_of
+from tallystick.entity import default_of
 from tallystick.errors import Invalid, WrongTenant
 from tallystick.fields import Ref
 from tallystick.ids import NIL
@@ -171,13 +172,16 @@ class Codec:
     def settable(self, name: str) -> FieldSpec:
         """The field of that name, when an application may change it."""
         field = self.spec.fields.get(name)
-        if field is None or field.system or self.spec.append_only:
+        fixed = field is not None and (field.maintained or field.once)
+        if field is None or field.system or self.spec.append_only or fixed:
             raise Invalid(
                 f"{self.spec.name}.{name[:40]} cannot be set.",
                 entity=self.spec.name,
                 field=name[:40],
                 remedy="Append-only rows never change."
                 if self.spec.append_only
+                else "It is given once, when the entity is added, or kept by the database."
+                if fixed
                 else f"Fields are: {', '.join(n for n, f in self.spec.fields.items() if not f.system)}.",
             )
         return field
@@ -237,7 +241,7 @@ def _decoded(spec: EntitySpec, field: FieldSpec, column: str, at: dict[str, str]
         return f"Ref({column})"
     if kind is Kind.MONEY:
         return f"Money({column}, {at[field.asset_column or 'asset']})"
-    if kind is Kind.CHAIN:
+    if kind in (Kind.CHAIN, Kind.LEDGER):
         return f"int({column})"
     if kind is Kind.JSON:
         scope[f"J_{name}"] = msgspec.json.Decoder(field.python).decode
@@ -271,6 +275,11 @@ def _encoder(spec: EntitySpec, scope: dict[str, Any]) -> str:
         if field.system:
             continue
         scope[f"F_{name}"] = field
+        if field.maintained:
+            scope[f"D_{name}"] = default_of(spec.cls, name)
+            scope["not_ours"] = _not_ours
+            lines.append(f"    if e.{name} != D_{name}: raise not_ours(F_{name})")
+            continue
         lines.append(f"    v = e.{name}")
         body = _encoded(field, spec, scope)
         if field.optional:
@@ -370,6 +379,10 @@ def _resealed(value: Any, envelope: bytes | None, last: int) -> Any:
     if value is None or envelope is None:
         return None
     return sealed(envelope, mask_of(plaintext_of(value), last) if last else MASK)
+
+
+def _not_ours(field: FieldSpec) -> Invalid:
+    return check.wrong(field, "is kept by the database", "Leave it out: it starts at its default.")
 
 
 def _foreign(spec: EntitySpec) -> Callable[[Any, UUID], None]:

@@ -24,6 +24,7 @@ ORDERED = frozenset(
         Kind.MONEY,
         Kind.UUID,
         Kind.CHAIN,
+        Kind.LEDGER,
         Kind.ENUM,
         Kind.BOOLEAN,
         Kind.REF,

@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from tallystick.errors import Declaration
-from tallystick.rules import Check, Index, Transitions, Unique
+from tallystick.rules import Check, Foreign, Index, Transitions, Unique
 from tallystick.spec import REGISTRY_SCHEMA, CheckSpec, FieldSpec, ForeignKeySpec, IndexSpec, Kind
 from tallystick.values import CHAIN_CEILING
 
@@ -58,7 +58,7 @@ def _rule_columns(
                     remedy="Drop bits= from its Search(...).",
                 )
             found.append(field.index_column)
-        elif field.kind in (Kind.JSON, Kind.DECIMAL, Kind.CHAIN) and not unique:
+        elif field.kind in (Kind.JSON, Kind.DECIMAL, Kind.CHAIN, Kind.LEDGER) and not unique:
             raise Declaration(
                 f"{cls.__name__}.{name} cannot serve an index under row-level security ({field.kind} operators are "
                 "not leakproof).",
@@ -136,19 +136,31 @@ def checks(table: str, fields: dict[str, FieldSpec], rules: Any, shared: list[Fi
     return found
 
 
-def foreign_keys(table: str, fields: dict[str, FieldSpec]) -> list[ForeignKeySpec]:
-    """The tenant, and one composite key for each reference."""
+def foreign_keys(cls: type[Entity], table: str, fields: dict[str, FieldSpec], rules: Any) -> list[ForeignKeySpec]:
+    """The tenant, and one composite key for each reference, wider where a rule says so."""
+    wide = [r for r in rules if isinstance(r, Foreign)]
     found = [ForeignKeySpec(short("fk", table, "tenant"), ("tenant_id",), REGISTRY_SCHEMA, "tenant", ("id",))]
     for f in fields.values():
-        if f.kind is Kind.REF:
-            rules = f.inner.__dict__.get("rules")
-            target = (rules.table if rules else None) or snake(f.inner.__name__)
+        if f.kind is Kind.REF and f.name not in {r.fields[0] for r in wide}:
+            target = _table_of(f.inner)
             found.append(
                 ForeignKeySpec(
                     short("fk", table, f.name), ("tenant_id", f.column), "tally", target, ("tenant_id", "id")
                 )
             )
+    for rule in wide:
+        columns = ("tenant_id", *_rule_columns(cls, fields, rule.fields, unique=True))
+        found.append(
+            ForeignKeySpec(
+                short("fk", table, *rule.fields), columns, "tally", _table_of(rule.to), ("tenant_id", *rule.of)
+            )
+        )
     return found
+
+
+def _table_of(cls: type) -> str:
+    rules = cls.__dict__.get("rules")
+    return (rules.table if rules else None) or snake(cls.__name__)
 
 
 def transitions(cls: type[Entity], fields: dict[str, FieldSpec], rules: Any) -> list[Transitions]:

@@ -33,6 +33,7 @@ _PYTHON: dict[Kind, Any] = {
     Kind.DATE: date,
     Kind.DECIMAL: Decimal,
     Kind.CHAIN: Decimal,
+    Kind.LEDGER: Decimal,
 }
 _decode = msgspec.msgpack.Decoder().decode
 _encode = msgspec.msgpack.Encoder(decimal_format="string", uuid_format="bytes").encode

@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
 
 from tallystick.errors import Declaration
-
-from typing import TypeVar
 
 S = TypeVar("S", bound=Enum)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from tallystick.rules import Transitions
+from tallystick.rules import Guard, Transitions
 
 if TYPE_CHECKING:
     from tallystick.entity import Entity
@@ -37,6 +37,7 @@ class Kind(StrEnum):
     BYTES = "bytes"
     MONEY = "money"
     CHAIN = "chain"
+    LEDGER = "ledger"
     REF = "ref"
     SECRET = "secret"  # noqa: S105
     PERSONAL = "personal"
@@ -75,6 +76,8 @@ class FieldSpec:
     inner: Any = None
     asset_column: str | None = None
     promoted: Mapping[str, type] | None = None
+    maintained: bool = False
+    once: bool = False
 
     @property
     def column(self) -> str:
@@ -146,6 +149,9 @@ class EntitySpec:
     queue: str | None
     archivable: bool
     retain: str | None
+    kept: bool = False
+    guards: tuple[Guard, ...] = ()
+    fillfactor: int | None = None
     schema: str = SCHEMA
 
     @property

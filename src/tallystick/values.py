@@ -16,7 +16,7 @@ from tallystick.documents import written
 from tallystick.errors import Invalid, WrongTenant
 from tallystick.fields import Ref
 from tallystick.ids import NIL
-from tallystick.money import Money
+from tallystick.money import LEDGER_MAX, Money
 from tallystick.spec import FieldSpec, Kind
 
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
@@ -37,6 +37,7 @@ _EXPECTED = {
     Kind.BYTES: "bytes",
     Kind.MONEY: "Money",
     Kind.CHAIN: "int",
+    Kind.LEDGER: "int",
     Kind.REF: "Ref",
     Kind.SECRET: "Secret",
     Kind.PERSONAL: "text",
@@ -146,6 +147,15 @@ def chain(field: FieldSpec, value: Any) -> Decimal:
     return Decimal(value)
 
 
+def ledger(field: FieldSpec, value: Any) -> Decimal:
+    """Minor units of the ledger as an exact numeric."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise wrong(field)
+    if not -LEDGER_MAX <= value <= LEDGER_MAX:
+        raise wrong(field, "has more than 38 digits", "The ledger keeps up to 10^38-1 minor units in one amount.")
+    return Decimal(value)
+
+
 def member(field: FieldSpec, value: Any) -> str:
     """The text of an enum's member."""
     if isinstance(value, field.python):
@@ -224,6 +234,7 @@ _CHECKS: dict[Kind, Any] = {
     Kind.DATE: day,
     Kind.DECIMAL: decimal,
     Kind.CHAIN: chain,
+    Kind.LEDGER: ledger,
     Kind.ENUM: member,
     Kind.JSON: document,
 }

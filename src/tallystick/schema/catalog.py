@@ -38,7 +38,8 @@ class Live:
 _TABLES = """
 SELECT c.oid, c.relname::text AS name, c.relrowsecurity AS secured, c.relforcerowsecurity AS forced,
   coalesce(obj_description(c.oid, 'pg_class'), '') AS comment,
-  (SELECT o.option_value::int FROM pg_options_to_table(c.reloptions) o WHERE o.option_name = 'fillfactor') AS fillfactor,
+  (SELECT o.option_value::int FROM pg_options_to_table(c.reloptions) o WHERE o.option_name = 'fillfactor')
+    AS fillfactor,
   ARRAY(SELECT a.attname::text FROM pg_constraint k, unnest(k.conkey) WITH ORDINALITY u (n, o)
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.n
     WHERE k.conrelid = c.oid AND k.contype = 'p' ORDER BY u.o) AS primary_key
@@ -198,7 +199,9 @@ def _trigger(row: Any) -> Trigger:
     found = _TRIGGER.match(row["sql"])
     assert found, row["sql"]
     when = found["when"]
-    return Trigger(row["name"], found["fires"], found["calls"], _bare(when) if when else None, found["each"], found["referencing"])
+    return Trigger(
+        row["name"], found["fires"], found["calls"], _bare(when) if when else None, found["each"], found["referencing"]
+    )
 
 
 def _grants(rows: Sequence[Any], part_of: Mapping[str, str]) -> list[Grant]:

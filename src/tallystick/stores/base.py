@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tallystick.codec import Codec
     from tallystick.conditions import Query
-    from tallystick.spec import IndexSpec
+    from tallystick.spec import EntitySpec, IndexSpec
 
 Isolation = Literal["read committed", "repeatable read", "serializable"]
 Row = Sequence[Any]
@@ -91,8 +91,8 @@ class Unit(Protocol):
         """Run the application's own read inside the tenant's wall."""
         ...
 
-    async def call(self, sql: str, args: Sequence[Any]) -> list[Row]:
-        """Call one of the library's own database functions for this tenant."""
+    async def call(self, sql: str, args: Sequence[Any], spec: EntitySpec | None = None) -> list[Row]:
+        """Run one of the library's own statements for this tenant; errors speak of the entity of ``spec``."""
         ...
 
     async def begin(self, isolation: Isolation | None, *, read_only: bool) -> None:

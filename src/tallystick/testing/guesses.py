@@ -48,6 +48,8 @@ class Guesses:
             return Money(self._within(low, high, scale=100), asset)
         if kind is Kind.CHAIN:
             return self._within(low, high, scale=10**15)
+        if kind is Kind.LEDGER:
+            return self._within(low, high, scale=100)
         if kind is Kind.DECIMAL:
             return self._decimal(field, low, high)
         if kind is Kind.ENUM:

@@ -151,9 +151,9 @@ class PostgresUnit:
         sql, args = compile_statement(statement, self.tenant)
         return [dict(row) for row in await self._rows(sql, args, None, "fetch")]
 
-    async def call(self, sql: str, args: Sequence[Any]) -> list[Any]:
-        """Call one of the library's own database functions for this tenant."""
-        return await self._rows(sql, args, None, "call")
+    async def call(self, sql: str, args: Sequence[Any], spec: EntitySpec | None = None) -> list[Any]:
+        """Run one of the library's own statements for this tenant; errors speak of the entity of ``spec``."""
+        return await self._rows(sql, args, spec, "call")
 
     # -- writing -------------------------------------------------------------------------------------------------
 
