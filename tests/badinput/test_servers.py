@@ -158,6 +158,11 @@ async def database(server: KitServer) -> AsyncIterator[str]:
     try:
         await connection.execute(f"CREATE DATABASE {name}")
         yield name
+        # Closed connections take a moment to end, and the admin may not end the application's.
+        for _ in range(100):
+            if not await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE datname = $1", name):
+                break
+            await asyncio.sleep(0.02)
         await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
         await connection.close()
