@@ -35,7 +35,7 @@ class CashFlow(Struct, frozen=True):
 
 def ordered(flows: Sequence[CashFlow], field: str, asset: str | None = None) -> tuple[CashFlow, ...]:
     """Return the flows by date; raises ``Invalid`` for none of them, for anything else, and for a mix of assets."""
-    if not flows or any(flow.__class__ is not CashFlow for flow in flows):
+    if not isinstance(flows, Sequence) or not flows or any(flow.__class__ is not CashFlow for flow in flows):
         raise Invalid(f"There is no cash flow in {field}.", field=field, remedy="Pass at least one CashFlow.")
     assets = {flow.amount.asset for flow in flows} | ({asset} if asset else set())
     if len(assets) > 1:

@@ -56,18 +56,23 @@ class Flat:
             bears_from = max(bears_from, terms.grace_interest)
         self._inputs = inputs
         self._parts = [Fraction(0)] * count
-        total = Fraction(0)
+        self._known = [Fraction(0)] * count
+        self._charged = 0
         for tranche in inputs.tranches:
             whole = tranche.units * inputs.rate_to_the_end(tranche)
             first = max(tranche.repaid_from, bears_from)
-            total += whole
             for number in range(first, count):
                 self._parts[number] += whole / (count - first)
-        self._left = inputs.interest(1, total)
+                self._known[number] += whole
 
     def of(self, number: int, opening: int) -> int:
-        """The interest of a period; the balance does not matter."""
-        last = number == self._inputs.count - 1
-        part = self._left if last else min(self._left, self._inputs.interest(1, self._parts[number]))
-        self._left -= part
+        """The interest of a period; the balance does not matter.
+
+        Parts that were rounded up never exceed the total of the tranches paid out so far.
+        """
+        inputs = self._inputs
+        left = inputs.interest(1, self._known[number]) - self._charged
+        last = number == inputs.count - 1
+        part = left if last else min(left, inputs.interest(1, self._parts[number]))
+        self._charged += part
         return part

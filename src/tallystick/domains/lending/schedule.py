@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tallystick.domains.lending.amortize import Row, amortize
+from tallystick.domains.lending.calendar import MAX_INSTALLMENTS
 from tallystick.domains.lending.cashflow import CashFlow, ordered
 from tallystick.domains.lending.checks import Exact, as_fraction
 from tallystick.domains.lending.inputs import Inputs, multiple_in_units, place
@@ -121,8 +122,12 @@ def make_schedule(
 
 
 def _contiguous(periods: Sequence[Period]) -> tuple[Period, ...]:
-    made = tuple(periods)
-    if not made or any(after.start != before.end or after.due <= before.due for before, after in pairwise(made)):
+    made = tuple(periods) if isinstance(periods, Sequence) else ()
+    if not 0 < len(made) <= MAX_INSTALLMENTS or any(period.__class__ is not Period for period in made):
+        raise Invalid(
+            "A schedule is made of periods.", field="periods", remedy=f"Pass 1 to {MAX_INSTALLMENTS} of them."
+        )
+    if any(after.start != before.end or after.due <= before.due for before, after in pairwise(made)):
         raise Invalid(
             "The periods of a schedule follow each other without gaps.",
             field="periods",
