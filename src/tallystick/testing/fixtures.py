@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tallystick.testing.server import KitServer
 
 _POOL = 10
+_NEEDS_LOOP = frozenset({"tally", "tenant", "db", "sandbox", "race"})
 
 
 @pytest.fixture(scope="session")
@@ -98,9 +99,8 @@ async def tally(
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def tenant(request: pytest.FixtureRequest, tally: Tallystick) -> str:
+async def tenant(tally: Tallystick) -> str:
     """The slug of a tenant made for this test; it is committed, and empty."""
-    _same_loop(request)
     slug = f"test-{uuid4().hex}"
     await tally.tenants.create(slug, name="Test tenant")
     return slug
@@ -111,7 +111,6 @@ async def tally_scope(request: pytest.FixtureRequest, tally: Tallystick) -> Asyn
     """Where ``db`` works: in a sandbox, or in the open for a test that also asks for ``race``."""
     from tallystick.testing.sandbox import Sandbox
 
-    _same_loop(request)
     if "race" in request.fixturenames:
         yield tally
         return
@@ -162,13 +161,16 @@ def race(tally_racers: Race, tenant: str) -> Race:
     return tally_racers.within(tenant)
 
 
-def _same_loop(request: pytest.FixtureRequest) -> None:
-    """Refuse a test that would run in another event loop than the connections it uses."""
-    marker = request.node.get_closest_marker("asyncio")
-    chosen = (marker.kwargs.get("loop_scope") if marker is not None else None) or request.config.getini(
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Refuse a test that would run in another event loop than the connections it asks for."""
+    if _NEEDS_LOOP.isdisjoint(getattr(item, "fixturenames", ())):
+        return
+    marker = item.get_closest_marker("asyncio")
+    chosen = (marker.kwargs.get("loop_scope") if marker is not None else None) or item.config.getini(
         "asyncio_default_test_loop_scope"
     )
-    if chosen != "session" and getattr(request.node, "is_asyncio", marker is not None):
+    if chosen != "session" and marker is not None:
         raise pytest.UsageError(
             "Tallystick's fixtures live in the session's event loop. Set asyncio_default_test_loop_scope = \"session\" "
             'and asyncio_default_fixture_loop_scope = "session", or mark the test with '

@@ -104,6 +104,11 @@ class Transactions(Base):
                     await db[Sink].add(Sink(number=6))
                 raise ZeroDivisionError
         assert await db[Sink].count() == 3
+        assert db.unit.depth == 0
+
+    @needs(Capability.SAVEPOINTS, Capability.ISOLATION)
+    async def test_a_savepoint_has_no_isolation_of_its_own(self, db: Session) -> None:
+        """Only the outermost block chooses."""
         with pytest.raises(Invalid):
             async with db.transaction(), db.transaction("serializable"):
                 pass
@@ -156,7 +161,7 @@ class Transactions(Base):
                 await db[Sink].update(kept, number=2)
         assert (await db[Sink].update(kept, number=2)).version == 2
 
-    @needs(Capability.TRANSACTIONS)
+    @needs(Capability.TRANSACTIONS, Capability.ISOLATION)
     async def test_atomic_replays_what_lost_a_race(self, db: Session, again: Session) -> None:
         """The function runs again from the beginning, and what its first run wrote is not there."""
         counter = await db[Sink].add(Sink(number=0))
