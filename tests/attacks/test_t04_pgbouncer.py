@@ -18,12 +18,13 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from sqlalchemy import func, select
 from tests.attacks.conftest import Ground
 from tests.attacks.entities import Holder, Parcel, holder, parcel
 
 from tallystick import Tallystick, usd
 from tallystick.domains.identity.tenants import TenantInfo
-from tallystick.errors import Duplicate, Invalid
+from tallystick.errors import Duplicate, Invalid, Unavailable
 from tallystick.settings import build_url, connect_args
 
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
@@ -144,6 +145,19 @@ async def test_t04_cancelled_clients_leave_no_tenant_behind(
     for tenant in pair:
         async with bounced.session(tenant, actor="a") as db:
             assert {h.name for h in await db[Holder].find()} <= {tenant.slug}
+
+
+async def test_t04_a_statement_timeout_holds_behind_the_pooler(
+    ground: Ground, bounced: Tallystick, pair: tuple[TenantInfo, TenantInfo]
+) -> None:
+    """A pooler takes no startup settings, so it has to travel with each transaction."""
+    async with ground.opened(bounced.settings.database_url, pooler="transaction", statement_timeout=0.2) as tally:
+        async with tally.session(pair[0], actor="a") as db:
+            started = time.monotonic()
+            with pytest.raises(Unavailable):
+                await db.fetch(select(func.pg_sleep(5).label("x")), into=dict)
+            assert time.monotonic() - started < 3
+            assert await db[Holder].count() == 0
 
 
 async def test_t04_no_tenant_is_left_on_a_server(bounced: Tallystick, pair: tuple[TenantInfo, TenantInfo]) -> None:

@@ -31,6 +31,8 @@ class PostgresStore:
 
     ``affine`` is whether a pooled connection may keep a tenant between uses: not behind a transaction pooler, where
     the server behind a connection changes, and not on Citus, whose workers never hear of session settings.
+    ``tenant_setting`` makes what ``tally.tenant`` is set to on a connection, of the application's own too: the id, or
+    on a hardened database what ``sign`` makes of it.
     """
 
     def __init__(
@@ -40,9 +42,12 @@ class PostgresStore:
         *,
         verify: bool = False,
         recover: Callable[[], Awaitable[None]] | None = None,
+        sign: Callable[[UUID], str] | None = None,
     ) -> None:
         self.engine = settings.engine
         self.affine = settings.engine == "plain" and settings.pooler == "session"
+        self.signed = sign is not None
+        self.tenant_setting: Callable[[UUID], str] = sign or str
         self._named = settings.pooler == "session"
         self._url = url
         self._recover = recover
@@ -72,17 +77,24 @@ class PostgresStore:
         """BEGIN with tenant and actor.
 
         One message where the engine allows it, at the cost of BEGIN alone. The tenant is the text of a UUID object;
-        the actor is free text and travels as hex, because a quoted one was shown to switch the tenant.
+        the actor is free text and travels as hex, because a quoted one was shown to switch the tenant. A signed
+        tenant never is in the text of a statement, which other connections of the same role may read in
+        pg_stat_activity: the session carries it already, or it travels as a bind.
         """
+        if not self._named:
+            # A pooler takes no startup settings, so the limit is each transaction's.
+            mode += f"; SET LOCAL statement_timeout = {_milliseconds(self._settings)}"
         if self.engine == "citus":
             await link.script(f"BEGIN{mode}")
             await link.row("SELECT tally.set_tenant($1, $2)", (tenant, actor))
             return
-        settings = (
-            f"SELECT set_config('tally.tenant', '{tenant}', true), set_config('tally.actor', "
-            f"convert_from(decode('{actor.encode().hex()}', 'hex'), 'UTF8'), true)"
-        )
-        await link.script(f"BEGIN{mode}; {settings}")
+        who = f"set_config('tally.actor', convert_from(decode('{actor.encode().hex()}', 'hex'), 'UTF8'), true)"
+        if not self.signed:
+            await link.script(f"BEGIN{mode}; SELECT set_config('tally.tenant', '{tenant}', true), {who}")
+            return
+        await link.script(f"BEGIN{mode}; SELECT {who}")
+        if link.tenant != tenant:
+            await link.row("SELECT set_config('tally.tenant', $1, true)", (tenant,))
 
     async def system_row(self, sql: str, *args: Any) -> Any:
         """One row of a statement that touches no tenant table (the registry's functions, the schema version)."""
@@ -153,7 +165,7 @@ class PostgresStore:
         if self._named:
             options = {"application_name": "tallystick", "jit": "off"}
             if settings.statement_timeout:
-                options["statement_timeout"] = str(int(settings.statement_timeout * 1000))
+                options["statement_timeout"] = str(_milliseconds(settings))
         failure: TallystickError
         try:
             raw = await asyncpg.connect(
@@ -167,3 +179,8 @@ class PostgresStore:
         else:
             return Link(raw, named=self._named)
         raise failure
+
+
+def _milliseconds(settings: Settings) -> int:
+    """The statement timeout as PostgreSQL takes it; 0 is none."""
+    return int(settings.statement_timeout * 1000)
