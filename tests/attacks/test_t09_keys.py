@@ -80,7 +80,7 @@ async def test_t09_t10_every_foreign_key_carries_the_tenant_and_none_acts(ground
         assert row["convalidated"]
         assert row["columns"][0] == "tenant_id"
         if row["target"] != "tally_ref.tenant":
-            assert row["targets"] == ["tenant_id", "id"], row
+            assert row["targets"][:2] == ["tenant_id", "id"], row
 
 
 async def test_t10_nothing_is_removed_with_the_row_it_refers_to(ground: Ground, pair: Pair) -> None:

@@ -22,6 +22,7 @@ from tests.badinput.support import refused, valid
 from tests.entities import ALL, Shelf, Sink
 
 from tallystick import Tallystick
+from tallystick.domains.catalog import DOMAINS
 from tallystick.errors import (
     CommitUnknown,
     Conflict,
@@ -200,10 +201,10 @@ async def test_an_unmigrated_database_and_one_that_is_behind(tally_server: KitSe
             await migrate(admin, roles=roles)
             with refused(NotMigrated):
                 await opened.tenants.create("x", name="x")
-            await migrate(admin, roles=roles, domains=["identity", "underwriting"])
+            await migrate(admin, roles=roles, domains=DOMAINS)
             with refused(NotMigrated):
                 await opened.tenants.create("x", name="x")
-            await migrate(admin, roles=roles, domains=["identity", "underwriting"], entities=ALL)
+            await migrate(admin, roles=roles, domains=DOMAINS, entities=ALL)
             await opened.tenants.create("x", name="x")
             async with opened.session("x", actor="a") as db:
                 assert await db[Shelf].count() == 0
@@ -378,7 +379,7 @@ async def private(place: Path) -> AsyncIterator[tuple[EmbeddedServer, Tallystick
 
 async def prepared(server: EmbeddedServer) -> None:
     await provision(server.url("admin"), app_password=server.password("app"), created_by_us=True)
-    await migrate(server.url("admin"), domains=["identity", "underwriting"], entities=ALL)
+    await migrate(server.url("admin"), domains=DOMAINS, entities=ALL)
 
 
 async def down(server: EmbeddedServer) -> None:
