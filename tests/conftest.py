@@ -6,12 +6,18 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tallystick import Entity
 
 # Installed, the plugin registers itself; from a bare checkout it has to be named.
 if not any(e.value == "tallystick.testing.plugin" for e in entry_points(group="pytest11")):
     pytest_plugins = ["tallystick.testing.plugin"]
+
+
+# A busy machine is not a broken law.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import pytest
 
 from tallystick import Tallystick
 from tallystick.domains.catalog import DOMAINS, entities_of
+from tallystick.entity import spec_of
 from tallystick.testing.conformance import ENTITIES, StoreConformance
 
 
@@ -15,4 +16,5 @@ def store_app(tally: Tallystick) -> Tallystick:
 
 
 class TestPostgres(StoreConformance):
-    entities = (*entities_of(DOMAINS), *ENTITIES)
+    # Entities with guards of their own are written through the operations of their domain, which have their own tests.
+    entities = (*(e for e in entities_of(DOMAINS) if not spec_of(e).guards), *ENTITIES)

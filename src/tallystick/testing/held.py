@@ -135,12 +135,6 @@ class Held:
 
     # -- statements and transactions -----------------------------------------------------------------------------
 
-    async def script(self, sql: str) -> str:
-        """A script outside transactions."""
-        async with self.turn():
-            self._settings = None
-            return await self.link.script(sql)
-
     @asynccontextmanager
     async def statement(self, tenant: str | None) -> AsyncIterator[None]:
         """A statement that would commit by itself: its failure undoes it and nothing else."""
@@ -159,7 +153,7 @@ class Held:
             if cancelled:
                 raise asyncio.CancelledError
 
-    async def begin(self, tenant: str, actor: str, *, read_only: bool) -> str:
+    async def begin(self, tenant: str | None, actor: str | None, *, read_only: bool) -> str:
         """Open a transaction; answers its savepoint."""
         async with self.turn():
             mark = self._mark()
@@ -167,7 +161,8 @@ class Held:
             mode = "; SET LOCAL transaction_read_only = on" if read_only else ""
             await self._savepoint(mark, mode + self._dressing(tenant, actor))
             self._open.append(_Open(mark, asyncio.current_task()))
-            self._settings = (tenant, actor)
+            if tenant is not None:
+                self._settings = (tenant, actor)
             return mark
 
     async def commit(self, mark: str) -> str:

@@ -199,8 +199,11 @@ class _SandboxLink(Link):
 
     async def script(self, sql: str) -> str:
         mark, held = self._mark, self._held
+        if mark is None and sql == "BEGIN":
+            self._mark = await held.begin(None, None, read_only=False)
+            return sql
         if mark is None:
-            return await held.script(sql)
+            raise Unsupported("A sandbox runs no script of its own outside a transaction.")
         if sql == "COMMIT":
             self._mark = None
             return await held.commit(mark)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
+import stat
 from collections.abc import AsyncIterator, Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -204,9 +206,12 @@ def _forget(directory: Path) -> None:
 
 
 def _sweep() -> None:
-    """End the servers of runs that were killed before they could."""
+    """End the servers of runs that were killed before they could; only this user's, for anybody may write there."""
     for left in directory_of("").parent.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
+            found = left.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+                continue
             users = FileLock(left / "users")
             if (left / "temporary").exists() and (left / "ready").exists() and users.try_acquire():
                 users.release()

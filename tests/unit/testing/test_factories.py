@@ -17,8 +17,11 @@ from tallystick.session import Session
 from tallystick.spec import Kind
 from tallystick.testing import Make, recipe
 
+# Entities with guards of their own are made by the operations of their domain.
+FREE = [e for e in (*entities_of(DOMAINS), *ALL) if not spec_of(e).guards]
 
-@pytest.mark.parametrize("entity", [*entities_of(DOMAINS), *ALL], ids=lambda e: e.__name__)
+
+@pytest.mark.parametrize("entity", FREE, ids=lambda e: e.__name__)
 async def test_every_entity_can_be_made(entity, db: Session, make: Make):
     one, two = await make(entity), await make(entity)
     assert one.version == two.version == 1
@@ -26,13 +29,15 @@ async def test_every_entity_can_be_made(entity, db: Session, make: Make):
     assert await db[entity].count() == 2
 
 
-@pytest.mark.parametrize("entity", [*entities_of(DOMAINS), *ALL], ids=lambda e: e.__name__)
+@pytest.mark.parametrize("entity", FREE, ids=lambda e: e.__name__)
 async def test_every_field_can_be_made(entity, db: Session, make: Make):
     spec = spec_of(entity)
     values = {
         name: make._guesses.value(spec, field)
         for name, field in spec.fields.items()
-        if not field.system and field.kind is not Kind.REF and name not in ("archived_at", "mfa_enabled")
+        if not (field.system or field.maintained)
+        and field.kind is not Kind.REF
+        and name not in ("archived_at", "mfa_enabled")
     }
     if entity is Decision:
         values |= {"is_final": False}

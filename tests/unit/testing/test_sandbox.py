@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from tests.entities import Entry, Shelf
 
-from tallystick import Conflict, Duplicate, Invalid, Unsupported, User, usd
+from tallystick import Conflict, Duplicate, Invalid, Tallystick, Unsupported, User, usd
 from tallystick.session import Session
 from tallystick.testing import Sandbox
 
@@ -180,6 +181,20 @@ async def test_every_verb_runs_in_a_sandbox(db: Session):
         assert (await db[Shelf].lock(one.id)).stock == 3
     assert [s.name async for s in db[Shelf].stream()] == ["one"]
     assert await db.consume("applications") == 1
+
+
+async def test_the_form_for_poolers_works_in_a_sandbox_too(tally, tenant):
+    settings = replace(tally.settings, pooler="transaction")
+    async with Tallystick.open(settings=settings, entities=tally.entities, keys=tally.keys) as app:
+        async with Sandbox(app) as sandbox, sandbox.session(tenant) as db:
+            await sandbox.tally.tenants.create("pooled-neighbour", name="Neighbour")
+            one = await db[Shelf].add(Shelf(name="one"))
+            async with db.transaction():
+                await db[Shelf].update(one, stock=3)
+            assert (await db[Shelf].get(one.id)).created_by == "test"
+        async with app.session(tenant, actor="after") as db:
+            assert await db[Shelf].count() == 0
+        assert "pooled-neighbour" not in [slug async for _, slug, _ in app.tenants.all()]
 
 
 async def test_a_migration_is_refused(sandbox: Sandbox):

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tallystick.entity import spec_of, with_fields
-from tallystick.errors import Invalid, NotFound, TallystickError, Unsupported, WrongTenant
+from tallystick.errors import Denied, Invalid, NotFound, TallystickError, Unsupported, WrongTenant
 from tallystick.fields import Ref
 from tallystick.ids import NIL, uuid7
 from tallystick.loading import backref
@@ -58,14 +58,15 @@ class Walls(Base):
         with pytest.raises(TallystickError):
             await mine.add_many([theirs])
         for call in (mine.purge(theirs, reason="theft"), mine.purge(theirs.id, reason="theft")):
-            with pytest.raises((WrongTenant, NotFound, Unsupported)):
+            with pytest.raises((Denied, NotFound, Unsupported)):
                 await call
-        if not spec_of(entity).append_only:
+        if not spec_of(entity).kept:
             assert await mine.purge_where(all_of(), reason="theft") == 0
             assert await mine.purge_where(entity.tenant_id == theirs.tenant_id, reason="theft") == 0
+        if not spec_of(entity).append_only:
             with pytest.raises((WrongTenant, Invalid)):
                 await mine.update(theirs, **dict.fromkeys(_settable(entity)))
-            with pytest.raises((NotFound, Unsupported)):
+            with pytest.raises((Denied, NotFound, Unsupported)):
                 async with db.transaction():
                     await mine.lock(theirs.id)
         assert await other[entity].get(theirs.id) == before
