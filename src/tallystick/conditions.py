@@ -7,7 +7,7 @@ values) is what stores key their compiled statements by.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Never
+from typing import TYPE_CHECKING, Any, Never
 
 import msgspec
 
@@ -38,13 +38,15 @@ class Condition:
 
     __slots__ = ()
 
-    def shape(self) -> Shape:
-        """What the condition is without its values."""
-        raise NotImplementedError
+    if TYPE_CHECKING:
 
-    def bind(self, out: list[tuple[FieldSpec, Any]]) -> None:
-        """Append the condition's values in the order its shape mentions them."""
-        raise NotImplementedError
+        def shape(self) -> Shape:
+            """What the condition is without its values."""
+            ...
+
+        def bind(self, out: list[tuple[FieldSpec, Any]]) -> None:
+            """Append the condition's values in the order its shape mentions them."""
+            ...
 
     def __and__(self, other: Condition) -> Condition:
         return All((self, condition_of(other)))
