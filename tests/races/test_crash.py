@@ -26,7 +26,7 @@ async def frail(pytestconfig: pytest.Config) -> AsyncIterator[Tallystick]:
 
     root = Path(tempfile.mkdtemp(prefix="tallystick-crash-"))
     # The account that root's servers run as has to reach it, or the server goes to a system directory and stays there.
-    root.chmod(0o711)
+    os.chmod(root, 0o711)
     try:
         settings = Settings.load({}, data_dir=root / "data", pool_max=N)
         async with Tallystick.open(domains=["identity"], entities=ENTITIES, settings=settings) as tally:
