@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 #: Roles belong to the whole server; on one that is not ours the kit's must not meet an application's.
 _FOREIGN_PREFIX = "tallytest"
+_DROP_TRIES = 4
 #: Every worker has pools, and racers that each need a connection of their own.
 _CONNECTIONS = 400
 _LOCK = "SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended($1, 0))"
@@ -225,6 +226,11 @@ def _digest(domains: Iterable[str], entities: Iterable[type[Entity]]) -> str:
 
 
 async def _drop(connection: asyncpg.Connection, name: str) -> None:
+    """Drop a database. The server waits five seconds for sessions that are ending; the admin may not end others'."""
+    for _ in range(_DROP_TRIES - 1):
+        with contextlib.suppress(asyncpg.ObjectInUseError):
+            await connection.execute(f"DROP DATABASE IF EXISTS {quoted(name)}")
+            return
     await connection.execute(f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)")
 
 
