@@ -190,5 +190,6 @@ def _fitted(field: FieldSpec, value: Entity | UUID | Any) -> Any:
     if field.kind is Kind.SECRET and not isinstance(value, Secret):
         return secret(value)
     if field.kind is Kind.REF and not isinstance(value, Ref):
-        return value.ref if isinstance(value, Entity) else Ref(value)
+        id: Any = value
+        return value.ref if isinstance(value, Entity) else Ref(id)
     return value

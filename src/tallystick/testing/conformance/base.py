@@ -31,7 +31,7 @@ class Base:
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run tests that ask for ``entity`` over every entity."""
         if "entity" in metafunc.fixturenames:
-            metafunc.parametrize("entity", metafunc.cls.entities, ids=lambda e: e.__name__)
+            metafunc.parametrize("entity", self.entities, ids=lambda e: e.__name__)
 
     @pytest.fixture(autouse=True)
     def _declared(self, request: pytest.FixtureRequest) -> None:
