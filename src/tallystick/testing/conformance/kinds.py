@@ -159,6 +159,9 @@ class Kinds(Base):
         assert updated == await sinks.get(blank.id)
         many = await sinks.add_many([Sink(**{name: value}), Sink(number=78)])
         assert _same(getattr(await sinks.get(many[0].id), name), value)
+        if name != "fee" and Capability.UPDATE_WHERE not in self.unsupported:
+            assert await sinks.update_where(Sink.id == many[1].id, **{name: value}) == 1
+            assert _same(getattr(await sinks.get(many[1].id), name), value)
         handle = getattr(Sink, name)
         if value is not None and handle.spec.kind != "json":
             found = {s.id for s in await sinks.find(handle == value)}
