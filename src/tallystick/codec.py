@@ -112,6 +112,8 @@ class Codec:
         if field.kind is Kind.MONEY:
             amount = check.money(field, value)
             return [(field.name, amount.units), (field.asset_column or "asset", amount.asset)]
+        if field.kind is Kind.ENUM:
+            return [(field.column, check.member(field, value))]
         if not field.sealed:
             return [(field.column, check.plain(field, value, sealer.tenant))]
         if row is None:

@@ -30,6 +30,8 @@ ORDERED = frozenset(
         Kind.REF,
     }
 )
+# Up to this many values of one condition are read as one ordered scan each, so their number belongs to the shape.
+MERGED = 16
 Shape = tuple[Any, ...]
 
 
@@ -174,7 +176,7 @@ class OneOf(Condition):
         self.field, self.values = field, values
 
     def shape(self) -> Shape:
-        return ("in", self.field.spec.name, min(len(self.values), 2))
+        return ("in", self.field.spec.name, min(len(self.values), MERGED + 1))
 
     def bind(self, out: list[tuple[FieldSpec, Any]]) -> None:
         if self.values:

@@ -157,7 +157,14 @@ def ledger(field: FieldSpec, value: Any) -> Decimal:
 
 
 def member(field: FieldSpec, value: Any) -> str:
-    """The text of an enum's member."""
+    """The text of an enum's member; what is written must be one, or the entity that comes back would hold text."""
+    if not isinstance(value, field.python):
+        raise wrong(field, f"should be a {field.python.__name__}", f"Write {field.python.__name__}(...).")
+    return str(value.value)
+
+
+def state(field: FieldSpec, value: Any) -> str:
+    """The text of an enum's member, or a text that is one: what a condition asks for."""
     if isinstance(value, field.python):
         return str(value.value)
     if isinstance(value, str) and not isinstance(value, Enum):
@@ -235,6 +242,6 @@ _CHECKS: dict[Kind, Any] = {
     Kind.DECIMAL: decimal,
     Kind.CHAIN: chain,
     Kind.LEDGER: ledger,
-    Kind.ENUM: member,
+    Kind.ENUM: state,
     Kind.JSON: document,
 }

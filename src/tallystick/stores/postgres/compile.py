@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tallystick.conditions import Compare, Condition, Missing, OneOf, Order, Query, _Group, width
+from tallystick.conditions import MERGED, Compare, Condition, Missing, OneOf, Order, Query, _Group, width
 from tallystick.spec import EntitySpec, Kind
 
 if TYPE_CHECKING:
     from tallystick.codec import Codec
 
 _ACTOR = "(SELECT set_config('tally.actor', ${n}, true) AS actor) AS by_actor"
-_MERGE_LIMIT = 16
 _MERGE_ROWS = 1_000
 STAMPS = ("version", "created_at", "created_by", "updated_at", "updated_by")
 
@@ -130,7 +129,7 @@ class Compiler:
         """The one condition over several values that an index can serve value by value, in the order asked for."""
         if query.limit is None or query.limit > _MERGE_ROWS:
             return None
-        found = [c for c in query.where if isinstance(c, OneOf) and 2 <= len(c.values) <= _MERGE_LIMIT]
+        found = [c for c in query.where if isinstance(c, OneOf) and 2 <= len(c.values) <= MERGED]
         if len(found) != 1 or found[0].field.spec.kind is Kind.MONEY or found[0].field.spec.sealed:
             return None
         column = found[0].field.spec.column
