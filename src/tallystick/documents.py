@@ -27,7 +27,7 @@ def written(value: Any, kind: Any) -> tuple[str, str]:
         text = msgspec.json.encode(value).decode()
         problem = _misread(value, kind, text)
     except (TypeError, ValueError, OverflowError, RecursionError):
-        problem = "cannot be written as JSON"
+        return "", "cannot be written as JSON"
     return ("", problem) if problem else (text, "")
 
 

@@ -35,7 +35,8 @@ class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     @classmethod
     def parse(cls, params: Mapping[str, Any] | Iterable[tuple[str, str]]) -> Self:
         """Decode a query string's pairs. Raises ``Invalid`` naming the parameter and what is allowed."""
-        pairs: Iterable[tuple[str, Any]] = params.items() if isinstance(params, Mapping) else params
+        given: Any = params
+        pairs: Iterable[tuple[str, Any]] = given.items() if isinstance(params, Mapping) else given
         values: dict[str, Any] = {}
         for name, value in pairs:
             plan = cls._tally_plan.get(name)

@@ -36,7 +36,9 @@ async def test_samples_run(page: str, place: Path) -> None:
             line = source.count("\n", 0, match.start()) + 1
             code = compile(
                 "\n" * line + "from __future__ import annotations\n"[:-1] + "\n" + match[1],
-                str(DOCS / page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
+                str(DOCS / page),
+                "exec",
+                flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
             )
             result = eval(code, module.__dict__)
             if inspect.iscoroutine(result):

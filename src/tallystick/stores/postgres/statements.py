@@ -64,7 +64,7 @@ def compile_statement(statement: Any, tenant: UUID) -> tuple[str, list[Any]]:
 def _compiled(statement: Any, tenant: UUID) -> tuple[str, list[Any]] | None:
     """Text and values, or None: the compiler's own error could quote values and must not be chained."""
     try:
-        walled = visitors.cloned_traverse(statement, {}, {"select": _wall_select, "join": _wall_join})
+        walled: Any = visitors.cloned_traverse(statement, {}, {"select": _wall_select, "join": _wall_join})
         compiled = walled.compile(dialect=_dialect)
         state = compiled.construct_expanded_state({_TENANT: tenant})
         processors = {**compiled._bind_processors, **state.processors}

@@ -76,7 +76,7 @@ USER_ACCOUNT = Table(
             "tally_start_status",
             "BEFORE INSERT",
             "tally.refuse_transition('user_account', 'status')",
-            when='NOT (NEW."status" = ANY (ARRAY[\'pending\', \'active\']))',
+            when="NOT (NEW.\"status\" = ANY (ARRAY['pending', 'active']))",
         ),
         Trigger(
             "tally_step_status",
@@ -84,10 +84,10 @@ USER_ACCOUNT = Table(
             "tally.refuse_transition('user_account', 'status')",
             when=(
                 'OLD."status" IS DISTINCT FROM NEW."status" AND ((OLD."status" = \'pending\' AND NEW."status" = '
-                'ANY (ARRAY[\'active\', \'closed\', \'erased\'])) OR (OLD."status" = \'active\' AND NEW."status" = ANY '
-                '(ARRAY[\'suspended\', \'locked\', \'closed\', \'erased\'])) OR (OLD."status" = \'suspended\' AND '
-                'NEW."status" = ANY (ARRAY[\'active\', \'closed\', \'erased\'])) OR (OLD."status" = \'locked\' AND '
-                'NEW."status" = ANY (ARRAY[\'active\', \'suspended\', \'closed\', \'erased\'])) OR (OLD."status" = '
+                "ANY (ARRAY['active', 'closed', 'erased'])) OR (OLD.\"status\" = 'active' AND NEW.\"status\" = ANY "
+                "(ARRAY['suspended', 'locked', 'closed', 'erased'])) OR (OLD.\"status\" = 'suspended' AND "
+                "NEW.\"status\" = ANY (ARRAY['active', 'closed', 'erased'])) OR (OLD.\"status\" = 'locked' AND "
+                "NEW.\"status\" = ANY (ARRAY['active', 'suspended', 'closed', 'erased'])) OR (OLD.\"status\" = "
                 '\'closed\' AND NEW."status" = ANY (ARRAY[\'erased\'])) OR (OLD."status" IS NULL AND NEW."status" = '
                 "ANY (ARRAY['pending', 'active']))) IS NOT TRUE"
             ),

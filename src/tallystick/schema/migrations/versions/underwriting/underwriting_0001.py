@@ -117,7 +117,7 @@ APPLICATION = Table(
             "tally_start_status",
             "BEFORE INSERT",
             "tally.refuse_transition('application', 'status')",
-            when='NOT (NEW."status" = ANY (ARRAY[\'created\']))',
+            when="NOT (NEW.\"status\" = ANY (ARRAY['created']))",
         ),
         Trigger(
             "tally_step_status",
@@ -125,14 +125,14 @@ APPLICATION = Table(
             "tally.refuse_transition('application', 'status')",
             when=(
                 'OLD."status" IS DISTINCT FROM NEW."status" AND ((OLD."status" = \'created\' AND NEW."status" = '
-                'ANY (ARRAY[\'submitted\', \'withdrawn\'])) OR (OLD."status" = \'submitted\' AND NEW."status" = ANY '
-                '(ARRAY[\'verifying\', \'incomplete\', \'withdrawn\'])) OR (OLD."status" = \'incomplete\' AND '
-                'NEW."status" = ANY (ARRAY[\'submitted\', \'expired\'])) OR (OLD."status" = \'verifying\' AND '
-                'NEW."status" = ANY (ARRAY[\'scoring\', \'incomplete\', \'withdrawn\'])) OR '
-                '(OLD."status" = \'scoring\' '
-                'AND NEW."status" = ANY (ARRAY[\'approved\', \'declined\', \'review\'])) OR (OLD."status" = \'review\' '
-                'AND NEW."status" = ANY (ARRAY[\'approved\', \'declined\', \'counter_offered\'])) OR (OLD."status" = '
-                '\'counter_offered\' AND NEW."status" = ANY (ARRAY[\'approved\', \'withdrawn\', \'expired\'])) OR '
+                "ANY (ARRAY['submitted', 'withdrawn'])) OR (OLD.\"status\" = 'submitted' AND NEW.\"status\" = ANY "
+                "(ARRAY['verifying', 'incomplete', 'withdrawn'])) OR (OLD.\"status\" = 'incomplete' AND "
+                "NEW.\"status\" = ANY (ARRAY['submitted', 'expired'])) OR (OLD.\"status\" = 'verifying' AND "
+                "NEW.\"status\" = ANY (ARRAY['scoring', 'incomplete', 'withdrawn'])) OR "
+                "(OLD.\"status\" = 'scoring' "
+                "AND NEW.\"status\" = ANY (ARRAY['approved', 'declined', 'review'])) OR (OLD.\"status\" = 'review' "
+                "AND NEW.\"status\" = ANY (ARRAY['approved', 'declined', 'counter_offered'])) OR (OLD.\"status\" = "
+                "'counter_offered' AND NEW.\"status\" = ANY (ARRAY['approved', 'withdrawn', 'expired'])) OR "
                 '(OLD."status" IS NULL AND NEW."status" = ANY (ARRAY[\'created\']))) IS NOT TRUE'
             ),
         ),
@@ -225,8 +225,7 @@ APPLICATION = Table(
         Grant("app", "DELETE"),
     ),
     comment=(
-        "A request for credit. Decisions on it are rows of their own, so re-scoring never overwrites what was "
-        "decided."
+        "A request for credit. Decisions on it are rows of their own, so re-scoring never overwrites what was decided."
     ),
 )
 
