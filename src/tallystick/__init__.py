@@ -27,6 +27,9 @@ if TYPE_CHECKING:
         FixedClock,
         SystemClock,
     )
+    from tallystick.domains.idempotency import (
+        idempotent,
+    )
     from tallystick.domains.identity.tenants import (
         Plan,
         Tenant,
@@ -39,6 +42,21 @@ if TYPE_CHECKING:
     )
     from tallystick.domains.identity.wallets import (
         Wallet,
+    )
+    from tallystick.domains.ledger.accounts import (
+        Account,
+        AccountKind,
+        FloorRule,
+    )
+    from tallystick.domains.ledger.journals import (
+        Journal,
+    )
+    from tallystick.domains.ledger.posting import (
+        Receipt,
+    )
+    from tallystick.domains.ledger.transfers import (
+        Transfer,
+        transfer,
     )
     from tallystick.domains.underwriting.applications import (
         Application,
@@ -97,9 +115,12 @@ if TYPE_CHECKING:
         ChainAmount,
         Fraction,
         Json,
+        LedgerAmount,
         Length,
+        Maintained,
         Mask,
         Numeric,
+        Once,
         OwnAsset,
         Personal,
         Price,
@@ -161,12 +182,15 @@ if TYPE_CHECKING:
     )
     from tallystick.rules import (
         Check,
+        Foreign,
+        Guard,
         Index,
         Queue,
         Rules,
         Transitions,
         Unique,
         append_only,
+        kept,
     )
     from tallystick.session import (
         Session,
@@ -180,9 +204,14 @@ _HOMES = {
     "assets": "Asset asset register",
     "claims": "Claimed",
     "clock": "Clock FixedClock SystemClock",
+    "domains.idempotency": "idempotent",
     "domains.identity.tenants": "Plan Tenant TenantInfo",
     "domains.identity.users": "User UserRole UserStatus",
     "domains.identity.wallets": "Wallet",
+    "domains.ledger.accounts": "Account AccountKind FloorRule",
+    "domains.ledger.journals": "Journal",
+    "domains.ledger.posting": "Receipt",
+    "domains.ledger.transfers": "Transfer transfer",
     "domains.underwriting.applications": "Application ApplicationStatus EmploymentStatus",
     "domains.underwriting.decisions": "Decision DecisionKind Outcome",
     "domains.underwriting.statistics": "Comparison GroupRate Statistics compare",
@@ -194,7 +223,10 @@ _HOMES = {
         "StorageFull TallystickError Tampered TenantMissing TlsFailed Unavailable UnknownReference Unsupported "
         "WrongTenant "
     ),
-    "fields": "ChainAmount Fraction Json Length Mask Numeric OwnAsset Personal Price Rate Ref Search",
+    "fields": (
+        "ChainAmount Fraction Json LedgerAmount Length Maintained Mask Numeric Once OwnAsset Personal Price Rate Ref "
+        "Search "
+    ),
     "ids": "uuid7",
     "loading": "backref",
     "money": "Money Rounding eur gbp kes money ngn sum_of usd",
@@ -206,13 +238,15 @@ _HOMES = {
         "order_by prefix present "
     ),
     "repository": "Repository",
-    "rules": "Check Index Queue Rules Transitions Unique append_only",
+    "rules": "Check Foreign Guard Index Queue Rules Transitions Unique append_only kept",
     "session": "Session",
     "settings": "Settings",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
+    "Account",
+    "AccountKind",
     "Application",
     "ApplicationStatus",
     "Asset",
@@ -233,19 +267,25 @@ __all__ = [
     "Entity",
     "Erased",
     "FixedClock",
+    "FloorRule",
+    "Foreign",
     "Fraction",
     "GroupRate",
+    "Guard",
     "Index",
     "InsufficientFunds",
     "Invalid",
     "InvalidTransition",
+    "Journal",
     "Json",
     "KeyProvider",
     "KeyReused",
     "LeaseLost",
+    "LedgerAmount",
     "Length",
     "LocalKeys",
     "LoginRefused",
+    "Maintained",
     "Mask",
     "MigrationUnsafe",
     "Money",
@@ -255,6 +295,7 @@ __all__ = [
     "Numeric",
     "Offset",
     "OnHold",
+    "Once",
     "Outcome",
     "OwnAsset",
     "Page",
@@ -265,6 +306,7 @@ __all__ = [
     "Queue",
     "QuotaExceeded",
     "Rate",
+    "Receipt",
     "Ref",
     "Repository",
     "RoleMissing",
@@ -287,6 +329,7 @@ __all__ = [
     "TenantInfo",
     "TenantMissing",
     "TlsFailed",
+    "Transfer",
     "Transitions",
     "Unavailable",
     "Unique",
@@ -311,6 +354,8 @@ __all__ = [
     "desc",
     "eur",
     "gbp",
+    "idempotent",
+    "kept",
     "kes",
     "key",
     "less_than",
@@ -326,6 +371,7 @@ __all__ = [
     "register",
     "secret",
     "sum_of",
+    "transfer",
     "usd",
     "uuid7",
 ]

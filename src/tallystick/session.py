@@ -27,6 +27,7 @@ from tallystick.transaction import Transaction, run_atomic
 if TYPE_CHECKING:
     from tallystick.app import Tallystick
     from tallystick.domains.identity.tenants import Tenant, TenantInfo
+    from tallystick.domains.ledger.ledger import Ledger
     from tallystick.stores.base import Isolation, Unit
 
 E = TypeVar("E", bound=Entity)
@@ -81,6 +82,13 @@ class Session:
     def decisions(self) -> Decisions:
         """Decisions on loan applications; append-only."""
         return self._built_in(Decisions)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The tenant's books: accounts, journals, balances."""
+        from tallystick.domains.ledger.ledger import Ledger
+
+        return Ledger(self)
 
     def _built_in(self, kind: type[R]) -> R:
         return self[kind.entity]  # type: ignore[attr-defined, return-value]

@@ -21,6 +21,15 @@ _ENTITIES: dict[str, tuple[tuple[str, str], ...]] = {
         ("tallystick.domains.underwriting.applications", "Application"),
         ("tallystick.domains.underwriting.decisions", "Decision"),
     ),
+    "ledger": (
+        ("tallystick.domains.idempotency", "CommandKey"),
+        ("tallystick.domains.ledger.accounts", "Account"),
+        ("tallystick.domains.ledger.accounts", "Stripe"),
+        ("tallystick.domains.ledger.periods", "Period"),
+        ("tallystick.domains.ledger.proposals", "Proposal"),
+        ("tallystick.domains.ledger.journals", "Journal"),
+        ("tallystick.domains.ledger.transfers", "Transfer"),
+    ),
 }
 _NEEDS = {"underwriting": ("identity",)}
 DOMAINS = tuple(_ENTITIES)

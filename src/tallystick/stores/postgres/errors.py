@@ -25,6 +25,32 @@ _SHARD = re.compile(r"_\d{5,}$")
 _PROVED_ROLLED_BACK = ("23", "40", "53", "55", "58030", "57P03", "TS", "P0", "22", "42")
 
 
+_FLOOR = "ck_account_floor"
+_LEDGER: dict[str, tuple[type[e.TallystickError], str, str]] = {
+    "TS302": (
+        e.Conflict,
+        "The accounting period of this date is closing or closed.",
+        "Post on a date of an open period; a closed one is never reopened.",
+    ),
+    "TS303": (
+        e.Conflict,
+        "The transfer does not fit the pending transfer that it resolves.",
+        "Resolve a pending transfer with its own accounts, for its amount or less.",
+    ),
+    "TS304": (
+        e.Conflict,
+        "The ledger could not reach every account of the journal; nothing was posted.",
+        "Check that the tenant is the accounts' own and that every stripe of a striped account is there.",
+    ),
+    "TS305": (e.Conflict, "The accounting period overlaps another.", "Start it after the one before has ended."),
+    "TS407": (
+        e.Denied,
+        "The journal is above the tenant's limit and was not approved by a second person.",
+        "Propose it with db.ledger.approval.propose(...) and let another actor approve it.",
+    ),
+}
+
+
 def translate(problem: BaseException, spec: EntitySpec | None = None, verb: str = "") -> e.TallystickError:
     """The library's error for a driver's or server's. The caller raises it outside its ``except`` block."""
     entity = spec.name if spec else ""
@@ -37,6 +63,8 @@ def translate(problem: BaseException, spec: EntitySpec | None = None, verb: str 
     if state in ("23503", "23001"):
         return _reference(spec, constraint, verb)
     if state == "23514":
+        if constraint == _FLOOR:
+            return e.InsufficientFunds("An account of the journal would go below its floor.")
         return _check(spec, constraint)
     if state == "23502":
         field = _told(problem, "column_name")
@@ -70,6 +98,9 @@ def translate(problem: BaseException, spec: EntitySpec | None = None, verb: str 
             f"{entity or _told(problem, 'table_name')} is append-only.",
             remedy="Add a row that corrects or reverses the earlier one.",
         )
+    if state in _LEDGER:
+        kind, said, remedy = _LEDGER[state]
+        return kind(said, remedy=remedy)
     if state == "TS701":
         return e.QuotaExceeded("The tenant's quota for this period is used up.")
     if state == "42501":
@@ -223,7 +254,7 @@ def _reference(spec: EntitySpec | None, constraint: str, verb: str) -> e.Tallyst
             "The tenant of this session does not exist.", remedy="Create it with tally.tenants.create(slug, name=...)."
         )
     if own is not None and verb != "delete":
-        field = own.columns[-1].removesuffix("_id")
+        field = own.columns[1].removesuffix("_id")
         return e.UnknownReference(
             f"{entity}.{field} refers to a {own.table} that does not exist.", entity=entity, field=field
         )

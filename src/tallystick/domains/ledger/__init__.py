@@ -1,0 +1,1 @@
+"""The ledger: accounts, journals of transfers, periods, proposals. ``db.ledger`` is the way in."""
