@@ -76,13 +76,13 @@ async def _run(tally: Tallystick, work, seconds: float = 0.4) -> Book:
             if problem is not None:
                 return
 
-    tasks = [asyncio.create_task(writer(i)) for i in range(N)]
-    await asyncio.sleep(seconds)
-    kill(tally)
-    await asyncio.sleep(0.2)
-    stop.set()
-    async with asyncio.timeout(60):
-        await asyncio.gather(*tasks)
+    async with asyncio.timeout(90), asyncio.TaskGroup() as writers:
+        for number in range(N):
+            writers.create_task(writer(number))
+        await asyncio.sleep(seconds)
+        kill(tally)
+        await asyncio.sleep(0.2)
+        stop.set()
     return book
 
 
@@ -153,3 +153,13 @@ async def test_atomic_does_not_replay_an_unknown_commit(frail: Tallystick):
         labels = [sink.label async for sink in db[Sink].stream()]
         assert len(labels) == len(set(labels))
         assert book.kept <= set(labels) <= book.kept | book.unknown
+
+
+async def test_a_server_that_was_left_is_not_started_again(frail: Tallystick):
+    server = frail.server
+    assert server is not None
+    kill(frail)
+    await server.stop()
+    with pytest.raises(Unavailable, match="left already"):
+        await server.recover()
+    assert server._cluster.postmaster() is None

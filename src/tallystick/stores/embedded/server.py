@@ -125,9 +125,14 @@ class EmbeddedServer:
             return False
 
     async def recover(self) -> None:
-        """Start the server again if it no longer answers, for instance after its process was killed."""
+        """Start the server again if it no longer answers, for instance after its process was killed.
+
+        Raises ``Unavailable`` once :meth:`stop` was called: nobody would be there to stop it.
+        """
         await self._lock.acquire(timeout=_START_TIMEOUT)
         try:
+            if not self._lease.held:
+                raise Unavailable("The embedded server was left already.", remedy="Call EmbeddedServer.start() again.")
             await self._ensure_running()
         finally:
             self._lock.release()
