@@ -48,7 +48,7 @@ async def entries(db: Session, since: date, until: date) -> AsyncIterator[Entry]
     """Every final transfer effective from ``since`` to ``until``, both included, in order of date, by keyset."""
     position: tuple[date, UUID, int] = (since, _FIRST, 0)
     while True:
-        rows = await db.unit.call(_ENTRIES, (db.tenant_id, since, until, *position, _BATCH))
+        rows = await db.unit.call(_ENTRIES, (db.tenant_id, position[0], until, *position, _BATCH))
         for effective, journal, seq, op, debit, credit, amount, asset, at, description in rows:
             yield Entry(
                 effective=effective,
