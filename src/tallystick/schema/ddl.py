@@ -68,11 +68,12 @@ def _foreign_keys(tables: Sequence[Table]) -> list[str]:
     outer = [add_foreign_key(t, f) for t, f in keys if (f.schema, f.table) not in new and f.schema == SCHEMA]
     if not outer:
         return inner
-    return [*inner, _as_tenant(str(NIL)), *outer, _as_tenant("")]
+    return [*inner, as_nobody(), *outer, "SELECT pg_catalog.set_config('tally.tenant', '', true)"]
 
 
-def _as_tenant(value: str) -> str:
-    return f"SELECT pg_catalog.set_config('tally.tenant', {quote_text(value)}, true)"
+def as_nobody() -> str:
+    """Set a tenant that does not exist, for the rest of the transaction."""
+    return f"SELECT pg_catalog.set_config('tally.tenant', tally_sec.token('{NIL}'), true)"
 
 
 def drop(tables: Sequence[Table]) -> list[str]:
@@ -88,6 +89,7 @@ def protect(table: Table, roles: Roles, engine: Engine = "plain") -> list[str]:
     if table.policies:
         steps += security(table, engine)
         steps += [create_policy(table, p, roles) for p in table.policies]
+        steps += fit_policies(table, engine)
     steps += [grant(table, g, roles) for g in table.grants]
     for trigger in table.triggers:
         steps += create_trigger(table, trigger)
@@ -198,6 +200,11 @@ def create_policy(table: Table, p: Policy, roles: Roles) -> str:
     if p.command != "INSERT":
         text += f" USING ({p.using})"
     return text if p.command in ("SELECT", "DELETE") else f"{text} WITH CHECK ({p.with_check})"
+
+
+def fit_policies(table: Table, engine: Engine) -> list[str]:
+    """Give the table's policies the text of a hardened database, if this is one; Citus has no such mode."""
+    return [f"SELECT tally_sec.fit_policies({quote_text(table.qualified)})"] if engine == "plain" else []
 
 
 def drop_policy(table: Table, name: str) -> str:

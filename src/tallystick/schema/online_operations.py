@@ -16,7 +16,6 @@ from alembic.operations import Operations
 from sqlalchemy.exc import DBAPIError
 
 from tallystick.errors import MigrationUnsafe
-from tallystick.ids import NIL
 from tallystick.schema import ddl
 from tallystick.schema.model import Check, Index, names, quote_name, quote_text
 from tallystick.schema.operations import OnTable, Operation, engine_of, execute
@@ -245,7 +244,7 @@ class Validate(OnTable):
                     remedy=f"Mend them tenant by tenant: {orphans.replace('$1', 'the tenant')}.",
                 )
         with _transaction(connection):
-            connection.exec_driver_sql(f"SET LOCAL tally.tenant = '{NIL}'")
+            connection.exec_driver_sql(ddl.as_nobody())
             connection.exec_driver_sql(validate)
 
     def _do(self, operations: Operations) -> list[str]:
@@ -363,7 +362,8 @@ def enter_tenant(connection: Connection, tenant: UUID, *, citus: bool = False) -
         connection.exec_driver_sql("SELECT tally.set_tenant($1, $2)", (tenant, ACTOR))
     else:
         connection.exec_driver_sql(
-            "SELECT set_config('tally.tenant', $1, true), set_config('tally.actor', $2, true)", (str(tenant), ACTOR)
+            "SELECT set_config('tally.tenant', tally_sec.token($1), true), set_config('tally.actor', $2, true)",
+            (tenant, ACTOR),
         )
 
 

@@ -287,6 +287,7 @@ class AddPolicy(OnTable):
         return [
             *ddl.security(self.target, engine_of(operations)),
             ddl.create_policy(self.target, self.policy, roles_of(operations)),
+            *ddl.fit_policies(self.target, engine_of(operations)),
         ]
 
     def _undo(self, operations: Operations) -> list[str]:

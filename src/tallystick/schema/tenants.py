@@ -21,9 +21,11 @@ async def for_each_tenant(
 
     Every call is a transaction of its own in which tenant and actor are set, so let one call change a batch of rows.
     With a ``name``, tenants that are finished are remembered and a second run goes on where the first was stopped;
-    that needs the admin connection as the owner role. Raises whatever ``work`` raises, with its batch rolled back.
+    that needs the admin connection as the owner role, and so does every run in a hardened database. Raises whatever
+    ``work`` raises, with its batch rolled back.
     """
     total = 0
+    setting = "tally_sec.token($1)" if await conn.fetchval(_SIGNS) else "$1::text"
     for tenant in [r["id"] for r in await conn.fetch(_TENANTS)]:
         if name and await conn.fetchval(
             "SELECT true FROM tally_ref.backfill WHERE name = $1 AND tenant_id = $2", name, tenant
@@ -33,8 +35,8 @@ async def for_each_tenant(
         while True:
             async with conn.transaction():
                 await conn.execute(
-                    "SELECT set_config('tally.tenant', $1, true), set_config('tally.actor', $2, true)",
-                    str(tenant),
+                    f"SELECT set_config('tally.tenant', {setting}, true), set_config('tally.actor', $2, true)",
+                    tenant if setting != "$1::text" else str(tenant),
                     actor,
                 )
                 changed = await work(conn, tenant) or 0
@@ -49,4 +51,5 @@ async def for_each_tenant(
     return total
 
 
+_SIGNS = "SELECT has_function_privilege('tally_sec.token(uuid)', 'EXECUTE')"
 _TENANTS = "SELECT id FROM tally_ref.tenant_list() ORDER BY id"

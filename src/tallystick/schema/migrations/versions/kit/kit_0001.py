@@ -170,6 +170,40 @@ BEGIN
 END $f$""",
 }
 
+# The one place that says which tenant the setting names, for functions that read or write on the caller's behalf.
+# Hardening (tallystick.schema.harden) replaces the first two by ones that check and make signed values; policies read
+# the setting themselves until then, and fit_policies() gives them the text of the database's mode.
+SECURE = {
+    "tally_sec.current_tenant()": """
+CREATE FUNCTION tally_sec.current_tenant() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE
+  RETURN pg_catalog.current_setting('tally.tenant')::uuid""",
+    "tally_sec.token(uuid)": """
+CREATE FUNCTION tally_sec.token(tenant uuid) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE RETURN tenant::text""",
+    "tally_sec.fit_policies(text)": f"""
+CREATE FUNCTION tally_sec.fit_policies(only_on text DEFAULT NULL) RETURNS integer LANGUAGE plpgsql {INVOKER} AS $f$
+DECLARE
+  plain text := '(tenant_id = ANY (ARRAY[(current_setting(''tally.tenant''::text))::uuid]))';
+  signed text := '(tenant_id = ANY (ARRAY[( SELECT tally_sec.current_tenant() AS current_tenant)]))';
+  hardened boolean := to_regclass('tally_sec.tenant_key') IS NOT NULL;
+  other text := CASE WHEN hardened THEN plain ELSE signed END;
+  item record;
+  changed integer := 0;
+BEGIN
+  FOR item IN
+    SELECT p.polname, c.relname FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
+    WHERE c.relnamespace = 'tally'::regnamespace AND (only_on IS NULL OR c.oid = to_regclass(only_on))
+      AND pg_get_expr(p.polqual, c.oid) = other
+      AND coalesce(pg_get_expr(p.polwithcheck, c.oid), other) = other
+    ORDER BY c.relname, p.polname
+  LOOP
+    EXECUTE format('ALTER POLICY %1$I ON tally.%2$I USING %3$s WITH CHECK %3$s', item.polname, item.relname,
+      CASE WHEN hardened THEN signed ELSE plain END);
+    changed := changed + 1;
+  END LOOP;
+  RETURN changed;
+END $f$""",
+}
+
 FUNCTIONS = {
     # Citus forwards SET LOCAL statements to its workers and nothing else; the values arrive as parameters.
     "tally.set_tenant(uuid, text)": f"""
@@ -186,7 +220,7 @@ CREATE FUNCTION tally_ref.tenant_by_slug(wanted text)
 $f$""",
     "tally_ref.tenant_self()": f"""
 CREATE FUNCTION tally_ref.tenant_self() RETURNS SETOF tally_ref.tenant LANGUAGE sql STABLE {DEFINER} AS $f$
-  SELECT t.* FROM tally_ref.tenant t WHERE t.id = current_setting('tally.tenant')::uuid
+  SELECT t.* FROM tally_ref.tenant t WHERE t.id = (SELECT tally_sec.current_tenant())
 $f$""",
     "tally_ref.tenant_list()": f"""
 CREATE FUNCTION tally_ref.tenant_list() RETURNS TABLE (id uuid, slug text, is_active boolean)
@@ -203,7 +237,7 @@ END $f$""",
     "tally_ref.tenant_update(jsonb)": f"""
 CREATE FUNCTION tally_ref.tenant_update(changes jsonb) RETURNS SETOF tally_ref.tenant LANGUAGE plpgsql {DEFINER} AS $f$
 DECLARE
-  me uuid := current_setting('tally.tenant')::uuid;
+  me uuid := tally_sec.current_tenant();
   seen bigint;
 BEGIN
   SELECT t.version INTO seen FROM tally_ref.tenant t WHERE t.id = me FOR NO KEY UPDATE;
@@ -226,7 +260,7 @@ BEGIN
   END IF;
   IF amount <= "limit" THEN
     INSERT INTO tally.usage AS u (tenant_id, metric, period, used, limit_at)
-    VALUES (current_setting('tally.tenant')::uuid, consume.metric, consume.period, amount, "limit")
+    VALUES (tally_sec.current_tenant(), consume.metric, consume.period, amount, "limit")
     ON CONFLICT ON CONSTRAINT pk_usage DO UPDATE SET used = u.used + excluded.used, limit_at = excluded.limit_at
     WHERE u.used <= excluded.limit_at - excluded.used
     RETURNING u.used INTO total;
@@ -288,7 +322,9 @@ FIAT = {
 def upgrade() -> None:
     """Make everything of the kit."""
     app = role("app")
-    op.invoke(Sql([*GUARDS.values(), *(f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC" for name in GUARDS)]))
+    first = {**GUARDS, **SECURE}
+    op.invoke(Sql([*first.values(), *(f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC" for name in first)]))
+    op.invoke(Sql([f"GRANT EXECUTE ON FUNCTION tally_sec.current_tenant() TO {app}, {role('audit')}"]))
     op.invoke(CreateTables(TENANT, ASSET, SCHEMA_ENTITY, BACKFILL, USAGE))
     op.invoke(Sql([*INTERNAL.values(), *FUNCTIONS.values()]))
     op.invoke(Sql([f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC" for name in (*INTERNAL, *FUNCTIONS)]))
@@ -301,4 +337,5 @@ def downgrade() -> None:
     """Take it all away."""
     op.invoke(Sql([f"DROP FUNCTION {name}" for name in (*FUNCTIONS, *INTERNAL)]))
     op.invoke(Undo(CreateTables(TENANT, ASSET, SCHEMA_ENTITY, BACKFILL, USAGE)))
-    op.invoke(Sql([f"DROP FUNCTION {name}" for name in GUARDS]))
+    op.invoke(Sql([f"DROP FUNCTION {name}" for name in (*SECURE, *GUARDS)]))
+    op.invoke(Sql(["DROP TABLE IF EXISTS tally_sec.tenant_key"]))
