@@ -103,10 +103,16 @@ class Tallystick:
     async def start(self) -> None:
         """Start the embedded server when it is the one to use, and check who we are on any other.
 
-        Raises ``Unavailable``, ``NotProvisioned``, and ``Denied`` for a role that the tenant wall would not hold.
+        Raises ``Unavailable``, ``NotProvisioned``, and ``Denied`` for a role that the tenant wall would not hold or a
+        hardened database without its key, ``Invalid`` for a tenant key on a database that is not hardened.
         """
         if self._store is not None:
             return
+        sign = None
+        if self.settings.tenant_key_file is not None:
+            from tallystick.privacy import tenant_key
+
+            sign = tenant_key.signer(tenant_key.read(self.settings.tenant_key_file))
         url = self.settings.database_url
         if url is None:
             url = await self._start_embedded()
@@ -124,6 +130,7 @@ class Tallystick:
             url if server is None else lambda: server.url("app"),
             self.settings,
             recover=None if server is None else server.recover,
+            sign=sign,
         )
         try:
             if self.settings.test_connection:
@@ -274,9 +281,12 @@ class Tallystick:
 
     async def _guard(self) -> None:
         from tallystick.schema.guard import check_application_role
+        from tallystick.schema.harden import check_tenant_mode
 
         await self.store.check_pooler()
         await self.store.ask(lambda link: check_application_role(link.raw, self.settings.roles))
+        sign = self.store.tenant_setting if self.store.signed else None
+        await self.store.ask(lambda link: check_tenant_mode(link.raw, sign))
 
 
 def _classes(entities: Any) -> tuple[type[Entity], ...]:

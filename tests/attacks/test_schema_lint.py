@@ -188,6 +188,33 @@ PLANTED = [
     ("guard-off", "tally.note", "ALTER TABLE tally.note ENABLE REPLICA TRIGGER tally_append_only"),
     ("guard-off", "tally.usage", "ALTER TABLE tally.usage DISABLE TRIGGER tally_no_truncate"),
     ("foreign-keys-off", "tally.claim", "ALTER TABLE tally.claim DISABLE TRIGGER ALL"),
+    (
+        "tenant-function",
+        "tally_sec.current_tenant()",
+        "CREATE OR REPLACE FUNCTION tally_sec.current_tenant() RETURNS uuid LANGUAGE sql STABLE "
+        "RETURN '00000000-0000-0000-0000-000000000000'::uuid",
+    ),
+    ("tenant-function", "tally_sec.current_tenant()", "CREATE TABLE tally_sec.tenant_key ()"),
+    (
+        "tenant-setting",
+        "tally.mine()",
+        "CREATE TABLE tally_sec.tenant_key (); CREATE FUNCTION tally.mine() RETURNS uuid LANGUAGE sql "
+        "SET search_path = pg_catalog AS $$ SELECT current_setting('tally.tenant')::uuid $$",
+    ),
+    ("tenant-key", "tally_sec.token(uuid)", "GRANT EXECUTE ON FUNCTION tally_sec.token(uuid) TO {app}"),
+    (
+        "tenant-key",
+        "tally_sec.tenant_key",
+        "CREATE TABLE tally_sec.tenant_key (pad bytea); GRANT SELECT (pad) ON tally_sec.tenant_key TO {audit}",
+    ),
+    ("policy-text", "tally.claim", "CREATE TABLE tally_sec.tenant_key ()"),
+    (
+        "policy-text",
+        "tally.claim",
+        "ALTER POLICY tenant_rw ON tally.claim "
+        "USING (tenant_id = ANY (ARRAY[(SELECT tally_sec.current_tenant())])) "
+        "WITH CHECK (tenant_id = ANY (ARRAY[(SELECT tally_sec.current_tenant())]))",
+    ),
     ("rewrite-rule", "tally.claim", "CREATE RULE quiet AS ON DELETE TO tally.claim DO INSTEAD NOTHING"),
     # rights
     ("stamp-rights", "tally.claim", "GRANT UPDATE (version) ON tally.claim TO {app}"),

@@ -43,7 +43,7 @@ def test_importing_the_package_imports_no_command_line() -> None:
 def test_help_names_every_command(cli: Cli) -> None:
     said = cli("--help")
     assert said.code == 0
-    names = "demo init provision migrate rollback revision status seed load report tenants health schema shell"
+    names = "demo init provision harden migrate rollback revision status seed load report tenants health schema shell"
     for name in names.split():
         assert f" {name} " in said.out
 

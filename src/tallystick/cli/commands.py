@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tallystick.cli import database, demo, health, load, migrations, report, schema, seed, shell, tenants
+from tallystick.cli import database, demo, harden, health, load, migrations, report, schema, seed, shell, tenants
 from tallystick.cli.run import command
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ _WATCH = "Look"
 command(app, "demo", rich_help_panel="Start here")(demo.demo)
 command(app, "init", rich_help_panel=_SETUP)(database.init)
 command(app, "provision", rich_help_panel=_SETUP)(database.provision)
+command(app, "harden", rich_help_panel=_SETUP)(harden.harden)
 command(app, "migrate", rich_help_panel=_SETUP)(migrations.migrate)
 command(app, "rollback", rich_help_panel=_SETUP)(migrations.rollback)
 command(app, "revision", rich_help_panel=_SETUP)(migrations.revision)

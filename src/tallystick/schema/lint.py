@@ -11,8 +11,9 @@ import asyncpg
 from tallystick.errors import NotMigrated, NotProvisioned
 from tallystick.schema.connect import acting_as_owner
 from tallystick.schema.ddl import Engine
-from tallystick.schema.lint_rules import RULES
-from tallystick.schema.model import quote_name
+from tallystick.schema.harden import HARDENED, VERIFIER
+from tallystick.schema.lint_rules import RULES, WALLS
+from tallystick.schema.model import quote_name, quote_text
 from tallystick.schema.roles import Roles
 
 if TYPE_CHECKING:
@@ -63,14 +64,16 @@ async def _ready(conn: asyncpg.Connection, roles: Roles) -> None:
 
 async def _rules(conn: asyncpg.Connection, roles: Roles, engine: Engine) -> list[Finding]:
     named = {"owner": roles.owner, "audit": roles.audit, "app": roles.app, "seal": roles.seal}
-    quoted = {name: quote_name(role) for name, role in named.items()}
+    wall = WALLS[bool(await conn.fetchval(HARDENED))]
+    quoted = {**{name: quote_name(role) for name, role in named.items()}, "wall": wall}
+    literals = {**named, "wall": wall, "verifier": VERIFIER}
     findings = []
     for rule in RULES:
         if engine == "citus" and rule.plain_only:
             continue
         sql = rule.sql
-        for name, role in named.items():
-            sql = sql.replace(f":{name}", f"'{role}'")
+        for name, value in literals.items():
+            sql = sql.replace(f":{name}", quote_text(value))
         for row in await conn.fetch(sql):
             more = row["more"] if "more" in row.keys() else ""  # noqa: SIM118  a Record iterates over its values
             findings.append(

@@ -1,19 +1,25 @@
 """The rules of the schema lint, each a query that answers the objects it condemns.
 
-``:owner``, ``:audit``, ``:app`` and ``:seal`` stand for the roles. ``tally_ref`` holds no tenants' rows and is judged
-for rights and functions only; ``tally_audit`` has policies of its own.
+``:owner``, ``:audit``, ``:app`` and ``:seal`` stand for the roles, ``:wall`` for the policy expression of the
+database's mode, ``:verifier`` for what checks a signed tenant. ``tally_ref`` holds no tenants' rows and is judged for
+rights and functions only; ``tally_audit`` has policies of its own.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tallystick.schema.harden import READERS
+
 OURS = "('tally', 'tally_ref', 'tally_sec', 'tally_audit')"
 _TABLES = "pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
 _TENANT = f"{_TABLES} WHERE n.nspname = 'tally' AND c.relkind IN ('r', 'p')"
 _NAME = "format('%I.%I', n.nspname, c.relname) AS object"
-WALL = "(tenant_id = ANY (ARRAY[(current_setting(''tally.tenant''::text))::uuid]))"
-"""The policy expression as every supported PostgreSQL prints it, ready for a quoted literal."""
+WALLS = {
+    False: "(tenant_id = ANY (ARRAY[(current_setting('tally.tenant'::text))::uuid]))",
+    True: "(tenant_id = ANY (ARRAY[( SELECT tally_sec.current_tenant() AS current_tenant)]))",
+}
+"""The policy expression of a plain and of a hardened database, as every supported PostgreSQL prints it."""
 STAMPS = "('tenant_id', 'id', 'version', 'created_at', 'created_by', 'updated_at', 'updated_by')"
 
 
@@ -52,28 +58,24 @@ RULES = (
     Rule(
         "no-wall",
         "has no restrictive policy, so any later permissive one opens it",
-        "CREATE POLICY tenant_wall ON {object} AS RESTRICTIVE FOR ALL TO PUBLIC "
-        "USING (tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid]));",
+        "CREATE POLICY tenant_wall ON {object} AS RESTRICTIVE FOR ALL TO PUBLIC USING {wall};",
         f"SELECT {_NAME} FROM {_TENANT} AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid "
         "AND NOT p.polpermissive AND p.polcmd = '*')",
     ),
     Rule(
         "no-policy",
         "has no permissive policy, so nobody can use it",
-        "CREATE POLICY tenant_rw ON {object} AS PERMISSIVE FOR ALL TO PUBLIC "
-        "USING (tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid]));",
+        "CREATE POLICY tenant_rw ON {object} AS PERMISSIVE FOR ALL TO PUBLIC USING {wall};",
         f"SELECT {_NAME} FROM {_TENANT} AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid "
         "AND p.polpermissive AND p.polcmd = '*')",
     ),
     Rule(
         "policy-text",
         "policy {more} is not the tenant's",
-        "ALTER POLICY {more} ON {object} USING (tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])) "
-        "WITH CHECK (tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])); "
-        "or DROP POLICY {more} ON {object};",
+        "ALTER POLICY {more} ON {object} USING {wall} WITH CHECK {wall}; or DROP POLICY {more} ON {object};",
         f"SELECT {_NAME}, quote_ident(p.polname) AS more FROM {_TABLES} JOIN pg_policy p ON p.polrelid = c.oid "
-        f"WHERE n.nspname = 'tally' AND (p.polcmd <> '*' OR pg_get_expr(p.polqual, c.oid) IS DISTINCT FROM '{WALL}' "
-        f"OR coalesce(pg_get_expr(p.polwithcheck, c.oid), pg_get_expr(p.polqual, c.oid)) IS DISTINCT FROM '{WALL}')",
+        "WHERE n.nspname = 'tally' AND (p.polcmd <> '*' OR pg_get_expr(p.polqual, c.oid) IS DISTINCT FROM :wall "
+        "OR coalesce(pg_get_expr(p.polwithcheck, c.oid), pg_get_expr(p.polqual, c.oid)) IS DISTINCT FROM :wall)",
     ),
     Rule(
         "policy-roles",
@@ -81,6 +83,34 @@ RULES = (
         "ALTER POLICY {more} ON {object} TO PUBLIC;",
         f"SELECT {_NAME}, quote_ident(p.polname) AS more FROM {_TABLES} JOIN pg_policy p ON p.polrelid = c.oid "
         "WHERE n.nspname = 'tally' AND p.polroles <> '{0}'::oid[]",
+    ),
+    Rule(
+        "tenant-function",
+        "does not judge the setting as the database's mode asks",
+        "Run `tallystick harden` again, or `tallystick harden --undo`.",
+        "SELECT p.oid::regprocedure::text AS object FROM pg_proc p "
+        "WHERE p.oid = to_regprocedure('tally_sec.current_tenant()') "
+        "AND (CASE WHEN to_regclass('tally_sec.tenant_key') IS NULL THEN p.prosecdef OR pg_get_function_sqlbody(p.oid) "
+        "IS DISTINCT FROM 'RETURN (current_setting(''tally.tenant''::text))::uuid' "
+        "ELSE NOT p.prosecdef OR p.prosrc <> :verifier END)",
+    ),
+    Rule(
+        "tenant-setting",
+        "reads the setting of the tenant itself, which is signed here",
+        "Call tally_sec.current_tenant() in it instead.",
+        f"SELECT object FROM ({READERS}) r WHERE to_regclass('tally_sec.tenant_key') IS NOT NULL",
+    ),
+    Rule(
+        "tenant-key",
+        "{more} may use what signs tenants",
+        "REVOKE ALL ON tally_sec.tenant_key FROM PUBLIC, {app}, {seal}, {audit}; REVOKE ALL ON FUNCTION "
+        "tally_sec.token(uuid), tally_sec.fit_policies(text) FROM PUBLIC, {app}, {seal}, {audit};",
+        "SELECT 'tally_sec.tenant_key' AS object, r AS more FROM unnest(ARRAY[:app, :seal, :audit]) r, "
+        "to_regclass('tally_sec.tenant_key') t WHERE t IS NOT NULL "
+        "AND (has_any_column_privilege(r, t, 'SELECT, INSERT, UPDATE') OR has_table_privilege(r, t, 'DELETE')) "
+        "UNION ALL SELECT f::text, r FROM unnest(ARRAY[:app, :seal, :audit]) r, "
+        "unnest(ARRAY[to_regprocedure('tally_sec.token(uuid)'), to_regprocedure('tally_sec.fit_policies(text)')]) f "
+        "WHERE f IS NOT NULL AND has_function_privilege(r, f, 'EXECUTE')",
     ),
     Rule(
         "tenant-unique",

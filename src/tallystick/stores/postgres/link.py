@@ -103,5 +103,8 @@ class Link:
             state = str(getattr(problem, "sqlstate", None) or "")
             if state[:2] in ("08", "57") and state != "57014":
                 self.broken = True
+            elif state == "22P02" and "tally.tenant" in str(problem):
+                # Somebody else has set the tenant of this session, or the database was hardened meanwhile.
+                self.broken = True
         elif not isinstance(problem, asyncpg.InterfaceError) or self.raw.is_closed():
             self.broken = True

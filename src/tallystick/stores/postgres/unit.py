@@ -45,7 +45,7 @@ class PostgresUnit:
         self._store = store
         self.tenant = tenant
         self.actor = actor
-        self._tag = str(tenant)
+        self._tag = store.tenant_setting(tenant)
         self._link: Link | None = None
         self._depth = 0
         self._owner: asyncio.Task[Any] | None = None
@@ -250,10 +250,13 @@ class PostgresUnit:
             raise _elsewhere()
         # The session is taken from here on: two tasks that begin at once must not both believe they did.
         self._owner = asyncio.current_task()
-        pool = self._store.pool
+        store, pool = self._store, self._store.pool
         problem: Exception
         try:
-            link = pool.take_any() or await pool.acquire(None)
+            if store.signed and store.affine:
+                link = pool.take(self._tag) or await pool.acquire(self._tag)
+            else:
+                link = pool.take_any() or await pool.acquire(None)
             try:
                 await self._store.open_transaction(
                     link, self._tag, self.actor, _ISOLATIONS[isolation] + (" READ ONLY" if read_only else "")
