@@ -307,3 +307,10 @@ async def test_a_void_gives_back_all_of_it(db: Session):
     with pytest.raises(Invalid):
         await db.ledger.reverse(done, key=None)
     await audit(db)
+
+
+async def test_a_domain_that_was_not_chosen_says_so(tally: Tallystick, tenant: str):
+    app = Tallystick(tally.settings, ("identity",), (), keys=tally.keys, clock=tally.clock, version_locations=())
+    async with app, app.session(tenant, actor="test") as db:
+        with pytest.raises(Invalid, match="not an entity of this application"):
+            _ = db.ledger
