@@ -122,7 +122,7 @@ def test_what_is_encoded_or_refused_is_refused_by_name(name: str, data: st.DataO
         st.none()
         | st.integers()
         | st.floats()
-        | st.text()
+        | st.text().map(lambda text: f"§{text}")
         | st.binary()
         | st.booleans()
         | st.datetimes()
@@ -135,7 +135,8 @@ def test_what_is_encoded_or_refused_is_refused_by_name(name: str, data: st.DataO
         params = CODEC.encode(Sink(**{name: value}), TENANT, SEALER)
     except Invalid as problem:
         assert problem.field == name  # noqa: PT017
-        assert str(value) not in str(problem) or len(str(value)) < 8  # noqa: PT017
+        # No message of ours has this sign, so that one which has it quotes the value.
+        assert "§" not in str(problem)  # noqa: PT017
     else:
         decoded = CODEC.decode(row_of(params), SEALER)
         again = (
