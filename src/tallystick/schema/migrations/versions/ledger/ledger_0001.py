@@ -17,8 +17,9 @@ depends_on = "kit_0001"
 # Rules of the migration lint that this revision may break, each with the reason a reviewer accepted.
 accepted: dict[str, str] = {}
 
-# The argument is the logical table; the policies judge whether the row's tenant is the session's. Opening a period waits
-# for postings that found no period for their date (they hold the lock shared), so that none can end after it closed.
+# The argument is the logical table; the policies judge whether the row's tenant is the session's. Opening a period
+# waits for postings that found no period for their date (they hold the lock shared), so that none can end after it
+# closed.
 PERIOD_GUARD = """
 CREATE FUNCTION tally.ledger_period() RETURNS trigger LANGUAGE plpgsql
   SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$

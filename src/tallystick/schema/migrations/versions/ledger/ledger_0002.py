@@ -19,8 +19,9 @@ accepted: dict[str, str] = {}
 
 # The argument is the logical table. The tenant is the rows' own, which the policies hold to the session's: they raise
 # when none is set, for the owner too. Every statement on a tenant's table names that tenant and none joins one with the
-# transition table: that is what a worker of Citus can run. Accounts are updated one by one in the order of their ids, which takes their locks (FOR NO KEY UPDATE)
-# in that order; each statement begins after the locks before it were granted and so sees what they waited for.
+# transition table: that is what a worker of Citus can run. Accounts are updated one by one in the order of their ids,
+# which takes their locks (FOR NO KEY UPDATE) in that order; each statement begins after the locks before it were
+# granted and so sees what they waited for.
 APPLY = """
 CREATE FUNCTION tally.ledger_apply() RETURNS trigger LANGUAGE plpgsql
   SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
