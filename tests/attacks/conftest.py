@@ -12,12 +12,17 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from tests.attacks.entities import ENTITIES
+from tests.attacks.entities import ENTITIES, Holder, holder
 
 from tallystick import Tallystick
 from tallystick.domains.identity.tenants import TenantInfo
+from tallystick.privacy import tenant_key
+from tallystick.schema.harden import harden
 from tallystick.settings import Settings, connect_args
 from tallystick.testing import KitServer
+
+KEY = bytes(range(32))
+SIGN = tenant_key.signer(KEY)
 
 
 class Ground:
@@ -95,4 +100,46 @@ def place() -> Iterator[Path]:
 async def pair(ground: Ground) -> tuple[TenantInfo, TenantInfo]:
     """Two tenants that know nothing of each other."""
     one, other = await ground.tenants(2)
+    return one, other
+
+
+@pytest.fixture(scope="session")
+def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The key of hardened databases."""
+    made = tmp_path_factory.mktemp("keys") / "tenant"
+    made.touch(mode=0o600)
+    made.write_bytes(KEY)
+    return made
+
+
+@pytest.fixture(scope="module")
+async def hard(tally_server: KitServer, tally: Tallystick, key_file: Path) -> AsyncIterator[Ground]:
+    """A hardened database, and an application with its key."""
+    template = await tally_server.template(None, ENTITIES, ())
+    made = Ground(tally_server, await tally_server.clone(template, "_hardened"), tally.keys)
+    done = await harden(made.url("admin"), key=KEY, roles=tally_server.roles)
+    assert (done.hardened, done.changed) == (True, True)
+    assert done.policies >= 2 * len(ENTITIES)
+    async with made.opened(tenant_key_file=key_file) as app:
+        made.tally = app
+        yield made
+    await tally_server.drop(made.database)
+
+
+@pytest.fixture
+async def plain(tally_server: KitServer, tally: Tallystick) -> AsyncIterator[Ground]:
+    """A database in plain mode, to be hardened."""
+    template = await tally_server.template(None, ENTITIES, ())
+    made = Ground(tally_server, await tally_server.clone(template, "_to_harden"), tally.keys)
+    yield made
+    await tally_server.drop(made.database)
+
+
+@pytest.fixture
+async def two(hard: Ground) -> tuple[TenantInfo, TenantInfo]:
+    """Two tenants of the hardened database with a holder each."""
+    one, other = await hard.tenants(2)
+    for tenant in (one, other):
+        async with hard.tally.session(tenant, actor="seeder") as db:
+            await db[Holder].add(holder(tenant.slug[:40]))
     return one, other
