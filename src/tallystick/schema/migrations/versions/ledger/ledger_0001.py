@@ -175,9 +175,7 @@ ACCOUNT_STRIPE = Table(
         Column("updated_at", "timestamp with time zone", default="now()"),
         Column("updated_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
     ),
-    checks=(
-        Check("ck_account_stripe_number", "number between 0 and 63"),
-    ),
+    checks=(Check("ck_account_stripe_number", "number between 0 and 63"),),
     foreign_keys=(
         ForeignKey("fk_account_stripe_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),
         ForeignKey("fk_account_stripe_account", ("tenant_id", "account_id"), "account", ("tenant_id", "id")),
@@ -252,7 +250,7 @@ ACCOUNTING_PERIOD = Table(
             "tally_start_status",
             "BEFORE INSERT",
             "tally.refuse_transition('accounting_period', 'status')",
-            when='NOT (NEW."status" = ANY (ARRAY[\'open\']))',
+            when="NOT (NEW.\"status\" = ANY (ARRAY['open']))",
         ),
         Trigger(
             "tally_step_status",
@@ -260,7 +258,7 @@ ACCOUNTING_PERIOD = Table(
             "tally.refuse_transition('accounting_period', 'status')",
             when=(
                 'OLD."status" IS DISTINCT FROM NEW."status" AND ((OLD."status" = \'open\' AND NEW."status" = ANY '
-                '(ARRAY[\'closing\'])) OR (OLD."status" = \'closing\' AND NEW."status" = ANY (ARRAY[\'closed\'])) '
+                "(ARRAY['closing'])) OR (OLD.\"status\" = 'closing' AND NEW.\"status\" = ANY (ARRAY['closed'])) "
                 'OR (OLD."status" IS NULL AND NEW."status" = ANY (ARRAY[\'open\']))) IS NOT TRUE'
             ),
         ),
@@ -320,7 +318,7 @@ JOURNAL_PROPOSAL = Table(
             "tally_start_status",
             "BEFORE INSERT",
             "tally.refuse_transition('journal_proposal', 'status')",
-            when='NOT (NEW."status" = ANY (ARRAY[\'proposed\']))',
+            when="NOT (NEW.\"status\" = ANY (ARRAY['proposed']))",
         ),
         Trigger(
             "tally_step_status",
@@ -328,7 +326,7 @@ JOURNAL_PROPOSAL = Table(
             "tally.refuse_transition('journal_proposal', 'status')",
             when=(
                 'OLD."status" IS DISTINCT FROM NEW."status" AND ((OLD."status" = \'proposed\' AND NEW."status" = '
-                'ANY (ARRAY[\'approved\', \'rejected\'])) OR (OLD."status" IS NULL AND NEW."status" = ANY '
+                "ANY (ARRAY['approved', 'rejected'])) OR (OLD.\"status\" IS NULL AND NEW.\"status\" = ANY "
                 "(ARRAY['proposed']))) IS NOT TRUE"
             ),
         ),
@@ -354,9 +352,7 @@ JOURNAL_PROPOSAL = Table(
         ),
         Grant("app", "UPDATE", columns=("status",)),
     ),
-    comment=(
-        "What its maker wants posted. A checker, who is somebody else, approves or rejects it; it never changes."
-    ),
+    comment=("What its maker wants posted. A checker, who is somebody else, approves or rejects it; it never changes."),
 )
 
 
