@@ -11,7 +11,7 @@ from uuid_utils import uuid7 as _native_uuid7
 
 from tallystick.errors import Invalid
 
-__all__ = ["NIL", "is_uuid7", "parse_id", "timestamp_of", "uuid7"]
+__all__ = ["NIL", "is_uuid7", "parse_id", "timestamp_of", "uuid7", "uuid_of"]
 
 NIL: Final = UUID(int=0)
 """The UUID of all zeros: never an id of a row."""
@@ -33,6 +33,16 @@ def uuid7() -> UUID:
     """
     made = _new(UUID)
     _set(made, "int", _native_uuid7().int)
+    _set(made, "is_safe", _unknown)
+    return made
+
+
+def uuid_of(raw: bytes) -> UUID:
+    """Return the UUID of 16 bytes; raises ``ValueError`` for any other number of them."""
+    if len(raw) != 16:
+        raise ValueError("a UUID has 16 bytes")
+    made = _new(UUID)
+    _set(made, "int", int.from_bytes(raw))
     _set(made, "is_safe", _unknown)
     return made
 

@@ -16,6 +16,7 @@ import msgspec
 
 from tallystick.conditions import Order, Query, Shape
 from tallystick.errors import Invalid
+from tallystick.ids import uuid_of
 from tallystick.spec import FieldSpec, Kind
 
 E = TypeVar("E")
@@ -127,7 +128,7 @@ def _value(field: FieldSpec, value: Any) -> Any:
     if value.__class__ is python or (value is None and field.optional):
         return value
     try:
-        return UUID(bytes=value) if python is UUID and isinstance(value, bytes) else msgspec.convert(value, python)
+        return uuid_of(value) if python is UUID and isinstance(value, bytes) else msgspec.convert(value, python)
     except (msgspec.ValidationError, ValueError):
         pass
     raise _invalid()

@@ -108,7 +108,7 @@ class Compiler:
     def _values(self, query: Query, tenant: Any) -> list[Any]:
         values = [tenant, *query.values]
         if query.after is not None:
-            values.extend(v for v in query.after if v is not None)
+            values += [v for v in query.after if v is not None]
         return values
 
     def _where(self, query: Query) -> str:
