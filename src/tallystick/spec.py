@@ -25,6 +25,9 @@ QUEUE_COLUMNS = ("lease_token", "lease_until", "lease_by", "attempts", "done_at"
 class Kind(StrEnum):
     """The storage kind of a field."""
 
+    # An enum's own hash is a Python function, and kinds key dictionaries on the path of every value.
+    __hash__ = str.__hash__
+
     TEXT = "text"
     INTEGER = "integer"
     BOOLEAN = "boolean"
