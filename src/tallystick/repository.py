@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
 from uuid import UUID
 
 from msgspec.structs import replace as changed
@@ -442,9 +442,6 @@ class Repository(Generic[E]):
         return Unsupported(
             f"{self.spec.name} is append-only.", remedy="Add a row that corrects or reverses the earlier one."
         )
-
-
-Direction = Literal["forward", "reverse"]
 
 
 def _id(value: Any) -> UUID:

@@ -163,12 +163,6 @@ def create_index(table: Table, i: Index, *, concurrently: bool = False) -> str:
     return f"{text} WHERE {i.where}" if i.where else text
 
 
-def drop_index(table: Table, name: str, *, concurrently: bool = False) -> str:
-    """DROP INDEX."""
-    word = "INDEX CONCURRENTLY" if concurrently else "INDEX"
-    return f"DROP {word} {quote_name(table.schema)}.{quote_name(name)}"
-
-
 def comments(table: Table) -> list[str]:
     """The comments of the table and its indexes."""
     found = [comment_on_table(table)] if table.comment else []

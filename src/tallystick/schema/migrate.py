@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from tallystick.entity import Entity
     from tallystick.schema.online import Report
 
-VERSION_TABLE = "tally_ref.schema_version"
-
 
 @dataclass(frozen=True, slots=True)
 class MigrationReport:

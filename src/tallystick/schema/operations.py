@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alembic import op
 from alembic.operations import MigrateOperation, Operations
@@ -82,11 +82,11 @@ class Operation(MigrateOperation):
         """What Alembic shows for the operation."""
         return (type(self).__name__, self)
 
-    def _do(self, operations: Operations) -> list[str]:
-        raise NotImplementedError
+    if TYPE_CHECKING:
 
-    def _undo(self, operations: Operations) -> list[str]:
-        raise NotImplementedError
+        def _do(self, operations: Operations) -> list[str]: ...
+
+        def _undo(self, operations: Operations) -> list[str]: ...
 
 
 @dataclass(frozen=True, eq=False)
