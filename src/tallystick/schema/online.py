@@ -31,6 +31,13 @@ LOCK_TIMEOUT_MS = 500
 PATIENCE = 60.0
 _LOCK = 0x74616C6C79006D67
 _RETRY = ("55P03", "40P01")
+_CATALOG_RACE = (
+    "tuple concurrently updated",
+    "tuple concurrently deleted",
+    "cache lookup failed",
+    "could not open relation",
+)
+"""What the server says, under XX000, of a catalog row that another backend changed in the same moment."""
 _SESSION = (
     "SET search_path = pg_catalog",
     f"SET lock_timeout = {LOCK_TIMEOUT_MS}",
@@ -108,7 +115,7 @@ class Runner:
             with contextlib.suppress(DBAPIError):
                 await self.connection.rollback()
             state = str(getattr(problem.orig, "sqlstate", None) or "")
-            if state not in _RETRY:
+            if state not in _RETRY and not (state == "XX000" and _told(problem.orig).startswith(_CATALOG_RACE)):
                 raise failed(item, problem)
             if time.monotonic() >= deadline:
                 raise Unavailable(
@@ -167,14 +174,14 @@ def failed(item: str, problem: DBAPIError) -> TallystickError:
         return NotProvisioned(f"{item}: the admin role lacks a right.")
     if state == "57014":
         return Unavailable(f"{item}: the statement was cancelled.", remedy="Run the migration again.")
-    told = f": {_first_line(original)}" if state[:2] in ("0A", "2B", "42", "55") or state == "23514" else ""
+    told = f": {_told(original)}" if state[:2] in ("0A", "2B", "42", "55", "XX") or state == "23514" else ""
     return MigrationUnsafe(
         f"{item} failed with SQLSTATE {state} and was rolled back{told}.",
         remedy="Mend the revision or the rows it stumbles over, then run it again.",
     )
 
 
-def _first_line(problem: Any) -> str:
+def _told(problem: Any) -> str:
     text = str(problem.__cause__ or problem).strip().splitlines()
     return text[0].rstrip(".") if text else ""
 
