@@ -30,6 +30,16 @@ if TYPE_CHECKING:
     from tallystick.domains.idempotency import (
         idempotent,
     )
+    from tallystick.domains.identity.consents import (
+        Consent,
+        LegalBasis,
+        Purpose,
+    )
+    from tallystick.domains.identity.profiles import (
+        EmploymentStatus,
+        HomeOwnership,
+        UserProfile,
+    )
     from tallystick.domains.identity.tenants import (
         Plan,
         Tenant,
@@ -61,7 +71,6 @@ if TYPE_CHECKING:
     from tallystick.domains.underwriting.applications import (
         Application,
         ApplicationStatus,
-        EmploymentStatus,
     )
     from tallystick.domains.underwriting.decisions import (
         Decision,
@@ -205,6 +214,8 @@ _HOMES = {
     "claims": "Claimed",
     "clock": "Clock FixedClock SystemClock",
     "domains.idempotency": "idempotent",
+    "domains.identity.consents": "Consent LegalBasis Purpose",
+    "domains.identity.profiles": "EmploymentStatus HomeOwnership UserProfile",
     "domains.identity.tenants": "Plan Tenant TenantInfo",
     "domains.identity.users": "User UserRole UserStatus",
     "domains.identity.wallets": "Wallet",
@@ -212,7 +223,7 @@ _HOMES = {
     "domains.ledger.journals": "Journal",
     "domains.ledger.posting": "Receipt",
     "domains.ledger.transfers": "Transfer transfer",
-    "domains.underwriting.applications": "Application ApplicationStatus EmploymentStatus",
+    "domains.underwriting.applications": "Application ApplicationStatus",
     "domains.underwriting.decisions": "Decision DecisionKind Outcome",
     "domains.underwriting.statistics": "Comparison GroupRate Statistics compare",
     "entity": "Entity",
@@ -257,6 +268,7 @@ __all__ = [
     "CommitUnknown",
     "Comparison",
     "Conflict",
+    "Consent",
     "ConsentMissing",
     "Decision",
     "DecisionKind",
@@ -272,6 +284,7 @@ __all__ = [
     "Fraction",
     "GroupRate",
     "Guard",
+    "HomeOwnership",
     "Index",
     "InsufficientFunds",
     "Invalid",
@@ -282,6 +295,7 @@ __all__ = [
     "KeyReused",
     "LeaseLost",
     "LedgerAmount",
+    "LegalBasis",
     "Length",
     "LocalKeys",
     "LoginRefused",
@@ -303,6 +317,7 @@ __all__ = [
     "Personal",
     "Plan",
     "Price",
+    "Purpose",
     "Queue",
     "QuotaExceeded",
     "Rate",
@@ -336,6 +351,7 @@ __all__ = [
     "UnknownReference",
     "Unsupported",
     "User",
+    "UserProfile",
     "UserRole",
     "UserStatus",
     "Wallet",

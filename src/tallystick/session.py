@@ -12,7 +12,9 @@ from uuid import UUID
 import msgspec
 
 from tallystick.clock import business_date
+from tallystick.domains.identity.consents import Consents
 from tallystick.domains.identity.permissions import Permissions
+from tallystick.domains.identity.profiles import Profiles
 from tallystick.domains.identity.users import Users
 from tallystick.domains.identity.wallets import Wallets
 from tallystick.domains.underwriting.applications import Applications
@@ -72,6 +74,16 @@ class Session:
     def wallets(self) -> Wallets:
         """The users' blockchain wallets."""
         return self._built_in(Wallets)
+
+    @property
+    def profiles(self) -> Profiles:
+        """The persons behind the accounts."""
+        return self._built_in(Profiles)
+
+    @property
+    def consents(self) -> Consents:
+        """What persons agreed to, and the gate that operations ask."""
+        return self._built_in(Consents)
 
     @property
     def applications(self) -> Applications:

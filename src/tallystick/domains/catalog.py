@@ -15,6 +15,8 @@ _ENTITIES: dict[str, tuple[tuple[str, str], ...]] = {
     "identity": (
         ("tallystick.domains.identity.users", "User"),
         ("tallystick.domains.identity.wallets", "Wallet"),
+        ("tallystick.domains.identity.profiles", "UserProfile"),
+        ("tallystick.domains.identity.consents", "Consent"),
         ("tallystick.domains.identity.disclosures", "Disclosure"),
     ),
     "underwriting": (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
-from uuid import UUID
 
+from tallystick.domains.identity.access import actor_user
 from tallystick.errors import Invalid, RoleMissing
 
 if TYPE_CHECKING:
@@ -51,11 +51,7 @@ class Permissions:
             raise RoleMissing(f"The actor does not hold the permission {permission}.")
 
     async def _look_up(self) -> frozenset[str]:
-        kind, _, id = self._db.actor.partition(":")
-        try:
-            user_id = UUID(id) if kind == "user" else None
-        except ValueError:
-            user_id = None
+        user_id = actor_user(self._db)
         if user_id is None:
             return frozenset()
         from tallystick.domains.identity.users import UserStatus

@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
+from uuid import UUID
 
 import msgspec
 
 from tallystick.entity import Entity
-from tallystick.fields import Length, Personal, Search
+from tallystick.errors import Invalid
+from tallystick.fields import Length, Personal, Ref, Search
 from tallystick.privacy.sealed import Secret
 from tallystick.repository import Repository
 from tallystick.rules import Check, Index, Rules, Transitions, Unique
@@ -77,6 +79,22 @@ class User(Entity):
         ),
         table="user_account",
         retain="identity",
+    )
+
+
+UserLike = User | Ref[User] | UUID
+
+
+def user_id(given: UserLike, field: str = "user") -> UUID:
+    """The id of a user, however it is named. Raises ``Invalid`` for anything else."""
+    if isinstance(given, UUID):
+        return given
+    if isinstance(given, (User, Ref)):
+        return given.id
+    raise Invalid(
+        "A user is named by itself, its ref or its id.",
+        field=field,
+        remedy="Parse text with tallystick.ids.parse_id().",
     )
 
 

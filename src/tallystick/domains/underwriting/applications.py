@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from tallystick.domains.identity.profiles import EmploymentStatus
 from tallystick.domains.identity.users import User
 from tallystick.entity import Entity, with_fields
 from tallystick.errors import Conflict, Invalid
@@ -40,17 +41,6 @@ class ApplicationStatus(StrEnum):
     DECLINED = "declined"
     WITHDRAWN = "withdrawn"
     EXPIRED = "expired"
-
-
-class EmploymentStatus(StrEnum):
-    """How an applicant earns."""
-
-    EMPLOYED = "employed"
-    SELF_EMPLOYED = "self_employed"
-    UNEMPLOYED = "unemployed"
-    RETIRED = "retired"
-    STUDENT = "student"
-    OTHER = "other"
 
 
 _S = ApplicationStatus

@@ -1,0 +1,175 @@
+"""Consents: what a person agreed to have done with their data, when, and until when; and the gate that asks."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any
+from uuid import UUID
+
+from msgspec.structs import replace
+
+from tallystick.domains.identity.access import acting_user
+from tallystick.domains.identity.users import User, UserLike, user_id
+from tallystick.entity import Entity
+from tallystick.errors import ConsentMissing, Invalid, NotFound
+from tallystick.fields import Length, Once, Ref
+from tallystick.query import missing
+from tallystick.repository import Repository
+from tallystick.rules import Check, Guard, Index, Rules, Unique, kept
+
+_TICK = timedelta(microseconds=1)
+
+
+class Purpose(StrEnum):
+    """What a person's data is used for. Each needs a consent of its own."""
+
+    DATA_PROCESSING = "data_processing"
+    CREDIT_CHECK = "credit_check"
+    AI_ANALYSIS = "ai_analysis"
+    MARKETING = "marketing"
+    SHARING = "sharing"
+    ZK_PROOF = "zk_proof"
+
+
+class LegalBasis(StrEnum):
+    """Why the processing is lawful: the six grounds of GDPR Article 6(1), in the order of the article."""
+
+    CONSENT = "consent"
+    CONTRACT = "contract"
+    LEGAL_OBLIGATION = "legal_obligation"
+    VITAL_INTERESTS = "vital_interests"
+    PUBLIC_TASK = "public_task"
+    LEGITIMATE_INTERESTS = "legitimate_interests"
+
+
+class Consent(Entity):
+    """That a person agreed to one purpose under one version of a policy, and when they took it back.
+
+    Rows are never removed, and nothing of one changes but ``withdrawn_at``, once. At most one for each purpose stands.
+    ``evidence`` is how it was given: a form's version, a channel, a document's hash; no secrets.
+    """
+
+    user: Annotated[Ref[User], Once()]
+    purpose: Annotated[Purpose, Once()]
+    legal_basis: Annotated[LegalBasis, Once()]
+    policy_version: Annotated[str, Length(64, min=1), Once()]
+    granted_at: Annotated[datetime, Once()]
+    evidence: Annotated[dict[str, Any], Once()] | None = None
+    withdrawn_at: datetime | None = None
+
+    rules = Rules(
+        Unique("user", "purpose", where="withdrawn_at is null"),
+        Index("user", "granted_at", query="what a person agreed to and took back, oldest first"),
+        Check("order", "withdrawn_at is null or withdrawn_at > granted_at"),
+        Guard(
+            "tally_withdrawn",
+            "BEFORE UPDATE",
+            "tally.refuse_change('consent')",
+            when='OLD."withdrawn_at" IS NOT NULL OR (OLD."user_id", OLD."purpose", OLD."legal_basis", '
+            'OLD."policy_version", OLD."granted_at", OLD."evidence") IS DISTINCT FROM (NEW."user_id", NEW."purpose", '
+            'NEW."legal_basis", NEW."policy_version", NEW."granted_at", NEW."evidence")',
+        ),
+        kept(),
+        retain="consent",
+    )
+
+
+class Consents(Repository[Consent]):
+    """The persons' consents. A person grants and withdraws their own; for others it takes "consents.manage"."""
+
+    async def grant(
+        self,
+        user: UserLike,
+        purpose: Purpose,
+        *,
+        policy_version: str,
+        legal_basis: LegalBasis = LegalBasis.CONSENT,
+        evidence: dict[str, Any] | None = None,
+    ) -> Consent:
+        """Record that a user agreed; on the same terms twice, the consent that stands already is the answer.
+
+        Other terms (a newer policy, another basis) end the one that stands at the moment the new one begins. Raises
+        ``RoleMissing`` for somebody else's consent, ``NotFound`` for a user there is not, ``Invalid``.
+        """
+        db, id, what = self.db, user_id(user), _purpose(purpose)
+        await acting_user(db, id, "consents.manage")
+        async with db.transaction():
+            # Whoever grants for this person meanwhile waits here.
+            await db.users.lock(id)
+            before = await self._current(id, what, " FOR NO KEY UPDATE")
+            now = db.now()
+            if before is not None:
+                if (before.policy_version, before.legal_basis) == (policy_version, legal_basis):
+                    return before
+                now = max(now, before.granted_at + _TICK)
+                await self.update(before, withdrawn_at=now)
+            return await self.add(
+                Consent(
+                    user=Ref(id),
+                    purpose=what,
+                    legal_basis=legal_basis,
+                    policy_version=policy_version,
+                    granted_at=now,
+                    evidence=evidence,
+                )
+            )
+
+    async def withdraw(self, user: UserLike, purpose: Purpose) -> Consent:
+        """Take a consent back, from now on; operations behind its gate that are under way end first.
+
+        Raises ``NotFound`` when none stands, ``RoleMissing`` for somebody else's.
+        """
+        db, id, what = self.db, user_id(user), _purpose(purpose)
+        await acting_user(db, id, "consents.manage")
+        async with db.transaction():
+            found = await self._current(id, what, " FOR NO KEY UPDATE")
+            if found is None:
+                raise NotFound(
+                    f"No consent to {what.value} stands.", entity="Consent", remedy="See db.consents.history(user)."
+                )
+            return await self.update(found, withdrawn_at=max(db.now(), found.granted_at + _TICK))
+
+    async def require(self, user: UserLike, purpose: Purpose) -> Consent:
+        """The consent that stands. Raises ``ConsentMissing`` when there is none.
+
+        In a transaction it is kept from being withdrawn until the transaction ends; outside one, where nothing can be
+        held, it is only what stands now: ask again in the transaction that writes.
+        """
+        id, what = user_id(user), _purpose(purpose)
+        if not self.db.unit.depth:
+            found = await self._current(id, what)
+        else:
+            # A withdrawal holds FOR NO KEY UPDATE, which FOR KEY SHARE would let through.
+            found = await self._current(id, what, " FOR SHARE")
+            if found is None:
+                # It may have been replaced by one on other terms while this waited; a new statement sees that.
+                found = await self._current(id, what, " FOR SHARE")
+        if found is None:
+            raise ConsentMissing(
+                f"The person did not agree to {what.value}, or took it back.",
+                remedy=f"Ask them, and record it: db.consents.grant(user, Purpose.{what.name}, policy_version=...).",
+            )
+        return found
+
+    async def history(self, user: UserLike, purpose: Purpose | None = None) -> list[Consent]:
+        """Every consent of a user, taken back or not, oldest first; of one purpose where it is given."""
+        where = [Consent.user == Ref(user_id(user))]
+        if purpose is not None:
+            where.append(Consent.purpose == _purpose(purpose))
+        return await self.find(*where, order=(Consent.granted_at, Consent.id))
+
+    async def _current(self, user: UUID, purpose: Purpose, lock: str = "") -> Consent | None:
+        where = (Consent.user == Ref(user), Consent.purpose == purpose, missing(Consent.withdrawn_at))
+        found = await self._select(replace(self._query(where, None, limit=1), lock=lock))
+        return found[0] if found else None
+
+
+def _purpose(given: Any) -> Purpose:
+    if given.__class__ is not Purpose:
+        raise Invalid(
+            "That is no purpose.",
+            field="purpose",
+            remedy=f"Purposes are: {', '.join(f'Purpose.{p.name}' for p in Purpose)}.",
+        )
+    return Purpose(given)
