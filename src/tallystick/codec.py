@@ -262,7 +262,7 @@ def _decoded(spec: EntitySpec, field: FieldSpec, column: str, at: dict[str, str]
 def _encoder(spec: EntitySpec, scope: dict[str, Any]) -> str:
     scope["foreign"] = _foreign(spec)
     scope["one_asset"] = _one_asset(spec)
-    shared = [f for f in spec.fields.values() if f.asset_column == "asset"]
+    shared = _sharing(spec)
     lines = [
         "def made(e, tenant, sealer):",
         "    if e.__class__ is not cls: foreign(e, tenant)",
@@ -299,6 +299,11 @@ def _encoder(spec: EntitySpec, scope: dict[str, Any]) -> str:
             )
     lines.append("    return out\n")
     return "\n".join(lines)
+
+
+def _sharing(spec: EntitySpec) -> list[FieldSpec]:
+    """The money fields that are given with a row and say of which asset it is."""
+    return [f for f in spec.fields.values() if f.asset_column == "asset" and not f.maintained]
 
 
 def _encoded(field: FieldSpec, spec: EntitySpec, scope: dict[str, Any]) -> list[str]:
@@ -362,6 +367,8 @@ def _open_fresh(field: FieldSpec, value: Any) -> Any:
 
 def _stamper(spec: EntitySpec, scope: dict[str, Any]) -> str:
     scope["resealed"] = _resealed
+    scope["one_asset"] = _one_asset(spec)
+    amounts = ", ".join(f"e.{f.name}" for f in _sharing(spec))
     inserted = [c.name for c in spec.columns if c.insertable]
     given = []
     for name, field in spec.fields.items():
@@ -370,6 +377,8 @@ def _stamper(spec: EntitySpec, scope: dict[str, Any]) -> str:
         elif field.system and name != "id":
             order = ("version", "created_at", "created_by", "updated_at", "updated_by")
             given.append(f"{name}=stamps[{order.index(name)}]")
+        elif field.maintained and field.kind is Kind.MONEY:
+            given.append(f"{name}=Money(e.{name}.units, one_asset(({amounts},)))")
         elif field.kind is Kind.SECRET:
             given.append(f"{name}=resealed(e.{name}, params[{inserted.index(field.name)}], {field.mask_last or 0})")
         else:

@@ -33,7 +33,7 @@ from tallystick.fields import (
     Ref,
     Search,
 )
-from tallystick.money import Money
+from tallystick.money import NOTHING, Money
 from tallystick.privacy.blind import NORMALISERS
 from tallystick.privacy.sealed import Secret
 from tallystick.rules import AppendOnly, Guard, Kept, Queue
@@ -305,22 +305,16 @@ def _fixed(cls: type[Entity], field: FieldSpec, hint: Any) -> FieldSpec:
     maintained = any(isinstance(m, Maintained) for m in marks)
     if not maintained and not any(isinstance(m, Once) for m in marks):
         return field
-    if field.asset_column == "asset":
-        raise Declaration(
-            f"{cls.__name__}.{field.name} is fixed, and other money may share its asset.",
-            entity=cls.__name__,
-            field=field.name,
-            remedy="Use LedgerAmount with an asset field of its own, or Annotated[Money, OwnAsset(), Once()].",
-        )
     if not maintained:
         return replace(field, once=True, columns=tuple(replace(c, updatable=False) for c in field.columns))
     default = default_of(cls, field.name)
-    if field.kind not in _MAINTAINABLE or default is msgspec.NODEFAULT:
+    money = field.asset_column == "asset" and default == NOTHING
+    if not money and (field.kind not in _MAINTAINABLE or default is msgspec.NODEFAULT):
         raise Declaration(
             f"{cls.__name__}.{field.name} cannot be maintained by the database.",
             entity=cls.__name__,
             field=field.name,
-            remedy="Make it a number, bool, text, enum, date or datetime with a default.",
+            remedy="Make it a number, bool, text, enum, date or datetime with a default, or Money = NOTHING.",
         )
     column = replace(field.columns[0], default=_literal(default), insertable=False, updatable=False)
     return replace(field, maintained=True, columns=(column,))
@@ -329,6 +323,8 @@ def _fixed(cls: type[Entity], field: FieldSpec, hint: Any) -> FieldSpec:
 def _literal(value: Any) -> str | None:
     if value is None:
         return None
+    if value == NOTHING:
+        return "0"
     if isinstance(value, str):
         return constraints.quote(str(getattr(value, "value", value)))
     return str(value).lower()
@@ -378,9 +374,16 @@ def _assemble(cls: type[Entity], table: str, fields: dict[str, FieldSpec], share
     rules = declared.items
     columns = [c for f in fields.values() for c in f.columns]
     if shared:
-        nullable = all(f.optional for f in shared)
-        at = columns.index(shared[0].columns[0]) + 1
-        columns.insert(at, ColumnSpec("asset", TEXT, nullable=nullable))
+        given = [f for f in shared if not f.maintained]
+        if not given:
+            raise Declaration(
+                f"{cls.__name__}: the database keeps all its money, and nobody says of which asset.",
+                entity=cls.__name__,
+                remedy="Declare one Money field that is given when the entity is added.",
+            )
+        nullable = all(f.optional for f in given)
+        at = columns.index(given[0].columns[0]) + 1
+        columns.insert(at, ColumnSpec("asset", TEXT, nullable=nullable, updatable=not all(f.once for f in given)))
     queue = next((r.order for r in rules if isinstance(r, Queue)), None)
     if queue:
         columns += [

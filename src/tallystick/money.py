@@ -386,6 +386,10 @@ def sum_of(amounts: Iterable[Money], asset: str | None = None) -> Money:
     return Money(total, asset)
 
 
+NOTHING: Final = Money(0, "XXX")
+"""What ``Annotated[Money, Maintained()] = NOTHING`` holds until the row is stored: no money, of no asset yet."""
+
+
 def money(amount: str | Decimal | int, asset: str) -> Money:
     """Return ``Money.of(amount, asset)``; raises ``Invalid`` the same way."""
     return Money.of(amount, asset)

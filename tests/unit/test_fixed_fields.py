@@ -25,7 +25,7 @@ from tallystick import (
 from tallystick.codec import codec_of
 from tallystick.entity import spec_of
 from tallystick.errors import Declaration
-from tallystick.money import LEDGER_MAX
+from tallystick.money import LEDGER_MAX, NOTHING
 from tallystick.schema import ddl
 from tallystick.schema.model import model_of
 from tallystick.schema.roles import Roles
@@ -130,12 +130,36 @@ def test_what_cannot_be_fixed_is_refused_where_it_is_declared():
     class NoDefault(Entity):
         total: Annotated[int, Maintained()]
 
-    class SharedMoney(Entity):
-        fee: Annotated[Money, Once()]
+    class NobodySaysWhich(Entity):
+        fee: Annotated[Money, Maintained()] = NOTHING
+
+    class SomeOtherDefault(Entity):
+        price: Money
+        fee: Annotated[Money, Maintained()] = Money(0, "USD")
 
     class Reference(Entity):
         till: Annotated[Ref[Till] | None, Maintained()] = None
 
-    for entity in (NoDefault, SharedMoney, Reference):
+    for entity in (NoDefault, NobodySaysWhich, SomeOtherDefault, Reference):
         with pytest.raises(Declaration):
             spec_of(entity)
+
+
+class Tab(Entity):
+    """A tab."""
+
+    limit_to: Annotated[Money, Once()]
+    spent: Annotated[Money, Maintained()] = NOTHING
+
+
+def test_maintained_money_takes_the_asset_of_what_is_given():
+    spec = spec_of(Tab)
+    assert (spec.column("asset").insertable, spec.column("asset").updatable) == (True, False)
+    assert (spec.column("spent").insertable, spec.column("spent").default) == (False, "0")
+    codec, tenant = codec_of(spec), uuid4()
+    tab = Tab(limit_to=Money(500, "KES"))
+    params = codec.encode(tab, tenant, None)
+    assert params[2:] == [500, "KES"]
+    assert codec.stamped(tab, tenant, (1, None, None, None, None), params).spent == Money(0, "KES")
+    with pytest.raises(Invalid, match="kept by the database"):
+        codec.encode(Tab(limit_to=Money(500, "KES"), spent=Money(0, "KES")), tenant, None)

@@ -32,8 +32,22 @@ _ENTITIES: dict[str, tuple[tuple[str, str], ...]] = {
         ("tallystick.domains.ledger.journals", "Journal"),
         ("tallystick.domains.ledger.transfers", "Transfer"),
     ),
+    "lending": (
+        ("tallystick.domains.lending.products", "BusinessCalendar"),
+        ("tallystick.domains.lending.products", "LoanProduct"),
+        ("tallystick.domains.lending.loans", "LoanNumber"),
+        ("tallystick.domains.lending.loans", "Loan"),
+        ("tallystick.domains.lending.loans", "LoanStatusChange"),
+        ("tallystick.domains.lending.pauses", "DelinquencyPause"),
+        ("tallystick.domains.lending.fundings", "LoanFunding"),
+        ("tallystick.domains.lending.installments", "LoanSchedule"),
+        ("tallystick.domains.lending.installments", "LoanInstallment"),
+        ("tallystick.domains.lending.transactions", "LoanTransaction"),
+        ("tallystick.domains.lending.transactions", "LoanAllocation"),
+        ("tallystick.domains.lending.transactions", "LoanCharge"),
+    ),
 }
-_NEEDS = {"underwriting": ("identity",)}
+_NEEDS = {"underwriting": ("identity",), "lending": ("identity", "ledger")}
 DOMAINS = tuple(_ENTITIES)
 
 

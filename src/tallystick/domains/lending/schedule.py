@@ -30,6 +30,8 @@ class InstallmentKind(StrEnum):
 
     REGULAR = "regular"
     DOWN_PAYMENT = "down_payment"
+    ADDITIONAL = "additional"
+    """For charges that fall due after the last installment."""
 
 
 class Installment(Struct, frozen=True):
