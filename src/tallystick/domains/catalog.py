@@ -32,6 +32,12 @@ _ENTITIES: dict[str, tuple[tuple[str, str], ...]] = {
         ("tallystick.domains.ledger.journals", "Journal"),
         ("tallystick.domains.ledger.transfers", "Transfer"),
     ),
+    "community": (
+        ("tallystick.domains.community.communities", "Community"),
+        ("tallystick.domains.community.memberships", "CommunityMembership"),
+        ("tallystick.domains.community.trust_edges", "TrustEdge"),
+        ("tallystick.domains.community.endorsements", "Endorsement"),
+    ),
     "lending": (
         ("tallystick.domains.lending.products", "BusinessCalendar"),
         ("tallystick.domains.lending.products", "LoanProduct"),
@@ -47,7 +53,7 @@ _ENTITIES: dict[str, tuple[tuple[str, str], ...]] = {
         ("tallystick.domains.lending.transactions", "LoanCharge"),
     ),
 }
-_NEEDS = {"underwriting": ("identity",), "lending": ("identity", "ledger")}
+_NEEDS = {"underwriting": ("identity",), "community": ("ledger",), "lending": ("ledger", "community")}
 DOMAINS = tuple(_ENTITIES)
 
 

@@ -1,0 +1,70 @@
+"""Endorsements: one member vouches for another, with money or without."""
+
+from __future__ import annotations
+
+from datetime import date
+from enum import StrEnum
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+
+from tallystick.domains.community.communities import Community
+from tallystick.domains.identity.users import User
+from tallystick.entity import Entity
+from tallystick.fields import Length, Once, Personal, Ref
+from tallystick.ids import NIL
+from tallystick.money import Money
+from tallystick.rules import Check, Index, Rules, Transitions, Unique, kept
+
+
+class EndorsementStatus(StrEnum):
+    """``withdrawn`` gives the stake back; ``slashed`` keeps it, because the member who was vouched for failed."""
+
+    ACTIVE = "active"
+    WITHDRAWN = "withdrawn"
+    SLASHED = "slashed"
+
+
+_S = EndorsementStatus
+
+
+class Endorsement(Entity):
+    """A member vouches for another, for one loan or in general, with a stake that they lose when it goes wrong.
+
+    ``low`` and ``high`` are the two users in the order of their ids, filled in by themselves. Only one active
+    endorsement for each such pair may stand in a community, so nobody endorses twice and nobody endorses back.
+    """
+
+    endorser: Annotated[Ref[User], Once()]
+    endorsee: Annotated[Ref[User], Once()]
+    community: Annotated[Ref[Community], Once()]
+    loan: Annotated[UUID, Once()] | None = None
+    stake: Annotated[Money, Once()] | None = None
+    text: Annotated[Personal[str], Length(2000, min=1), Once()] | None = None
+    given_on: Annotated[date, Once()]
+    ended_on: date | None = None
+    status: EndorsementStatus = EndorsementStatus.ACTIVE
+    low: Annotated[UUID, Once()] = NIL
+    high: Annotated[UUID, Once()] = NIL
+
+    rules = Rules(
+        Unique("community", "low", "high", where="status = 'active'"),
+        Index("endorsee", "status", query="who vouches for a user"),
+        Index("endorser", "status", query="for whom a user vouches"),
+        Index("loan", query="who vouches for a loan", where="loan is not null"),
+        Check("self", "endorser_id <> endorsee_id"),
+        Check("pair", "low = least(endorser_id, endorsee_id) and high = greatest(endorser_id, endorsee_id)"),
+        Check("stake", "stake is null or stake > 0"),
+        Check("ended", "(status = 'active') = (ended_on is null)"),
+        Transitions("status", {_S.ACTIVE: [_S.WITHDRAWN, _S.SLASHED]}, initial=[_S.ACTIVE]),
+        kept(),
+        retain="community",
+    )
+
+    def __post_init__(self) -> None:
+        sides = self.endorser, self.endorsee
+        if all(side.__class__ is Ref and isinstance(side.id, UUID) for side in sides):
+            low, high = sorted(side.id for side in sides)
+            msgspec.structs.force_setattr(self, "low", low)  # type: ignore[arg-type]
+            msgspec.structs.force_setattr(self, "high", high)  # type: ignore[arg-type]
