@@ -1,4 +1,4 @@
-"""Loans: who owes what, by which product, and where it stands. Totals and life after disbursement are the database's."""
+"""Loans: who owes what, by which product, and where it stands; totals are kept by the database."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from tallystick.domains.community.communities import Community
 from tallystick.domains.identity.users import User
 from tallystick.domains.lending.products import LoanProduct
 from tallystick.entity import Entity
@@ -62,6 +63,7 @@ class Loan(Entity):
     number: Annotated[int, Once()]
     borrower: Annotated[Ref[User], Once()]
     product: Annotated[Ref[LoanProduct], Once()]
+    community: Annotated[Ref[Community] | None, Once()] = None
     external_id: Annotated[str, Length(120, min=1), Once()] | None = None
     purpose: Annotated[str, Length(120)] | None = None
     principal: Money
@@ -94,6 +96,7 @@ class Loan(Entity):
         Unique("number"),
         Unique("external_id"),
         Index("borrower", "status", query="a borrower's open loans"),
+        Index("community", "status", "created_at", query="a community's loans, newest first"),
         Index("status", "oldest_due", query="collections worklist and portfolio at risk on the business date of today"),
         Index("disbursed_on", query="loans by the day they were paid out: vintages"),
         Check("principal", "principal > 0"),
