@@ -27,6 +27,26 @@ if TYPE_CHECKING:
         FixedClock,
         SystemClock,
     )
+    from tallystick.domains.community.communities import (
+        Community,
+        CommunityStatus,
+    )
+    from tallystick.domains.community.endorsements import (
+        Endorsement,
+        EndorsementStatus,
+    )
+    from tallystick.domains.community.governance import (
+        Governance,
+        MemberRole,
+        TrustPolicy,
+    )
+    from tallystick.domains.community.memberships import (
+        CommunityMembership,
+        MembershipStatus,
+    )
+    from tallystick.domains.community.trust_edges import (
+        TrustEdge,
+    )
     from tallystick.domains.idempotency import (
         idempotent,
     )
@@ -213,6 +233,11 @@ _HOMES = {
     "assets": "Asset asset register",
     "claims": "Claimed",
     "clock": "Clock FixedClock SystemClock",
+    "domains.community.communities": "Community CommunityStatus",
+    "domains.community.endorsements": "Endorsement EndorsementStatus",
+    "domains.community.governance": "Governance MemberRole TrustPolicy",
+    "domains.community.memberships": "CommunityMembership MembershipStatus",
+    "domains.community.trust_edges": "TrustEdge",
     "domains.idempotency": "idempotent",
     "domains.identity.consents": "Consent LegalBasis Purpose",
     "domains.identity.profiles": "EmploymentStatus HomeOwnership UserProfile",
@@ -266,6 +291,9 @@ __all__ = [
     "Claimed",
     "Clock",
     "CommitUnknown",
+    "Community",
+    "CommunityMembership",
+    "CommunityStatus",
     "Comparison",
     "Conflict",
     "Consent",
@@ -276,12 +304,15 @@ __all__ = [
     "Denied",
     "Duplicate",
     "EmploymentStatus",
+    "Endorsement",
+    "EndorsementStatus",
     "Entity",
     "Erased",
     "FixedClock",
     "FloorRule",
     "Foreign",
     "Fraction",
+    "Governance",
     "GroupRate",
     "Guard",
     "HomeOwnership",
@@ -301,6 +332,8 @@ __all__ = [
     "LoginRefused",
     "Maintained",
     "Mask",
+    "MemberRole",
+    "MembershipStatus",
     "MigrationUnsafe",
     "Money",
     "NotFound",
@@ -346,6 +379,8 @@ __all__ = [
     "TlsFailed",
     "Transfer",
     "Transitions",
+    "TrustEdge",
+    "TrustPolicy",
     "Unavailable",
     "Unique",
     "UnknownReference",

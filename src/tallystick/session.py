@@ -28,6 +28,10 @@ from tallystick.transaction import Transaction, run_atomic
 
 if TYPE_CHECKING:
     from tallystick.app import Tallystick
+    from tallystick.domains.community.communities import Communities
+    from tallystick.domains.community.endorsements import Endorsements
+    from tallystick.domains.community.memberships import Memberships
+    from tallystick.domains.community.trust_edges import Trust
     from tallystick.domains.identity.tenants import Tenant, TenantInfo
     from tallystick.domains.ledger.ledger import Ledger
     from tallystick.stores.base import Isolation, Unit
@@ -96,6 +100,34 @@ class Session:
         return self._built_in(Decisions)
 
     @property
+    def communities(self) -> Communities:
+        """Communities: their members, roles and gates."""
+        from tallystick.domains.community.communities import Communities
+
+        return self._built_in(Communities)
+
+    @property
+    def memberships(self) -> Memberships:
+        """Who belongs to which community, as what; they change through ``communities``."""
+        from tallystick.domains.community.memberships import Memberships
+
+        return self._built_in(Memberships)
+
+    @property
+    def trust(self) -> Trust:
+        """Who trusts whom, and the scores that follow from it."""
+        from tallystick.domains.community.trust_edges import Trust
+
+        return self._built_in(Trust)
+
+    @property
+    def endorsements(self) -> Endorsements:
+        """Who vouches for whom, and the stakes behind it."""
+        from tallystick.domains.community.endorsements import Endorsements
+
+        return self._built_in(Endorsements)
+
+    @property
     def ledger(self) -> Ledger:
         """The tenant's books: accounts, journals, balances."""
         from tallystick.domains.ledger.ledger import Ledger
@@ -138,6 +170,10 @@ class Session:
     async def consume(self, metric: str, amount: int = 1, *, period: date | None = None) -> int:
         """Count towards a quota of the tenant, race-free; answers what is used now. Raises ``QuotaExceeded``."""
         return await self._app.tenants.consume(self, metric, amount, period)
+
+    def has(self, domain: str) -> bool:
+        """Whether the application was opened with a built-in domain ("lending", "community", ...)."""
+        return domain in self._app.domains
 
     def now(self) -> datetime:
         """The present moment, UTC, by the application's clock."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import msgspec
@@ -15,7 +15,11 @@ from tallystick.entity import Entity
 from tallystick.fields import Length, Once, Personal, Ref
 from tallystick.ids import NIL
 from tallystick.money import Money
+from tallystick.repository import Repository
 from tallystick.rules import Check, Index, Rules, Transitions, Unique, kept
+
+if TYPE_CHECKING:
+    from tallystick.domains.identity.users import UserLike
 
 
 class EndorsementStatus(StrEnum):
@@ -57,6 +61,7 @@ class Endorsement(Entity):
         Check("pair", "low = least(endorser_id, endorsee_id) and high = greatest(endorser_id, endorsee_id)"),
         Check("stake", "stake is null or stake > 0"),
         Check("ended", "(status = 'active') = (ended_on is null)"),
+        Check("order", "ended_on is null or ended_on >= given_on"),
         Transitions("status", {_S.ACTIVE: [_S.WITHDRAWN, _S.SLASHED]}, initial=[_S.ACTIVE]),
         kept(),
         retain="community",
@@ -68,3 +73,54 @@ class Endorsement(Entity):
             low, high = sorted(side.id for side in sides)
             msgspec.structs.force_setattr(self, "low", low)  # type: ignore[arg-type]
             msgspec.structs.force_setattr(self, "high", high)  # type: ignore[arg-type]
+
+
+class Endorsements(Repository[Endorsement]):
+    """Who vouches for whom, and the stakes behind it.
+
+    Commands take ``key``, which makes a repetition answer what the first made; ``on`` is the business date, today
+    unless given. Stakes are journals of the ledger, from the account "stakes.clearing:<asset>".
+    """
+
+    async def endorse(
+        self,
+        endorser: UserLike,
+        endorsee: UserLike,
+        *,
+        community: UUID,
+        stake: Money | None = None,
+        text: str | None = None,
+        loan: UUID | None = None,
+        on: date | None = None,
+        key: str | None,
+    ) -> Endorsement:
+        """Vouch for another active member; the stake, where there is one, is held until the endorsement ends.
+
+        The endorser does it themselves, or somebody with the permission "communities.manage". Raises ``Invalid`` for
+        oneself and for a stake that is not money of the community's asset, ``Duplicate`` where one stands already,
+        ``Conflict`` with rule "circular_endorsement" where the other one vouches for the endorser, ``RoleMissing``,
+        ``Denied`` for who is no active member, and the ledger's errors.
+        """
+        from tallystick.domains.community.vouching import Promise, endorse
+
+        promise = Promise(stake=stake, text=text, loan=loan)
+        return await endorse(self.db, endorser, endorsee, community, promise, on, key)
+
+    async def withdraw(self, endorsement: UUID, *, on: date | None = None, key: str | None) -> Endorsement:
+        """End one's own endorsement and get the stake back.
+
+        Raises ``Conflict`` when it was withdrawn or slashed already, ``RoleMissing`` for somebody else's.
+        """
+        from tallystick.domains.community.vouching import end
+
+        return await end(self.db, endorsement, EndorsementStatus.WITHDRAWN, on, key)
+
+    async def slash(self, endorsement: UUID, *, on: date | None = None, key: str | None) -> Endorsement:
+        """End an endorsement that went wrong; the stake becomes the community's income.
+
+        Takes the role that governance names, in somebody who is neither side of it. Raises ``Conflict`` when it was
+        withdrawn or slashed already, ``RoleMissing``, ``Denied``.
+        """
+        from tallystick.domains.community.vouching import end
+
+        return await end(self.db, endorsement, EndorsementStatus.SLASHED, on, key)

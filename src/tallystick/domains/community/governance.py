@@ -89,7 +89,7 @@ class Governance(msgspec.Struct, frozen=True, kw_only=True):
                 raise _wrong(name, f"{name} is a role above plain members, who would judge each other.")
 
 
-def _whole(value: object, low: int, high: int) -> bool:
+def _whole(value: Any, low: int, high: int) -> bool:
     return value.__class__ is int and low <= value <= high
 
 

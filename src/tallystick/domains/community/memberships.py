@@ -56,7 +56,7 @@ class CommunityMembership(Entity):
             {
                 _S.INVITED: [_S.ACTIVE, _S.LEFT, _S.BANNED],
                 _S.ACTIVE: [_S.SUSPENDED, _S.LEFT, _S.BANNED],
-                _S.SUSPENDED: [_S.ACTIVE, _S.LEFT, _S.BANNED],
+                _S.SUSPENDED: [_S.ACTIVE, _S.BANNED],
                 _S.LEFT: [_S.INVITED, _S.ACTIVE, _S.BANNED],
                 _S.BANNED: [_S.LEFT],
             },

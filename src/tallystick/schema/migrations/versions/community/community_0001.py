@@ -179,9 +179,9 @@ COMMUNITY_MEMBERSHIP = Table(
                 'OLD."status" IS DISTINCT FROM NEW."status" AND ((OLD."status" = \'invited\' AND NEW."status" = '
                 'ANY (ARRAY[\'active\', \'left\', \'banned\'])) OR (OLD."status" = \'active\' AND NEW."status" = '
                 'ANY (ARRAY[\'suspended\', \'left\', \'banned\'])) OR (OLD."status" = \'suspended\' AND '
-                'NEW."status" = ANY (ARRAY[\'active\', \'left\', \'banned\'])) OR (OLD."status" = \'left\' AND '
-                'NEW."status" = ANY (ARRAY[\'invited\', \'active\', \'banned\'])) OR (OLD."status" = \'banned\' '
-                'AND NEW."status" = ANY (ARRAY[\'left\'])) OR (OLD."status" IS NULL AND NEW."status" = ANY '
+                'NEW."status" = ANY (ARRAY[\'active\', \'banned\'])) OR (OLD."status" = \'left\' AND NEW."status" '
+                '= ANY (ARRAY[\'invited\', \'active\', \'banned\'])) OR (OLD."status" = \'banned\' AND '
+                'NEW."status" = ANY (ARRAY[\'left\'])) OR (OLD."status" IS NULL AND NEW."status" = ANY '
                 "(ARRAY['invited', 'active']))) IS NOT TRUE"
             ),
         ),
@@ -340,6 +340,7 @@ ENDORSEMENT = Table(
         ),
         Check("ck_endorsement_stake", "stake is null or stake > 0"),
         Check("ck_endorsement_ended", "(status = 'active') = (ended_on is null)"),
+        Check("ck_endorsement_order", "ended_on is null or ended_on >= given_on"),
     ),
     foreign_keys=(
         ForeignKey("fk_endorsement_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),
