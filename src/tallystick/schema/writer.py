@@ -117,13 +117,17 @@ def _write(
 
 
 def _depends(history: History, branch: str, tables: Sequence[Table]) -> list[str]:
-    """The kit for the first of a branch, and whichever revision of another branch made a table that is referred to."""
+    """The kit for the first of a branch, and whichever revision of another branch made a table that is referred to.
+
+    Those that another one brings with it are left out: Alembic would look for them among the heads, where they are not.
+    """
     found = [] if branch in history.branches or branch == KIT else [history.order(KIT)[0]]
     own = {t.name for t in tables}
     targets = {f.table for t in tables for f in t.foreign_keys if f.schema == t.schema} - own
     makers = _makers(history)
     found += sorted({makers[t].id for t in targets if t in makers and makers[t].branch != branch})
-    return list(dict.fromkeys(found))
+    brought = {r for one in found for r in history.implied([one]) - {one}}
+    return [r for r in dict.fromkeys(found) if r not in brought]
 
 
 def _makers(history: History) -> Mapping[str, branches.Revision]:
