@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from tallystick.domains.community.trust_edges import Trust
     from tallystick.domains.identity.tenants import Tenant, TenantInfo
     from tallystick.domains.ledger.ledger import Ledger
+    from tallystick.domains.lending.portfolio import Portfolio
+    from tallystick.domains.lending.products import Products
+    from tallystick.domains.lending.repository import Loans
     from tallystick.stores.base import Isolation, Unit
 
 E = TypeVar("E", bound=Entity)
@@ -100,6 +103,27 @@ class Session:
         return self._built_in(Decisions)
 
     @property
+    def products(self) -> Products:
+        """Loan products: what may be lent, and by which rules."""
+        from tallystick.domains.lending.products import Products
+
+        return self._built_in(Products)
+
+    @property
+    def loans(self) -> Loans:
+        """Loans, and everything that happens to them."""
+        from tallystick.domains.lending.repository import Loans
+
+        return self._built_in(Loans)
+
+    @property
+    def portfolio(self) -> Portfolio:
+        """All loans together: who is late, what is at risk, what is to come in."""
+        from tallystick.domains.lending.portfolio import Portfolio
+
+        return Portfolio(self)
+
+    @property
     def communities(self) -> Communities:
         """Communities: their members, roles and gates."""
         from tallystick.domains.community.communities import Communities
@@ -135,7 +159,11 @@ class Session:
         return Ledger(self)
 
     def _built_in(self, kind: type[R]) -> R:
-        return self[kind.entity]  # type: ignore[attr-defined, return-value]
+        found: Any = self[kind.entity]  # type: ignore[attr-defined]
+        if found.__class__ is not kind:
+            # Asked for by its entity before the module of its operations was loaded.
+            found = self._repositories[found.spec.cls] = kind(self, found.spec.cls)  # type: ignore[call-arg, assignment]
+        return found  # type: ignore[no-any-return]
 
     # -- transactions ------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ schedule; undoing an event is the fold without it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -23,7 +23,7 @@ from tallystick.domains.lending.servicing import (
 from tallystick.errors import Conflict
 from tallystick.money import Rounding, round_ratio
 
-__all__ = ["COMPONENTS", "Effect", "Event", "Outcome", "Slot", "Waterfall", "allocate", "fold"]
+__all__ = ["COMPONENTS", "Effect", "Event", "Outcome", "Slot", "Waterfall", "allocate", "fold", "merged"]
 
 COMPONENTS: Final = tuple(Component)
 """Penalty, fee, interest, principal: the order of amounts everywhere in this module."""
@@ -237,7 +237,11 @@ def _baseless(what: str) -> Conflict:
     )
 
 
-def totals(outcomes: Mapping[UUID, Outcome] | Iterable[Outcome]) -> tuple[dict[Component, int], int]:
-    """The sums of outcomes by component, and of what is owed to the borrower."""
-    every = list(outcomes.values() if isinstance(outcomes, Mapping) else outcomes)
-    return {c: sum(o.total(c) for o in every) for c in COMPONENTS}, sum(o.overpaid for o in every)
+def merged(outcomes: Iterable[Outcome]) -> Outcome:
+    """Outcomes as one whose amounts stand in a single place: what the books know of them."""
+    found = Outcome()
+    for outcome in outcomes:
+        found.overpaid += outcome.overpaid
+        for component, kind in enumerate(COMPONENTS):
+            found.add(0, component, outcome.total(kind))
+    return found

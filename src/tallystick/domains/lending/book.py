@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from tallystick.domains.lending.allocation import COMPONENTS, Effect, Event, Outcome, Slot, Waterfall, fold, totals
+from tallystick.domains.lending.allocation import COMPONENTS, Effect, Event, Outcome, Slot, Waterfall, fold, merged
 from tallystick.domains.lending.books import Book, Own, book_id, own_id, post
 from tallystick.domains.lending.installments import LoanInstallment
 from tallystick.domains.lending.loans import SERVICED, Loan, LoanStatus
@@ -57,6 +57,7 @@ class Entry:
     effective: date
     amount: Money
     reverses: UUID | None = None
+    concerns: UUID | None = None
     external_id: str | None = None
     reason: str | None = None
 
@@ -222,16 +223,16 @@ class LoanBook:
         if last is None or entry.effective >= last:
             changes = fold(self.slots(), [event], self.waterfall, self.loan.overpaid.units)
         else:
-            changes = await self._again(add=event)
+            changes = await self.again(add=event)
         await self._refuse_too_much(entry, changes[id])
-        net = self.money(changes)
+        net = self.money(changes, {id: entry.kind})
         if contra is not None:
             # A refund goes out where a payment comes in.
             out = entry.kind is K.REFUND
             net[book_id(self.db, contra, self.asset)] = -entry.amount.units if out else entry.amount.units
         return await self.write(id, seq, entry, changes, net)
 
-    async def _again(self, *, add: Event | None = None, without: UUID | None = None) -> dict[UUID, Outcome]:
+    async def again(self, *, add: Event | None = None, without: UUID | None = None) -> dict[UUID, Outcome]:
         """What changes for every transaction when one is added to the past or taken out of it."""
         slots, events = await self.history()
         if add is not None:
@@ -254,28 +255,39 @@ class LoanBook:
                 remedy="Pay what loans.payoff() answers.",
             )
 
-    def money(self, changes: dict[UUID, Outcome]) -> dict[UUID, int]:
+    def money(self, changes: dict[UUID, Outcome], new: dict[UUID, TransactionKind] | None = None) -> dict[UUID, int]:
         """What changed allocations mean for the books: accounts with what they are debited, or credited below zero.
 
         Only money moves: what is waived or written off by them is not in it. After a charge-off principal that comes
         in is a recovery, because the books hold no receivable any more.
         """
-        kinds = {t.id: t.kind for t in self.transactions}
-        paid = [o for id, o in changes.items() if kinds.get(id) not in SETTLEMENTS]
-        parts, overpaid = totals(paid)
+        kinds = {t.id: t.kind for t in self.transactions} | (new or {})
+        paid = merged(o for id, o in changes.items() if kinds.get(id) not in SETTLEMENTS)
         db, lost = self.db, self.loan.charged_off_on is not None
         principal = book_id(db, Book.RECOVERY_INCOME, self.asset) if lost else own_id(self.loan.id, Own.PRINCIPAL)
-        net = {principal: -parts[Component.PRINCIPAL]}
+        net = {principal: -paid.total(Component.PRINCIPAL)}
         for component, book in _INCOME.items():
-            net[book_id(db, book, self.asset)] = -parts[component]
-        net[own_id(self.loan.id, Own.OVERPAID)] = -overpaid
+            net[book_id(db, book, self.asset)] = -paid.total(component)
+        net[own_id(self.loan.id, Own.OVERPAID)] = -paid.overpaid
         return net
 
     async def write(
-        self, id: UUID, seq: int, entry: Entry, changes: dict[UUID, Outcome], net: dict[UUID, int]
+        self,
+        id: UUID,
+        seq: int,
+        entry: Entry,
+        changes: dict[UUID, Outcome],
+        net: dict[UUID, int],
+        *,
+        parts: Outcome | None = None,
+        charged: tuple[LoanInstallment, str] | None = None,
     ) -> LoanTransaction:
-        """Write a transaction, its journal and the allocations it brings about; the database does the totals."""
-        db, own = self.db, changes.get(id, Outcome())
+        """Write a transaction, its journal and the allocations it brings about; the database does the totals.
+
+        ``parts`` are the transaction's where it allocates nothing; ``charged`` is the installment that its amount is
+        added to, with the code of the charge.
+        """
+        db, own = self.db, changes.get(id, Outcome()) if parts is None else parts
         journal = await post(db, net, self.asset, op=f"loan.{entry.kind.value}", on=entry.effective, loan=self.loan.id)
         made = await db[LoanTransaction].add(
             LoanTransaction(
@@ -291,12 +303,25 @@ class LoanBook:
                 penalties=self.of(own.total(Component.PENALTY)),
                 overpaid=self.of(abs(own.overpaid)),
                 reverses=None if entry.reverses is None else Ref(entry.reverses),
+                concerns=None if entry.concerns is None else Ref(entry.concerns),
                 journal=None if journal is None else Ref(journal),
                 external_id=entry.external_id,
                 reason=entry.reason,
             )
         )
         self.transactions.append(made)
+        if charged is not None:
+            await db[LoanCharge].add(
+                LoanCharge(
+                    loan=self.loan.ref,
+                    installment=charged[0].ref,
+                    kind=ChargeKind.CHARGEBACK,
+                    code=charged[1],
+                    due=entry.effective,
+                    amount=entry.amount,
+                    source=made.ref,
+                )
+            )
         await self.allocate(made, changes)
         return made
 

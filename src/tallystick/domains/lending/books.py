@@ -114,17 +114,18 @@ def legs_of(net: Mapping[UUID, int], asset: str) -> tuple[Leg, ...]:
 
     The amounts add up to zero. Accounts keep the order in which they are given.
     """
-    debits = [[account, units] for account, units in net.items() if units > 0]
-    credits = [[account, -units] for account, units in net.items() if units < 0]
+    credits = [(account, -units) for account, units in net.items() if units < 0]
     legs: list[Leg] = []
-    while debits:
-        debit, credit = debits[0], credits[0]
-        units = min(debit[1], credit[1])  # type: ignore[type-var]
-        legs.append(Leg(debit[0], credit[0], Money(units, asset)))  # type: ignore[arg-type]
-        for side, queue in ((debit, debits), (credit, credits)):
-            side[1] -= units  # type: ignore[operator]
-            if not side[1]:
-                queue.pop(0)
+    for debit, units in net.items():
+        rest = units
+        while rest > 0:
+            credit, free = credits[0]
+            part = min(rest, free)
+            legs.append(Leg(debit, credit, Money(part, asset)))
+            rest -= part
+            credits[0] = (credit, free - part)
+            if part == free:
+                credits.pop(0)
     return tuple(legs)
 
 

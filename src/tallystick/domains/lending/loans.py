@@ -10,6 +10,7 @@ import msgspec
 
 from tallystick.domains.community.communities import Community
 from tallystick.domains.identity.users import User
+from tallystick.domains.ledger.transfers import Transfer
 from tallystick.domains.lending.products import LoanProduct
 from tallystick.entity import Entity
 from tallystick.fields import Length, Maintained, Once, Rate, Ref
@@ -56,8 +57,9 @@ class Loan(Entity):
 
     ``principal`` is what was asked for and, from approval on, what was approved. ``outstanding`` is everything that the
     current schedule still asks for, interest to come included; ``principal_outstanding`` is what portfolio measures
-    are of. ``oldest_due`` is the earliest due date that is not settled. Totals, and the status once money was paid
-    out, follow from schedules, charges and allocations by triggers; no client can write them.
+    are of. ``oldest_due`` is the earliest due date that is not settled. ``payout`` is the pending transfer of a
+    disbursement on its way. Totals, and the status once money was paid out, follow from schedules, charges and
+    allocations by triggers; no client can write them.
     """
 
     number: Annotated[int, Once()]
@@ -80,6 +82,7 @@ class Loan(Entity):
     written_off_on: date | None = None
     closed_on: Annotated[date | None, Maintained()] = None
     fraud: bool = False
+    payout: Ref[Transfer] | None = None
     boarded: Annotated[bool, Once()] = False
     details: dict[str, Any] = msgspec.field(default_factory=dict)
     funded: Total = NOTHING
@@ -101,6 +104,7 @@ class Loan(Entity):
         Index("disbursed_on", query="loans by the day they were paid out: vintages"),
         Check("principal", "principal > 0"),
         Check("terms", "installments between 1 and 3660 and annual_rate between 0 and 10"),
+        Check("payout", "(status = 'disbursing') = (payout_id is not null)"),
         Check("funded", "funded between 0 and principal"),
         Check("disbursed", "disbursed between 0 and principal"),
         Check(

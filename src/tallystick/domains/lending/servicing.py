@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from tallystick.domains.identity.consents import Purpose
 from tallystick.domains.lending.checks import as_fraction, as_member, as_whole
 from tallystick.errors import Invalid
 from tallystick.money import Rounding
@@ -158,6 +159,8 @@ class Servicing(Struct, frozen=True, kw_only=True):
     fees: tuple[FeeRule, ...] = ()
     late_fee: LateFee | None = None
     charge_rounding: Rounding = Rounding.HALF_EVEN
+    consents: tuple[Purpose, ...] = ()
+    """What a borrower must have agreed to before a loan is asked for in their name."""
 
     def __post_init__(self) -> None:
         if sorted(self.allocation_order) != sorted(DEFAULT_ORDER):

@@ -56,7 +56,7 @@ class LoanTransaction(Entity):
 
     Later corrections of earlier payments may move its parts: what holds now is the sum of its allocations. ``seq``
     counts a loan's transactions in the order in which they were recorded. ``external_id`` is what a payment provider
-    calls it; a tenant never takes one twice.
+    calls it; a tenant never takes one twice. ``concerns`` is the payment that a chargeback took back.
     """
 
     loan: Ref[Loan]
@@ -70,6 +70,7 @@ class LoanTransaction(Entity):
     penalties: Money
     overpaid: Money
     reverses: Ref[LoanTransaction] | None = None
+    concerns: Ref[LoanTransaction] | None = None
     journal: Ref[Journal] | None = None
     external_id: Annotated[str, Length(120, min=1)] | None = None
     reason: Annotated[str, Length(300)] | None = None
@@ -83,6 +84,8 @@ class LoanTransaction(Entity):
         Index("effective", query="transactions of a period"),
         Check("seq", "seq >= 1"),
         Check("amount", "amount > 0"),
+        Index("concerns", query="the chargebacks of a payment", where="concerns_id is not null"),
+        Check("concerns", "(kind = 'chargeback') = (concerns_id is not null)"),
         Check("reverses", "(kind = 'reversal') = (reverses_id is not null)"),
         Check(
             "parts",

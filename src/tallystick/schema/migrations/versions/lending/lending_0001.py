@@ -1,4 +1,4 @@
-"""products, loans and their history
+"""loan products, calendars and numbers
 
 Revision lending_0001, the first of its branch.
 """
@@ -8,42 +8,15 @@ from __future__ import annotations
 from alembic import op
 
 from tallystick.schema.model import Check, Column, ForeignKey, Grant, Index, Policy, Table, Trigger
-from tallystick.schema.operations import CreateTables, Sql, Undo
+from tallystick.schema.operations import CreateTables, Undo
 
 revision = "lending_0001"
 down_revision = None
 branch_labels = ("lending",)
-depends_on = ["kit_0001", "community_0001", "identity_0001", "ledger_0002"]
+depends_on = ["community_0001", "ledger_0002"]
 # Rules of the migration lint that this revision may break, each with the reason a reviewer accepted.
 accepted: dict[str, str] = {}
 
-HISTORY = """
-CREATE FUNCTION tally.loan_history() RETURNS trigger LANGUAGE plpgsql
-  SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
-BEGIN
-  IF TG_OP = 'UPDATE' THEN
-    IF NEW.status = OLD.status THEN
-      RETURN NULL;
-    END IF;
-    INSERT INTO tally.loan_status_change (tenant_id, id, loan_id, before, after, reason)
-      VALUES (NEW.tenant_id, gen_random_uuid(), NEW.id, OLD.status, NEW.status, NEW.status_reason);
-  ELSE
-    INSERT INTO tally.loan_status_change (tenant_id, id, loan_id, before, after, reason)
-      VALUES (NEW.tenant_id, gen_random_uuid(), NEW.id, NULL, NEW.status, NEW.status_reason);
-  END IF;
-  RETURN NULL;
-END $f$"""
-
-# A history that a client could add to would prove nothing.
-HISTORY_ONLY = """
-CREATE FUNCTION tally.loan_history_only() RETURNS trigger LANGUAGE plpgsql
-  SET search_path = pg_catalog, pg_temp AS $f$
-BEGIN
-  IF pg_trigger_depth() < 2 THEN
-    RAISE EXCEPTION 'rows of % are written by the database', TG_ARGV[0] USING ERRCODE = 'TS503', TABLE = TG_ARGV[0];
-  END IF;
-  RETURN NEW;
-END $f$"""
 
 BUSINESS_CALENDAR = Table(
     "business_calendar",
@@ -211,304 +184,14 @@ LOAN_NUMBER = Table(
     comment="The last number that was given to a loan of the tenant.",
 )
 
-LOAN = Table(
-    "loan",
-    (
-        Column("tenant_id", "uuid"),
-        Column("id", "uuid"),
-        Column("number", "bigint"),
-        Column("borrower_id", "uuid"),
-        Column("product_id", "uuid"),
-        Column("community_id", "uuid", nullable=True),
-        Column("external_id", 'text COLLATE "C"', nullable=True),
-        Column("purpose", 'text COLLATE "C"', nullable=True),
-        Column("principal", "bigint"),
-        Column("asset", 'text COLLATE "C"'),
-        Column("annual_rate", "numeric(12,8)"),
-        Column("installments", "bigint"),
-        Column("first_due", "date", nullable=True),
-        Column("status", 'text COLLATE "C"'),
-        Column("status_reason", 'text COLLATE "C"', nullable=True),
-        Column("requested_on", "date"),
-        Column("approved_on", "date", nullable=True),
-        Column("disbursed_on", "date", nullable=True),
-        Column("matures_on", "date", nullable=True),
-        Column("charged_off_on", "date", nullable=True),
-        Column("written_off_on", "date", nullable=True),
-        Column("closed_on", "date", nullable=True),
-        Column("fraud", "boolean"),
-        Column("boarded", "boolean"),
-        Column("details", "jsonb"),
-        Column("funded", "bigint", default="0"),
-        Column("disbursed", "bigint", default="0"),
-        Column("outstanding", "bigint", default="0"),
-        Column("principal_outstanding", "bigint", default="0"),
-        Column("interest_outstanding", "bigint", default="0"),
-        Column("fees_outstanding", "bigint", default="0"),
-        Column("penalties_outstanding", "bigint", default="0"),
-        Column("overpaid", "bigint", default="0"),
-        Column("oldest_due", "date", nullable=True),
-        Column("version", "bigint", default="1"),
-        Column("created_at", "timestamp with time zone", default="now()"),
-        Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
-        Column("updated_at", "timestamp with time zone", default="now()"),
-        Column("updated_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
-    ),
-    checks=(
-        Check("ck_loan_external_id_length", "char_length(external_id) between 1 and 120"),
-        Check("ck_loan_purpose_length", "char_length(purpose) between 0 and 120"),
-        Check(
-            "ck_loan_status",
-            (
-                "status in ('requested', 'funding', 'approved', 'disbursing', 'active', 'overpaid', 'closed', "
-                "'written_off', 'rejected', 'withdrawn', 'cancelled', 'expired')"
-            ),
-        ),
-        Check("ck_loan_status_reason_length", "char_length(status_reason) between 0 and 300"),
-        Check("ck_loan_asset", "char_length(asset) between 2 and 32"),
-        Check("ck_loan_principal", "principal > 0"),
-        Check("ck_loan_terms", "installments between 1 and 3660 and annual_rate between 0 and 10"),
-        Check("ck_loan_funded", "funded between 0 and principal"),
-        Check("ck_loan_disbursed", "disbursed between 0 and principal"),
-        Check(
-            "ck_loan_totals",
-            (
-                "principal_outstanding >= 0 and interest_outstanding >= 0 and fees_outstanding >= 0 and "
-                "penalties_outstanding >= 0 and outstanding = principal_outstanding + interest_outstanding + "
-                "fees_outstanding + penalties_outstanding"
-            ),
-        ),
-        Check("ck_loan_overpaid", "overpaid >= 0"),
-        Check("ck_loan_closed", "status <> 'closed' or (outstanding = 0 and overpaid = 0)"),
-        Check("ck_loan_written_off", "(status = 'written_off') = (written_off_on is not null)"),
-        Check("ck_loan_charged_off", "charged_off_on is null or charged_off_on >= disbursed_on"),
-        Check(
-            "ck_loan_paid_out",
-            "disbursed_on is not null or status not in ('active', 'overpaid', 'closed', 'written_off')",
-        ),
-    ),
-    foreign_keys=(
-        ForeignKey("fk_loan_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),
-        ForeignKey("fk_loan_borrower", ("tenant_id", "borrower_id"), "user_account", ("tenant_id", "id")),
-        ForeignKey("fk_loan_product", ("tenant_id", "product_id"), "loan_product", ("tenant_id", "id")),
-        ForeignKey("fk_loan_community", ("tenant_id", "community_id"), "community", ("tenant_id", "id")),
-    ),
-    indexes=(
-        Index("uq_loan_number", ("tenant_id", "number"), unique=True),
-        Index("uq_loan_external_id", ("tenant_id", "external_id"), unique=True),
-        Index(
-            "ix_loan_borrower_id_status",
-            ("tenant_id", "borrower_id", "status", "id"),
-            comment="a borrower's open loans",
-        ),
-        Index(
-            "ix_loan_community_id_status_created_at",
-            ("tenant_id", "community_id", "status", "created_at", "id"),
-            comment="a community's loans, newest first",
-        ),
-        Index(
-            "ix_loan_status_oldest_due",
-            ("tenant_id", "status", "oldest_due", "id"),
-            comment="collections worklist and portfolio at risk on the business date of today",
-        ),
-        Index(
-            "ix_loan_disbursed_on",
-            ("tenant_id", "disbursed_on", "id"),
-            comment="loans by the day they were paid out: vintages",
-        ),
-        Index("ix_loan_product_id", ("tenant_id", "product_id", "id"), comment="rows of one product"),
-    ),
-    policies=(
-        Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
-        Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
-    ),
-    triggers=(
-        Trigger("tally_history", "AFTER INSERT OR UPDATE OF status", "tally.loan_history('loan')"),
-        Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('loan')"),
-        Trigger(
-            "tally_maintained",
-            "BEFORE UPDATE",
-            "tally.refuse_change('loan')",
-            when=(
-                'pg_trigger_depth() = 0 AND (OLD."closed_on" IS DISTINCT FROM NEW."closed_on" OR OLD."funded" IS '
-                'DISTINCT FROM NEW."funded" OR OLD."disbursed" IS DISTINCT FROM NEW."disbursed" OR '
-                'OLD."outstanding" IS DISTINCT FROM NEW."outstanding" OR OLD."principal_outstanding" IS DISTINCT '
-                'FROM NEW."principal_outstanding" OR OLD."interest_outstanding" IS DISTINCT FROM '
-                'NEW."interest_outstanding" OR OLD."fees_outstanding" IS DISTINCT FROM NEW."fees_outstanding" OR '
-                'OLD."penalties_outstanding" IS DISTINCT FROM NEW."penalties_outstanding" OR OLD."overpaid" IS '
-                'DISTINCT FROM NEW."overpaid" OR OLD."oldest_due" IS DISTINCT FROM NEW."oldest_due")'
-            ),
-        ),
-        Trigger(
-            "tally_maintained_start",
-            "BEFORE INSERT",
-            "tally.refuse_change('loan')",
-            when=(
-                'pg_trigger_depth() = 0 AND (NEW."closed_on" IS DISTINCT FROM NULL OR NEW."funded" IS DISTINCT '
-                'FROM 0 OR NEW."disbursed" IS DISTINCT FROM 0 OR NEW."outstanding" IS DISTINCT FROM 0 OR '
-                'NEW."principal_outstanding" IS DISTINCT FROM 0 OR NEW."interest_outstanding" IS DISTINCT FROM 0 '
-                'OR NEW."fees_outstanding" IS DISTINCT FROM 0 OR NEW."penalties_outstanding" IS DISTINCT FROM 0 OR '
-                'NEW."overpaid" IS DISTINCT FROM 0 OR NEW."oldest_due" IS DISTINCT FROM NULL)'
-            ),
-        ),
-        Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
-        Trigger(
-            "tally_start_status",
-            "BEFORE INSERT",
-            "tally.refuse_transition('loan', 'status')",
-            when="NOT (NEW.\"status\" = ANY (ARRAY['requested', 'approved']))",
-        ),
-        Trigger(
-            "tally_step_status",
-            "BEFORE UPDATE",
-            "tally.refuse_transition('loan', 'status')",
-            when=(
-                'OLD."status" IS DISTINCT FROM NEW."status" AND ((OLD."status" = \'requested\' AND NEW."status" = '
-                "ANY (ARRAY['funding', 'approved', 'rejected', 'withdrawn'])) OR (OLD.\"status\" = "
-                "'funding' AND NEW.\"status\" = ANY (ARRAY['approved', 'expired', 'withdrawn'])) OR "
-                "(OLD.\"status\" = 'approved' AND NEW.\"status\" = ANY (ARRAY['disbursing', 'active', "
-                "'cancelled', 'withdrawn'])) OR (OLD.\"status\" = 'disbursing' AND NEW.\"status\" = ANY "
-                "(ARRAY['active', 'approved'])) OR (OLD.\"status\" = 'active' AND NEW.\"status\" = ANY "
-                "(ARRAY['closed', 'overpaid', 'written_off'])) OR (OLD.\"status\" = 'overpaid' AND "
-                "NEW.\"status\" = ANY (ARRAY['active', 'closed'])) OR (OLD.\"status\" = 'closed' AND "
-                'NEW."status" = ANY (ARRAY[\'active\', \'overpaid\'])) OR (OLD."status" IS NULL AND NEW."status" = '
-                "ANY (ARRAY['requested', 'approved']))) IS NOT TRUE"
-            ),
-        ),
-        Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()", when="pg_trigger_depth() = 0"),
-    ),
-    grants=(
-        Grant("app", "SELECT"),
-        Grant(
-            "app",
-            "INSERT",
-            columns=(
-                "tenant_id",
-                "id",
-                "number",
-                "borrower_id",
-                "product_id",
-                "community_id",
-                "external_id",
-                "purpose",
-                "principal",
-                "asset",
-                "annual_rate",
-                "installments",
-                "first_due",
-                "status",
-                "status_reason",
-                "requested_on",
-                "approved_on",
-                "disbursed_on",
-                "matures_on",
-                "charged_off_on",
-                "written_off_on",
-                "fraud",
-                "boarded",
-                "details",
-            ),
-        ),
-        Grant(
-            "app",
-            "UPDATE",
-            columns=(
-                "purpose",
-                "principal",
-                "asset",
-                "annual_rate",
-                "installments",
-                "first_due",
-                "status",
-                "status_reason",
-                "approved_on",
-                "disbursed_on",
-                "matures_on",
-                "charged_off_on",
-                "written_off_on",
-                "fraud",
-                "details",
-            ),
-        ),
-    ),
-    comment="Money lent to a borrower, or asked for.",
-    fillfactor=80,
-)
-
-LOAN_STATUS_CHANGE = Table(
-    "loan_status_change",
-    (
-        Column("tenant_id", "uuid"),
-        Column("id", "uuid"),
-        Column("loan_id", "uuid"),
-        Column("before", 'text COLLATE "C"', nullable=True),
-        Column("after", 'text COLLATE "C"'),
-        Column("reason", 'text COLLATE "C"', nullable=True),
-        Column("version", "bigint", default="1"),
-        Column("created_at", "timestamp with time zone", default="now()"),
-        Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
-        Column("updated_at", "timestamp with time zone", default="now()"),
-        Column("updated_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
-    ),
-    checks=(
-        Check(
-            "ck_loan_status_change_before",
-            (
-                "before in ('requested', 'funding', 'approved', 'disbursing', 'active', 'overpaid', 'closed', "
-                "'written_off', 'rejected', 'withdrawn', 'cancelled', 'expired')"
-            ),
-        ),
-        Check(
-            "ck_loan_status_change_after",
-            (
-                "after in ('requested', 'funding', 'approved', 'disbursing', 'active', 'overpaid', 'closed', "
-                "'written_off', 'rejected', 'withdrawn', 'cancelled', 'expired')"
-            ),
-        ),
-        Check("ck_loan_status_change_reason_length", "char_length(reason) between 0 and 300"),
-    ),
-    foreign_keys=(
-        ForeignKey("fk_loan_status_change_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),
-        ForeignKey("fk_loan_status_change_loan", ("tenant_id", "loan_id"), "loan", ("tenant_id", "id")),
-    ),
-    indexes=(
-        Index(
-            "ix_loan_status_change_loan_id_created_at",
-            ("tenant_id", "loan_id", "created_at", "id"),
-            comment="the history of a loan",
-        ),
-    ),
-    policies=(
-        Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
-        Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
-    ),
-    triggers=(
-        Trigger("tally_append_only", "BEFORE UPDATE OR DELETE", "tally.refuse_change('loan_status_change')"),
-        Trigger("tally_history_only", "BEFORE INSERT", "tally.loan_history_only('loan_status_change')"),
-        Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
-    ),
-    grants=(
-        Grant("app", "SELECT"),
-        Grant("app", "INSERT", columns=("tenant_id", "id", "loan_id", "before", "after", "reason")),
-    ),
-    comment="One step of a loan's life, written by the database when it happens; ``before`` is None for the first.",
-)
-
-FUNCTIONS = {
-    HISTORY: "tally.loan_history()",
-    HISTORY_ONLY: "tally.loan_history_only()",
-}
-TABLES = (BUSINESS_CALENDAR, LOAN_PRODUCT, LOAN_NUMBER, LOAN, LOAN_STATUS_CHANGE)
+TABLES = (BUSINESS_CALENDAR, LOAN_PRODUCT, LOAN_NUMBER)
 
 
 def upgrade() -> None:
-    """Products, loans and their history."""
-    for create, name in FUNCTIONS.items():
-        op.invoke(Sql([create, f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC"]))
+    """Loan products, calendars and numbers."""
     op.invoke(CreateTables(*TABLES))
 
 
 def downgrade() -> None:
     """Take it back."""
     op.invoke(Undo(CreateTables(*TABLES)))
-    op.invoke(Sql([f"DROP FUNCTION {name}" for name in reversed(FUNCTIONS.values())]))

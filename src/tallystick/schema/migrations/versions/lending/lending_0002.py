@@ -1,4 +1,4 @@
-"""pauses, funding, schedules and their installments
+"""loans, their history, pauses and funding
 
 Revision lending_0002.
 """
@@ -16,6 +16,34 @@ branch_labels = None
 depends_on = None
 # Rules of the migration lint that this revision may break, each with the reason a reviewer accepted.
 accepted: dict[str, str] = {}
+
+HISTORY = """
+CREATE FUNCTION tally.loan_history() RETURNS trigger LANGUAGE plpgsql
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  IF TG_OP = 'UPDATE' THEN
+    IF NEW.status = OLD.status THEN
+      RETURN NULL;
+    END IF;
+    INSERT INTO tally.loan_status_change (tenant_id, id, loan_id, before, after, reason)
+      VALUES (NEW.tenant_id, gen_random_uuid(), NEW.id, OLD.status, NEW.status, NEW.status_reason);
+  ELSE
+    INSERT INTO tally.loan_status_change (tenant_id, id, loan_id, before, after, reason)
+      VALUES (NEW.tenant_id, gen_random_uuid(), NEW.id, NULL, NEW.status, NEW.status_reason);
+  END IF;
+  RETURN NULL;
+END $f$"""
+
+# A history that a client could add to would prove nothing.
+HISTORY_ONLY = """
+CREATE FUNCTION tally.loan_history_only() RETURNS trigger LANGUAGE plpgsql
+  SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  IF pg_trigger_depth() < 2 THEN
+    RAISE EXCEPTION 'rows of % are written by the database', TG_ARGV[0] USING ERRCODE = 'TS503', TABLE = TG_ARGV[0];
+  END IF;
+  RETURN NEW;
+END $f$"""
 
 FUNDED = """
 CREATE FUNCTION tally.loan_funded() RETURNS trigger LANGUAGE plpgsql
@@ -38,54 +66,294 @@ BEGIN
   RETURN NULL;
 END $f$"""
 
-# What loans owe, from their current installments; and, once money was paid out, the status that follows from it.
-TOTALS = """
-CREATE FUNCTION tally.loan_totals(me uuid, loans uuid[]) RETURNS void LANGUAGE plpgsql
-  SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
-BEGIN
-  UPDATE tally.loan l SET principal_outstanding = t.principal, interest_outstanding = t.interest,
-    fees_outstanding = t.fees, penalties_outstanding = t.penalties, outstanding = t.total,
-    overpaid = t.overpaid, oldest_due = t.oldest,
-    status = CASE WHEN l.status NOT IN ('active', 'overpaid', 'closed') THEN l.status
-      WHEN t.total > 0 THEN 'active' WHEN t.overpaid > 0 THEN 'overpaid' ELSE 'closed' END,
-    closed_on = CASE WHEN l.status IN ('active', 'overpaid', 'closed') AND t.total = 0 AND t.overpaid = 0
-      THEN (SELECT max(a.effective) FROM tally.loan_allocation a WHERE a.tenant_id = me AND a.loan_id = l.id) END
-  FROM (
-    SELECT w.id, coalesce(o.principal, 0) AS principal, coalesce(o.interest, 0) AS interest,
-      coalesce(o.fees, 0) AS fees, coalesce(o.penalties, 0) AS penalties,
-      coalesce(o.principal + o.interest + o.fees + o.penalties, 0) AS total, o.oldest,
-      (SELECT coalesce(sum(a.overpaid), 0)::bigint FROM tally.loan_allocation a
-        JOIN tally.loan_schedule s ON s.tenant_id = a.tenant_id AND s.id = a.schedule_id
-        WHERE a.tenant_id = me AND a.loan_id = w.id AND a.overpaid <> 0 AND s.current) AS overpaid
-    FROM unnest(loans) w (id)
-    LEFT JOIN LATERAL (
-      SELECT sum(i.principal - i.principal_paid - i.principal_written_off)::bigint AS principal,
-        sum(i.interest - i.interest_paid - i.interest_waived - i.interest_written_off)::bigint AS interest,
-        sum(i.fees - i.fees_paid - i.fees_waived - i.fees_written_off)::bigint AS fees,
-        sum(i.penalties - i.penalties_paid - i.penalties_waived - i.penalties_written_off)::bigint AS penalties,
-        min(i.due) FILTER (WHERE i.principal + i.interest + i.fees + i.penalties > i.principal_paid
-          + i.principal_written_off + i.interest_paid + i.interest_waived + i.interest_written_off + i.fees_paid
-          + i.fees_waived + i.fees_written_off + i.penalties_paid + i.penalties_waived + i.penalties_written_off)
-          AS oldest
-      FROM tally.loan_installment i WHERE i.tenant_id = me AND i.loan_id = w.id AND i.current
-    ) o ON true
-  ) t
-  WHERE l.tenant_id = me AND l.id = t.id;
-END $f$"""
+LOAN = Table(
+    "loan",
+    (
+        Column("tenant_id", "uuid"),
+        Column("id", "uuid"),
+        Column("number", "bigint"),
+        Column("borrower_id", "uuid"),
+        Column("product_id", "uuid"),
+        Column("community_id", "uuid", nullable=True),
+        Column("external_id", 'text COLLATE "C"', nullable=True),
+        Column("purpose", 'text COLLATE "C"', nullable=True),
+        Column("principal", "bigint"),
+        Column("asset", 'text COLLATE "C"'),
+        Column("annual_rate", "numeric(12,8)"),
+        Column("installments", "bigint"),
+        Column("first_due", "date", nullable=True),
+        Column("status", 'text COLLATE "C"'),
+        Column("status_reason", 'text COLLATE "C"', nullable=True),
+        Column("requested_on", "date"),
+        Column("approved_on", "date", nullable=True),
+        Column("disbursed_on", "date", nullable=True),
+        Column("matures_on", "date", nullable=True),
+        Column("charged_off_on", "date", nullable=True),
+        Column("written_off_on", "date", nullable=True),
+        Column("closed_on", "date", nullable=True),
+        Column("fraud", "boolean"),
+        Column("payout_id", "uuid", nullable=True),
+        Column("boarded", "boolean"),
+        Column("details", "jsonb"),
+        Column("funded", "bigint", default="0"),
+        Column("disbursed", "bigint", default="0"),
+        Column("outstanding", "bigint", default="0"),
+        Column("principal_outstanding", "bigint", default="0"),
+        Column("interest_outstanding", "bigint", default="0"),
+        Column("fees_outstanding", "bigint", default="0"),
+        Column("penalties_outstanding", "bigint", default="0"),
+        Column("overpaid", "bigint", default="0"),
+        Column("oldest_due", "date", nullable=True),
+        Column("version", "bigint", default="1"),
+        Column("created_at", "timestamp with time zone", default="now()"),
+        Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
+        Column("updated_at", "timestamp with time zone", default="now()"),
+        Column("updated_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
+    ),
+    checks=(
+        Check("ck_loan_external_id_length", "char_length(external_id) between 1 and 120"),
+        Check("ck_loan_purpose_length", "char_length(purpose) between 0 and 120"),
+        Check(
+            "ck_loan_status",
+            (
+                "status in ('requested', 'funding', 'approved', 'disbursing', 'active', 'overpaid', 'closed', "
+                "'written_off', 'rejected', 'withdrawn', 'cancelled', 'expired')"
+            ),
+        ),
+        Check("ck_loan_status_reason_length", "char_length(status_reason) between 0 and 300"),
+        Check("ck_loan_asset", "char_length(asset) between 2 and 32"),
+        Check("ck_loan_principal", "principal > 0"),
+        Check("ck_loan_terms", "installments between 1 and 3660 and annual_rate between 0 and 10"),
+        Check("ck_loan_payout", "(status = 'disbursing') = (payout_id is not null)"),
+        Check("ck_loan_funded", "funded between 0 and principal"),
+        Check("ck_loan_disbursed", "disbursed between 0 and principal"),
+        Check(
+            "ck_loan_totals",
+            (
+                "principal_outstanding >= 0 and interest_outstanding >= 0 and fees_outstanding >= 0 and "
+                "penalties_outstanding >= 0 and outstanding = principal_outstanding + interest_outstanding + "
+                "fees_outstanding + penalties_outstanding"
+            ),
+        ),
+        Check("ck_loan_overpaid", "overpaid >= 0"),
+        Check("ck_loan_closed", "status <> 'closed' or (outstanding = 0 and overpaid = 0)"),
+        Check("ck_loan_written_off", "(status = 'written_off') = (written_off_on is not null)"),
+        Check("ck_loan_charged_off", "charged_off_on is null or charged_off_on >= disbursed_on"),
+        Check(
+            "ck_loan_paid_out",
+            "disbursed_on is not null or status not in ('active', 'overpaid', 'closed', 'written_off')",
+        ),
+    ),
+    foreign_keys=(
+        ForeignKey("fk_loan_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),
+        ForeignKey("fk_loan_borrower", ("tenant_id", "borrower_id"), "user_account", ("tenant_id", "id")),
+        ForeignKey("fk_loan_product", ("tenant_id", "product_id"), "loan_product", ("tenant_id", "id")),
+        ForeignKey("fk_loan_community", ("tenant_id", "community_id"), "community", ("tenant_id", "id")),
+        ForeignKey("fk_loan_payout", ("tenant_id", "payout_id"), "transfer", ("tenant_id", "id")),
+    ),
+    indexes=(
+        Index("uq_loan_number", ("tenant_id", "number"), unique=True),
+        Index("uq_loan_external_id", ("tenant_id", "external_id"), unique=True),
+        Index(
+            "ix_loan_borrower_id_status",
+            ("tenant_id", "borrower_id", "status", "id"),
+            comment="a borrower's open loans",
+        ),
+        Index(
+            "ix_loan_community_id_status_created_at",
+            ("tenant_id", "community_id", "status", "created_at", "id"),
+            comment="a community's loans, newest first",
+        ),
+        Index(
+            "ix_loan_status_oldest_due",
+            ("tenant_id", "status", "oldest_due", "id"),
+            comment="collections worklist and portfolio at risk on the business date of today",
+        ),
+        Index(
+            "ix_loan_disbursed_on",
+            ("tenant_id", "disbursed_on", "id"),
+            comment="loans by the day they were paid out: vintages",
+        ),
+        Index("ix_loan_product_id", ("tenant_id", "product_id", "id"), comment="rows of one product"),
+        Index("ix_loan_payout_id", ("tenant_id", "payout_id", "id"), comment="rows of one payout"),
+    ),
+    policies=(
+        Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
+        Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
+    ),
+    triggers=(
+        Trigger("tally_history", "AFTER INSERT OR UPDATE OF status", "tally.loan_history('loan')"),
+        Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('loan')"),
+        Trigger(
+            "tally_maintained",
+            "BEFORE UPDATE",
+            "tally.refuse_change('loan')",
+            when=(
+                'pg_trigger_depth() = 0 AND (OLD."closed_on" IS DISTINCT FROM NEW."closed_on" OR OLD."funded" IS '
+                'DISTINCT FROM NEW."funded" OR OLD."disbursed" IS DISTINCT FROM NEW."disbursed" OR '
+                'OLD."outstanding" IS DISTINCT FROM NEW."outstanding" OR OLD."principal_outstanding" IS DISTINCT '
+                'FROM NEW."principal_outstanding" OR OLD."interest_outstanding" IS DISTINCT FROM '
+                'NEW."interest_outstanding" OR OLD."fees_outstanding" IS DISTINCT FROM NEW."fees_outstanding" OR '
+                'OLD."penalties_outstanding" IS DISTINCT FROM NEW."penalties_outstanding" OR OLD."overpaid" IS '
+                'DISTINCT FROM NEW."overpaid" OR OLD."oldest_due" IS DISTINCT FROM NEW."oldest_due")'
+            ),
+        ),
+        Trigger(
+            "tally_maintained_start",
+            "BEFORE INSERT",
+            "tally.refuse_change('loan')",
+            when=(
+                'pg_trigger_depth() = 0 AND (NEW."closed_on" IS DISTINCT FROM NULL OR NEW."funded" IS DISTINCT '
+                'FROM 0 OR NEW."disbursed" IS DISTINCT FROM 0 OR NEW."outstanding" IS DISTINCT FROM 0 OR '
+                'NEW."principal_outstanding" IS DISTINCT FROM 0 OR NEW."interest_outstanding" IS DISTINCT FROM 0 '
+                'OR NEW."fees_outstanding" IS DISTINCT FROM 0 OR NEW."penalties_outstanding" IS DISTINCT FROM 0 OR '
+                'NEW."overpaid" IS DISTINCT FROM 0 OR NEW."oldest_due" IS DISTINCT FROM NULL)'
+            ),
+        ),
+        Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
+        Trigger(
+            "tally_start_status",
+            "BEFORE INSERT",
+            "tally.refuse_transition('loan', 'status')",
+            when="NOT (NEW.\"status\" = ANY (ARRAY['requested', 'approved']))",
+        ),
+        Trigger(
+            "tally_step_status",
+            "BEFORE UPDATE",
+            "tally.refuse_transition('loan', 'status')",
+            when=(
+                'OLD."status" IS DISTINCT FROM NEW."status" AND ((OLD."status" = \'requested\' AND NEW."status" = '
+                "ANY (ARRAY['funding', 'approved', 'rejected', 'withdrawn'])) OR (OLD.\"status\" = "
+                "'funding' AND NEW.\"status\" = ANY (ARRAY['approved', 'expired', 'withdrawn'])) OR "
+                "(OLD.\"status\" = 'approved' AND NEW.\"status\" = ANY (ARRAY['disbursing', 'active', "
+                "'cancelled', 'withdrawn'])) OR (OLD.\"status\" = 'disbursing' AND NEW.\"status\" = ANY "
+                "(ARRAY['active', 'approved'])) OR (OLD.\"status\" = 'active' AND NEW.\"status\" = ANY "
+                "(ARRAY['closed', 'overpaid', 'written_off'])) OR (OLD.\"status\" = 'overpaid' AND "
+                "NEW.\"status\" = ANY (ARRAY['active', 'closed'])) OR (OLD.\"status\" = 'closed' AND "
+                'NEW."status" = ANY (ARRAY[\'active\', \'overpaid\'])) OR (OLD."status" IS NULL AND NEW."status" = '
+                "ANY (ARRAY['requested', 'approved']))) IS NOT TRUE"
+            ),
+        ),
+        Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()", when="pg_trigger_depth() = 0"),
+    ),
+    grants=(
+        Grant("app", "SELECT"),
+        Grant(
+            "app",
+            "INSERT",
+            columns=(
+                "tenant_id",
+                "id",
+                "number",
+                "borrower_id",
+                "product_id",
+                "community_id",
+                "external_id",
+                "purpose",
+                "principal",
+                "asset",
+                "annual_rate",
+                "installments",
+                "first_due",
+                "status",
+                "status_reason",
+                "requested_on",
+                "approved_on",
+                "disbursed_on",
+                "matures_on",
+                "charged_off_on",
+                "written_off_on",
+                "fraud",
+                "payout_id",
+                "boarded",
+                "details",
+            ),
+        ),
+        Grant(
+            "app",
+            "UPDATE",
+            columns=(
+                "purpose",
+                "principal",
+                "asset",
+                "annual_rate",
+                "installments",
+                "first_due",
+                "status",
+                "status_reason",
+                "approved_on",
+                "disbursed_on",
+                "matures_on",
+                "charged_off_on",
+                "written_off_on",
+                "fraud",
+                "payout_id",
+                "details",
+            ),
+        ),
+    ),
+    comment="Money lent to a borrower, or asked for.",
+    fillfactor=80,
+)
 
-TOTAL = """
-CREATE FUNCTION tally.loan_total() RETURNS trigger LANGUAGE plpgsql
-  SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
-DECLARE
-  me uuid;
-  loans uuid[];
-BEGIN
-  SELECT (array_agg(n.tenant_id))[1], array_agg(DISTINCT n.loan_id) INTO me, loans FROM fresh n;
-  IF loans IS NOT NULL THEN
-    PERFORM tally.loan_totals(me, loans);
-  END IF;
-  RETURN NULL;
-END $f$"""
+LOAN_STATUS_CHANGE = Table(
+    "loan_status_change",
+    (
+        Column("tenant_id", "uuid"),
+        Column("id", "uuid"),
+        Column("loan_id", "uuid"),
+        Column("before", 'text COLLATE "C"', nullable=True),
+        Column("after", 'text COLLATE "C"'),
+        Column("reason", 'text COLLATE "C"', nullable=True),
+        Column("version", "bigint", default="1"),
+        Column("created_at", "timestamp with time zone", default="now()"),
+        Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
+        Column("updated_at", "timestamp with time zone", default="now()"),
+        Column("updated_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
+    ),
+    checks=(
+        Check(
+            "ck_loan_status_change_before",
+            (
+                "before in ('requested', 'funding', 'approved', 'disbursing', 'active', 'overpaid', 'closed', "
+                "'written_off', 'rejected', 'withdrawn', 'cancelled', 'expired')"
+            ),
+        ),
+        Check(
+            "ck_loan_status_change_after",
+            (
+                "after in ('requested', 'funding', 'approved', 'disbursing', 'active', 'overpaid', 'closed', "
+                "'written_off', 'rejected', 'withdrawn', 'cancelled', 'expired')"
+            ),
+        ),
+        Check("ck_loan_status_change_reason_length", "char_length(reason) between 0 and 300"),
+    ),
+    foreign_keys=(
+        ForeignKey("fk_loan_status_change_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),
+        ForeignKey("fk_loan_status_change_loan", ("tenant_id", "loan_id"), "loan", ("tenant_id", "id")),
+    ),
+    indexes=(
+        Index(
+            "ix_loan_status_change_loan_id_created_at",
+            ("tenant_id", "loan_id", "created_at", "id"),
+            comment="the history of a loan",
+        ),
+    ),
+    policies=(
+        Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
+        Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
+    ),
+    triggers=(
+        Trigger("tally_append_only", "BEFORE UPDATE OR DELETE", "tally.refuse_change('loan_status_change')"),
+        Trigger("tally_history_only", "BEFORE INSERT", "tally.loan_history_only('loan_status_change')"),
+        Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
+    ),
+    grants=(
+        Grant("app", "SELECT"),
+        Grant("app", "INSERT", columns=("tenant_id", "id", "loan_id", "before", "after", "reason")),
+    ),
+    comment="One step of a loan's life, written by the database when it happens; ``before`` is None for the first.",
+)
 
 DELINQUENCY_PAUSE = Table(
     "delinquency_pause",
@@ -229,234 +497,16 @@ LOAN_FUNDING = Table(
     ),
 )
 
-LOAN_SCHEDULE = Table(
-    "loan_schedule",
-    (
-        Column("tenant_id", "uuid"),
-        Column("id", "uuid"),
-        Column("loan_id", "uuid"),
-        Column("edition", "bigint"),
-        Column("reason", 'text COLLATE "C"'),
-        Column("since", "date"),
-        Column("current", "boolean"),
-        Column("version", "bigint", default="1"),
-        Column("created_at", "timestamp with time zone", default="now()"),
-        Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
-        Column("updated_at", "timestamp with time zone", default="now()"),
-        Column("updated_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
-    ),
-    checks=(
-        Check(
-            "ck_loan_schedule_reason",
-            "reason in ('original', 'tranche', 'boarded', 'reschedule', 'reage', 'reamortize')",
-        ),
-        Check("ck_loan_schedule_edition", "edition >= 1"),
-    ),
-    foreign_keys=(
-        ForeignKey("fk_loan_schedule_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),
-        ForeignKey("fk_loan_schedule_loan", ("tenant_id", "loan_id"), "loan", ("tenant_id", "id")),
-    ),
-    indexes=(
-        Index("uq_loan_schedule_loan_id_edition", ("tenant_id", "loan_id", "edition"), unique=True),
-        Index("uq_loan_schedule_loan_id", ("tenant_id", "loan_id"), unique=True, where="(current)"),
-    ),
-    policies=(
-        Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
-        Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
-    ),
-    triggers=(
-        Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('loan_schedule')"),
-        Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
-        Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()"),
-    ),
-    grants=(
-        Grant("app", "SELECT"),
-        Grant("app", "INSERT", columns=("tenant_id", "id", "loan_id", "edition", "reason", "since", "current")),
-        Grant("app", "UPDATE", columns=("current",)),
-    ),
-    comment=(
-        "A version of a loan's plan, in force from ``since`` until the next version's. Versions are never edited."
-    ),
-)
-
-LOAN_INSTALLMENT = Table(
-    "loan_installment",
-    (
-        Column("tenant_id", "uuid"),
-        Column("id", "uuid"),
-        Column("loan_id", "uuid"),
-        Column("schedule_id", "uuid"),
-        Column("seq", "bigint"),
-        Column("kind", 'text COLLATE "C"'),
-        Column("start", "date"),
-        Column("due", "date"),
-        Column("principal", "bigint"),
-        Column("asset", 'text COLLATE "C"'),
-        Column("interest", "bigint"),
-        Column("fees", "bigint"),
-        Column("penalties", "bigint"),
-        Column("principal_paid", "bigint", default="0"),
-        Column("interest_paid", "bigint", default="0"),
-        Column("fees_paid", "bigint", default="0"),
-        Column("penalties_paid", "bigint", default="0"),
-        Column("interest_waived", "bigint", default="0"),
-        Column("fees_waived", "bigint", default="0"),
-        Column("penalties_waived", "bigint", default="0"),
-        Column("principal_written_off", "bigint", default="0"),
-        Column("interest_written_off", "bigint", default="0"),
-        Column("fees_written_off", "bigint", default="0"),
-        Column("penalties_written_off", "bigint", default="0"),
-        Column("settled_on", "date", nullable=True),
-        Column("current", "boolean"),
-        Column("version", "bigint", default="1"),
-        Column("created_at", "timestamp with time zone", default="now()"),
-        Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
-        Column("updated_at", "timestamp with time zone", default="now()"),
-        Column("updated_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
-    ),
-    checks=(
-        Check("ck_loan_installment_kind", "kind in ('regular', 'down_payment', 'additional')"),
-        Check("ck_loan_installment_asset", "char_length(asset) between 2 and 32"),
-        Check("ck_loan_installment_seq", "seq between 1 and 10000"),
-        Check("ck_loan_installment_dates", "start <= due"),
-        Check("ck_loan_installment_due", "principal >= 0 and interest >= 0 and fees >= 0 and penalties >= 0"),
-        Check(
-            "ck_loan_installment_principal_settled",
-            "principal_paid + principal_written_off between 0 and principal",
-        ),
-        Check(
-            "ck_loan_installment_interest_settled",
-            "interest_paid + interest_waived + interest_written_off between 0 and interest",
-        ),
-        Check("ck_loan_installment_fees_settled", "fees_paid + fees_waived + fees_written_off between 0 and fees"),
-        Check(
-            "ck_loan_installment_penalties_settled",
-            "penalties_paid + penalties_waived + penalties_written_off between 0 and penalties",
-        ),
-        Check(
-            "ck_loan_installment_parts",
-            (
-                "least(principal_paid, interest_paid, fees_paid, penalties_paid, interest_waived, fees_waived, "
-                "penalties_waived, principal_written_off, interest_written_off, fees_written_off, "
-                "penalties_written_off) >= 0"
-            ),
-        ),
-    ),
-    foreign_keys=(
-        ForeignKey("fk_loan_installment_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),
-        ForeignKey("fk_loan_installment_loan", ("tenant_id", "loan_id"), "loan", ("tenant_id", "id")),
-        ForeignKey(
-            "fk_loan_installment_schedule",
-            ("tenant_id", "schedule_id"),
-            "loan_schedule",
-            ("tenant_id", "id"),
-        ),
-    ),
-    indexes=(
-        Index("uq_loan_installment_schedule_id_seq", ("tenant_id", "schedule_id", "seq"), unique=True),
-        Index(
-            "ix_loan_installment_loan_id_seq",
-            ("tenant_id", "loan_id", "seq", "id"),
-            where="current",
-            comment="the current plan of a loan",
-        ),
-        Index(
-            "ix_loan_installment_due",
-            ("tenant_id", "due", "id"),
-            where="current and settled_on is null",
-            comment="what falls due when: expected cash flow",
-        ),
-    ),
-    policies=(
-        Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
-        Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
-    ),
-    triggers=(
-        Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('loan_installment')"),
-        Trigger(
-            "tally_maintained",
-            "BEFORE UPDATE",
-            "tally.refuse_change('loan_installment')",
-            when=(
-                'pg_trigger_depth() = 0 AND (OLD."principal_paid" IS DISTINCT FROM NEW."principal_paid" OR '
-                'OLD."interest_paid" IS DISTINCT FROM NEW."interest_paid" OR OLD."fees_paid" IS DISTINCT FROM '
-                'NEW."fees_paid" OR OLD."penalties_paid" IS DISTINCT FROM NEW."penalties_paid" OR '
-                'OLD."interest_waived" IS DISTINCT FROM NEW."interest_waived" OR OLD."fees_waived" IS DISTINCT '
-                'FROM NEW."fees_waived" OR OLD."penalties_waived" IS DISTINCT FROM NEW."penalties_waived" OR '
-                'OLD."principal_written_off" IS DISTINCT FROM NEW."principal_written_off" OR '
-                'OLD."interest_written_off" IS DISTINCT FROM NEW."interest_written_off" OR OLD."fees_written_off" '
-                'IS DISTINCT FROM NEW."fees_written_off" OR OLD."penalties_written_off" IS DISTINCT FROM '
-                'NEW."penalties_written_off" OR OLD."settled_on" IS DISTINCT FROM NEW."settled_on")'
-            ),
-        ),
-        Trigger(
-            "tally_maintained_start",
-            "BEFORE INSERT",
-            "tally.refuse_change('loan_installment')",
-            when=(
-                'pg_trigger_depth() = 0 AND (NEW."principal_paid" IS DISTINCT FROM 0 OR NEW."interest_paid" IS '
-                'DISTINCT FROM 0 OR NEW."fees_paid" IS DISTINCT FROM 0 OR NEW."penalties_paid" IS DISTINCT FROM 0 '
-                'OR NEW."interest_waived" IS DISTINCT FROM 0 OR NEW."fees_waived" IS DISTINCT FROM 0 OR '
-                'NEW."penalties_waived" IS DISTINCT FROM 0 OR NEW."principal_written_off" IS DISTINCT FROM 0 OR '
-                'NEW."interest_written_off" IS DISTINCT FROM 0 OR NEW."fees_written_off" IS DISTINCT FROM 0 OR '
-                'NEW."penalties_written_off" IS DISTINCT FROM 0 OR NEW."settled_on" IS DISTINCT FROM NULL)'
-            ),
-        ),
-        Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
-        Trigger(
-            "tally_total_changed",
-            "AFTER UPDATE",
-            "tally.loan_total('loan_installment')",
-            each="STATEMENT",
-            referencing="NEW TABLE AS fresh",
-        ),
-        Trigger(
-            "tally_total_new",
-            "AFTER INSERT",
-            "tally.loan_total('loan_installment')",
-            each="STATEMENT",
-            referencing="NEW TABLE AS fresh",
-        ),
-        Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()", when="pg_trigger_depth() = 0"),
-    ),
-    grants=(
-        Grant("app", "SELECT"),
-        Grant(
-            "app",
-            "INSERT",
-            columns=(
-                "tenant_id",
-                "id",
-                "loan_id",
-                "schedule_id",
-                "seq",
-                "kind",
-                "start",
-                "due",
-                "principal",
-                "asset",
-                "interest",
-                "fees",
-                "penalties",
-                "current",
-            ),
-        ),
-        Grant("app", "UPDATE", columns=("current",)),
-    ),
-    comment="One installment of a version: what is due, and what of it was paid, waived and written off.",
-    fillfactor=80,
-)
-
 FUNCTIONS = {
+    HISTORY: "tally.loan_history()",
+    HISTORY_ONLY: "tally.loan_history_only()",
     FUNDED: "tally.loan_funded()",
-    TOTALS: "tally.loan_totals(uuid, uuid[])",
-    TOTAL: "tally.loan_total()",
 }
-TABLES = (DELINQUENCY_PAUSE, LOAN_FUNDING, LOAN_SCHEDULE, LOAN_INSTALLMENT)
+TABLES = (LOAN, LOAN_STATUS_CHANGE, DELINQUENCY_PAUSE, LOAN_FUNDING)
 
 
 def upgrade() -> None:
-    """Pauses, funding, schedules and their installments."""
+    """Loans, their history, pauses and funding."""
     for create, name in FUNCTIONS.items():
         op.invoke(Sql([create, f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC"]))
     op.invoke(CreateTables(*TABLES))

@@ -1,4 +1,4 @@
-"""transactions and their allocations, charges
+"""schedules, installments and transactions
 
 Revision lending_0003.
 """
@@ -16,6 +16,55 @@ branch_labels = None
 depends_on = None
 # Rules of the migration lint that this revision may break, each with the reason a reviewer accepted.
 accepted: dict[str, str] = {}
+
+# What loans owe, from their current installments; and, once money was paid out, the status that follows from it.
+TOTALS = """
+CREATE FUNCTION tally.loan_totals(me uuid, loans uuid[]) RETURNS void LANGUAGE plpgsql
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  UPDATE tally.loan l SET principal_outstanding = t.principal, interest_outstanding = t.interest,
+    fees_outstanding = t.fees, penalties_outstanding = t.penalties, outstanding = t.total,
+    overpaid = t.overpaid, oldest_due = t.oldest,
+    status = CASE WHEN l.status NOT IN ('active', 'overpaid', 'closed') THEN l.status
+      WHEN t.total > 0 THEN 'active' WHEN t.overpaid > 0 THEN 'overpaid' ELSE 'closed' END,
+    closed_on = CASE WHEN l.status IN ('active', 'overpaid', 'closed') AND t.total = 0 AND t.overpaid = 0
+      THEN (SELECT max(a.effective) FROM tally.loan_allocation a WHERE a.tenant_id = me AND a.loan_id = l.id) END
+  FROM (
+    SELECT w.id, coalesce(o.principal, 0) AS principal, coalesce(o.interest, 0) AS interest,
+      coalesce(o.fees, 0) AS fees, coalesce(o.penalties, 0) AS penalties,
+      coalesce(o.principal + o.interest + o.fees + o.penalties, 0) AS total, o.oldest,
+      (SELECT coalesce(sum(a.overpaid), 0)::bigint FROM tally.loan_allocation a
+        JOIN tally.loan_schedule s ON s.tenant_id = a.tenant_id AND s.id = a.schedule_id
+        WHERE a.tenant_id = me AND a.loan_id = w.id AND a.overpaid <> 0 AND s.current) AS overpaid
+    FROM unnest(loans) w (id)
+    LEFT JOIN LATERAL (
+      SELECT sum(i.principal - i.principal_paid - i.principal_written_off)::bigint AS principal,
+        sum(i.interest - i.interest_paid - i.interest_waived - i.interest_written_off)::bigint AS interest,
+        sum(i.fees - i.fees_paid - i.fees_waived - i.fees_written_off)::bigint AS fees,
+        sum(i.penalties - i.penalties_paid - i.penalties_waived - i.penalties_written_off)::bigint AS penalties,
+        min(i.due) FILTER (WHERE i.principal + i.interest + i.fees + i.penalties > i.principal_paid
+          + i.principal_written_off + i.interest_paid + i.interest_waived + i.interest_written_off + i.fees_paid
+          + i.fees_waived + i.fees_written_off + i.penalties_paid + i.penalties_waived + i.penalties_written_off)
+          AS oldest
+      FROM tally.loan_installment i WHERE i.tenant_id = me AND i.loan_id = w.id AND i.current
+    ) o ON true
+  ) t
+  WHERE l.tenant_id = me AND l.id = t.id;
+END $f$"""
+
+TOTAL = """
+CREATE FUNCTION tally.loan_total() RETURNS trigger LANGUAGE plpgsql
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  me uuid;
+  loans uuid[];
+BEGIN
+  SELECT (array_agg(n.tenant_id))[1], array_agg(DISTINCT n.loan_id) INTO me, loans FROM fresh n;
+  IF loans IS NOT NULL THEN
+    PERFORM tally.loan_totals(me, loans);
+  END IF;
+  RETURN NULL;
+END $f$"""
 
 PAID_OUT = """
 CREATE FUNCTION tally.loan_paid_out() RETURNS trigger LANGUAGE plpgsql
@@ -56,124 +105,223 @@ BEGIN
   RETURN NULL;
 END $f$"""
 
-# The loans are locked first, in the order of their ids; each later statement sees what the locks waited for.
-ALLOCATE = """
-CREATE FUNCTION tally.loan_allocate() RETURNS trigger LANGUAGE plpgsql
-  SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
-DECLARE
-  me uuid;
-  loans uuid[];
-  places uuid[];
-  touched bigint;
-BEGIN
-  SELECT (array_agg(n.tenant_id))[1], array_agg(DISTINCT n.loan_id),
-      array_agg(DISTINCT n.installment_id) FILTER (WHERE n.installment_id IS NOT NULL)
-    INTO me, loans, places FROM fresh n;
-  IF loans IS NULL THEN
-    RETURN NULL;
-  END IF;
-  PERFORM 1 FROM tally.loan l WHERE l.tenant_id = me AND l.id = ANY (loans) ORDER BY l.id FOR NO KEY UPDATE;
+LOAN_SCHEDULE = Table(
+    "loan_schedule",
+    (
+        Column("tenant_id", "uuid"),
+        Column("id", "uuid"),
+        Column("loan_id", "uuid"),
+        Column("edition", "bigint"),
+        Column("reason", 'text COLLATE "C"'),
+        Column("since", "date"),
+        Column("current", "boolean"),
+        Column("version", "bigint", default="1"),
+        Column("created_at", "timestamp with time zone", default="now()"),
+        Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
+        Column("updated_at", "timestamp with time zone", default="now()"),
+        Column("updated_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
+    ),
+    checks=(
+        Check(
+            "ck_loan_schedule_reason",
+            "reason in ('original', 'tranche', 'boarded', 'reschedule', 'reage', 'reamortize')",
+        ),
+        Check("ck_loan_schedule_edition", "edition >= 1"),
+    ),
+    foreign_keys=(
+        ForeignKey("fk_loan_schedule_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),
+        ForeignKey("fk_loan_schedule_loan", ("tenant_id", "loan_id"), "loan", ("tenant_id", "id")),
+    ),
+    indexes=(
+        Index("uq_loan_schedule_loan_id_edition", ("tenant_id", "loan_id", "edition"), unique=True),
+        Index("uq_loan_schedule_loan_id", ("tenant_id", "loan_id"), unique=True, where="(current)"),
+    ),
+    policies=(
+        Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
+        Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
+    ),
+    triggers=(
+        Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('loan_schedule')"),
+        Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
+        Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()"),
+    ),
+    grants=(
+        Grant("app", "SELECT"),
+        Grant("app", "INSERT", columns=("tenant_id", "id", "loan_id", "edition", "reason", "since", "current")),
+        Grant("app", "UPDATE", columns=("current",)),
+    ),
+    comment=(
+        "A version of a loan's plan, in force from ``since`` until the next version's. Versions are never edited."
+    ),
+)
 
-  IF EXISTS (
-    SELECT FROM fresh n
-    LEFT JOIN tally.loan_transaction t ON t.tenant_id = me AND t.id = n.transaction_id AND t.loan_id = n.loan_id
-    LEFT JOIN tally.loan_transaction c ON c.tenant_id = me AND c.id = n.cause_id AND c.loan_id = n.loan_id
-    LEFT JOIN tally.loan_schedule s ON s.tenant_id = me AND s.id = n.schedule_id AND s.loan_id = n.loan_id
-    LEFT JOIN tally.loan_installment i
-      ON i.tenant_id = me AND i.id = n.installment_id AND i.schedule_id = n.schedule_id AND i.asset = n.asset
-    WHERE t.id IS NULL OR c.id IS NULL OR s.id IS NULL OR (n.installment_id IS NOT NULL AND i.id IS NULL)
-      OR t.effective <> n.effective OR t.asset <> n.asset
-      OR n.settlement <> CASE t.kind WHEN 'waiver' THEN 'waived' WHEN 'write_off' THEN 'written_off' ELSE 'paid' END
-  ) THEN
-    RAISE EXCEPTION 'allocations of another loan' USING ERRCODE = 'TS501', TABLE = TG_ARGV[0];
-  END IF;
-  -- All of a transaction is allocated, and nothing of one that was reversed or that moves nothing.
-  IF EXISTS (
-    SELECT FROM (SELECT DISTINCT n.transaction_id, n.schedule_id FROM fresh n) n
-    JOIN tally.loan_transaction t ON t.tenant_id = me AND t.id = n.transaction_id
-    WHERE (SELECT sum(a.principal + a.interest + a.fees + a.penalties + a.overpaid) FROM tally.loan_allocation a
-        WHERE a.tenant_id = me AND a.transaction_id = n.transaction_id AND a.schedule_id = n.schedule_id)
-      <> CASE WHEN EXISTS (SELECT FROM tally.loan_transaction r WHERE r.tenant_id = me AND r.reverses_id = t.id) THEN 0
-        WHEN t.kind = 'refund' THEN -t.amount
-        WHEN t.kind IN ('repayment', 'down_payment', 'goodwill', 'waiver', 'write_off', 'boarding') THEN t.amount
-        ELSE 0 END
-  ) THEN
-    RAISE EXCEPTION 'allocations are not the amount' USING ERRCODE = 'TS501', TABLE = TG_ARGV[0];
-  END IF;
-
-  IF places IS NULL THEN
-    PERFORM tally.loan_totals(me, loans);
-    RETURN NULL;
-  END IF;
-  UPDATE tally.loan_installment i SET
-    principal_paid = i.principal_paid + d.principal_paid, interest_paid = i.interest_paid + d.interest_paid,
-    fees_paid = i.fees_paid + d.fees_paid, penalties_paid = i.penalties_paid + d.penalties_paid,
-    interest_waived = i.interest_waived + d.interest_waived, fees_waived = i.fees_waived + d.fees_waived,
-    penalties_waived = i.penalties_waived + d.penalties_waived,
-    principal_written_off = i.principal_written_off + d.principal_lost,
-    interest_written_off = i.interest_written_off + d.interest_lost,
-    fees_written_off = i.fees_written_off + d.fees_lost,
-    penalties_written_off = i.penalties_written_off + d.penalties_lost,
-    settled_on = CASE WHEN i.principal + i.interest + i.fees + i.penalties = d.total + i.principal_paid
-        + i.principal_written_off + i.interest_paid + i.interest_waived + i.interest_written_off + i.fees_paid
-        + i.fees_waived + i.fees_written_off + i.penalties_paid + i.penalties_waived + i.penalties_written_off
-      THEN (SELECT max(x.effective) FROM (
-        SELECT a.effective FROM tally.loan_allocation a WHERE a.tenant_id = me AND a.installment_id = i.id
-        GROUP BY a.transaction_id, a.effective HAVING sum(a.principal + a.interest + a.fees + a.penalties) <> 0) x) END
-  FROM (
-    SELECT n.installment_id AS id, sum(n.principal + n.interest + n.fees + n.penalties)::bigint AS total,
-      coalesce(sum(n.principal) FILTER (WHERE n.settlement = 'paid'), 0)::bigint AS principal_paid,
-      coalesce(sum(n.interest) FILTER (WHERE n.settlement = 'paid'), 0)::bigint AS interest_paid,
-      coalesce(sum(n.fees) FILTER (WHERE n.settlement = 'paid'), 0)::bigint AS fees_paid,
-      coalesce(sum(n.penalties) FILTER (WHERE n.settlement = 'paid'), 0)::bigint AS penalties_paid,
-      coalesce(sum(n.interest) FILTER (WHERE n.settlement = 'waived'), 0)::bigint AS interest_waived,
-      coalesce(sum(n.fees) FILTER (WHERE n.settlement = 'waived'), 0)::bigint AS fees_waived,
-      coalesce(sum(n.penalties) FILTER (WHERE n.settlement = 'waived'), 0)::bigint AS penalties_waived,
-      coalesce(sum(n.principal) FILTER (WHERE n.settlement = 'written_off'), 0)::bigint AS principal_lost,
-      coalesce(sum(n.interest) FILTER (WHERE n.settlement = 'written_off'), 0)::bigint AS interest_lost,
-      coalesce(sum(n.fees) FILTER (WHERE n.settlement = 'written_off'), 0)::bigint AS fees_lost,
-      coalesce(sum(n.penalties) FILTER (WHERE n.settlement = 'written_off'), 0)::bigint AS penalties_lost
-    FROM fresh n WHERE n.installment_id IS NOT NULL GROUP BY n.installment_id
-  ) d
-  WHERE i.tenant_id = me AND i.id = d.id;
-  GET DIAGNOSTICS touched = ROW_COUNT;
-  IF touched <> cardinality(places) THEN
-    RAISE EXCEPTION 'an installment was not reached' USING ERRCODE = 'TS501', TABLE = TG_ARGV[0];
-  END IF;
-  RETURN NULL;
-END $f$"""
-
-CHARGE = """
-CREATE FUNCTION tally.loan_charge() RETURNS trigger LANGUAGE plpgsql
-  SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
-DECLARE
-  me uuid;
-  loans uuid[];
-  places uuid[];
-  touched bigint;
-BEGIN
-  SELECT (array_agg(n.tenant_id))[1], array_agg(DISTINCT n.loan_id), array_agg(DISTINCT n.installment_id)
-    INTO me, loans, places FROM fresh n;
-  IF loans IS NULL THEN
-    RETURN NULL;
-  END IF;
-  PERFORM 1 FROM tally.loan l WHERE l.tenant_id = me AND l.id = ANY (loans) ORDER BY l.id FOR NO KEY UPDATE;
-  UPDATE tally.loan_installment i SET fees = i.fees + d.fees, penalties = i.penalties + d.penalties,
-    principal = i.principal + d.principal, settled_on = NULL
-  FROM (
-    SELECT n.installment_id AS id, n.loan_id, n.asset,
-      coalesce(sum(n.amount) FILTER (WHERE n.kind = 'fee'), 0)::bigint AS fees,
-      coalesce(sum(n.amount) FILTER (WHERE n.kind = 'penalty'), 0)::bigint AS penalties,
-      coalesce(sum(n.amount) FILTER (WHERE n.kind = 'chargeback'), 0)::bigint AS principal
-    FROM fresh n GROUP BY n.installment_id, n.loan_id, n.asset
-  ) d
-  WHERE i.tenant_id = me AND i.id = d.id AND i.loan_id = d.loan_id AND i.asset = d.asset AND i.current;
-  GET DIAGNOSTICS touched = ROW_COUNT;
-  IF touched <> cardinality(places) THEN
-    RAISE EXCEPTION 'an installment was not reached' USING ERRCODE = 'TS501', TABLE = TG_ARGV[0];
-  END IF;
-  RETURN NULL;
-END $f$"""
+LOAN_INSTALLMENT = Table(
+    "loan_installment",
+    (
+        Column("tenant_id", "uuid"),
+        Column("id", "uuid"),
+        Column("loan_id", "uuid"),
+        Column("schedule_id", "uuid"),
+        Column("seq", "bigint"),
+        Column("kind", 'text COLLATE "C"'),
+        Column("start", "date"),
+        Column("due", "date"),
+        Column("principal", "bigint"),
+        Column("asset", 'text COLLATE "C"'),
+        Column("interest", "bigint"),
+        Column("fees", "bigint"),
+        Column("penalties", "bigint"),
+        Column("principal_paid", "bigint", default="0"),
+        Column("interest_paid", "bigint", default="0"),
+        Column("fees_paid", "bigint", default="0"),
+        Column("penalties_paid", "bigint", default="0"),
+        Column("interest_waived", "bigint", default="0"),
+        Column("fees_waived", "bigint", default="0"),
+        Column("penalties_waived", "bigint", default="0"),
+        Column("principal_written_off", "bigint", default="0"),
+        Column("interest_written_off", "bigint", default="0"),
+        Column("fees_written_off", "bigint", default="0"),
+        Column("penalties_written_off", "bigint", default="0"),
+        Column("settled_on", "date", nullable=True),
+        Column("current", "boolean"),
+        Column("version", "bigint", default="1"),
+        Column("created_at", "timestamp with time zone", default="now()"),
+        Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
+        Column("updated_at", "timestamp with time zone", default="now()"),
+        Column("updated_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
+    ),
+    checks=(
+        Check("ck_loan_installment_kind", "kind in ('regular', 'down_payment', 'additional')"),
+        Check("ck_loan_installment_asset", "char_length(asset) between 2 and 32"),
+        Check("ck_loan_installment_seq", "seq between 1 and 10000"),
+        Check("ck_loan_installment_dates", "start <= due"),
+        Check("ck_loan_installment_due", "principal >= 0 and interest >= 0 and fees >= 0 and penalties >= 0"),
+        Check(
+            "ck_loan_installment_principal_settled",
+            "principal_paid + principal_written_off between 0 and principal",
+        ),
+        Check(
+            "ck_loan_installment_interest_settled",
+            "interest_paid + interest_waived + interest_written_off between 0 and interest",
+        ),
+        Check("ck_loan_installment_fees_settled", "fees_paid + fees_waived + fees_written_off between 0 and fees"),
+        Check(
+            "ck_loan_installment_penalties_settled",
+            "penalties_paid + penalties_waived + penalties_written_off between 0 and penalties",
+        ),
+        Check(
+            "ck_loan_installment_parts",
+            (
+                "least(principal_paid, interest_paid, fees_paid, penalties_paid, interest_waived, fees_waived, "
+                "penalties_waived, principal_written_off, interest_written_off, fees_written_off, "
+                "penalties_written_off) >= 0"
+            ),
+        ),
+    ),
+    foreign_keys=(
+        ForeignKey("fk_loan_installment_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),
+        ForeignKey("fk_loan_installment_loan", ("tenant_id", "loan_id"), "loan", ("tenant_id", "id")),
+        ForeignKey(
+            "fk_loan_installment_schedule",
+            ("tenant_id", "schedule_id"),
+            "loan_schedule",
+            ("tenant_id", "id"),
+        ),
+    ),
+    indexes=(
+        Index("uq_loan_installment_schedule_id_seq", ("tenant_id", "schedule_id", "seq"), unique=True),
+        Index(
+            "ix_loan_installment_loan_id_seq",
+            ("tenant_id", "loan_id", "seq", "id"),
+            where="current",
+            comment="the current plan of a loan",
+        ),
+        Index(
+            "ix_loan_installment_due",
+            ("tenant_id", "due", "id"),
+            where="current and settled_on is null",
+            comment="what falls due when: expected cash flow",
+        ),
+    ),
+    policies=(
+        Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
+        Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
+    ),
+    triggers=(
+        Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('loan_installment')"),
+        Trigger(
+            "tally_maintained",
+            "BEFORE UPDATE",
+            "tally.refuse_change('loan_installment')",
+            when=(
+                'pg_trigger_depth() = 0 AND (OLD."principal_paid" IS DISTINCT FROM NEW."principal_paid" OR '
+                'OLD."interest_paid" IS DISTINCT FROM NEW."interest_paid" OR OLD."fees_paid" IS DISTINCT FROM '
+                'NEW."fees_paid" OR OLD."penalties_paid" IS DISTINCT FROM NEW."penalties_paid" OR '
+                'OLD."interest_waived" IS DISTINCT FROM NEW."interest_waived" OR OLD."fees_waived" IS DISTINCT '
+                'FROM NEW."fees_waived" OR OLD."penalties_waived" IS DISTINCT FROM NEW."penalties_waived" OR '
+                'OLD."principal_written_off" IS DISTINCT FROM NEW."principal_written_off" OR '
+                'OLD."interest_written_off" IS DISTINCT FROM NEW."interest_written_off" OR OLD."fees_written_off" '
+                'IS DISTINCT FROM NEW."fees_written_off" OR OLD."penalties_written_off" IS DISTINCT FROM '
+                'NEW."penalties_written_off" OR OLD."settled_on" IS DISTINCT FROM NEW."settled_on")'
+            ),
+        ),
+        Trigger(
+            "tally_maintained_start",
+            "BEFORE INSERT",
+            "tally.refuse_change('loan_installment')",
+            when=(
+                'pg_trigger_depth() = 0 AND (NEW."principal_paid" IS DISTINCT FROM 0 OR NEW."interest_paid" IS '
+                'DISTINCT FROM 0 OR NEW."fees_paid" IS DISTINCT FROM 0 OR NEW."penalties_paid" IS DISTINCT FROM 0 '
+                'OR NEW."interest_waived" IS DISTINCT FROM 0 OR NEW."fees_waived" IS DISTINCT FROM 0 OR '
+                'NEW."penalties_waived" IS DISTINCT FROM 0 OR NEW."principal_written_off" IS DISTINCT FROM 0 OR '
+                'NEW."interest_written_off" IS DISTINCT FROM 0 OR NEW."fees_written_off" IS DISTINCT FROM 0 OR '
+                'NEW."penalties_written_off" IS DISTINCT FROM 0 OR NEW."settled_on" IS DISTINCT FROM NULL)'
+            ),
+        ),
+        Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
+        Trigger(
+            "tally_total_changed",
+            "AFTER UPDATE",
+            "tally.loan_total('loan_installment')",
+            each="STATEMENT",
+            referencing="NEW TABLE AS fresh",
+        ),
+        Trigger(
+            "tally_total_new",
+            "AFTER INSERT",
+            "tally.loan_total('loan_installment')",
+            each="STATEMENT",
+            referencing="NEW TABLE AS fresh",
+        ),
+        Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()", when="pg_trigger_depth() = 0"),
+    ),
+    grants=(
+        Grant("app", "SELECT"),
+        Grant(
+            "app",
+            "INSERT",
+            columns=(
+                "tenant_id",
+                "id",
+                "loan_id",
+                "schedule_id",
+                "seq",
+                "kind",
+                "start",
+                "due",
+                "principal",
+                "asset",
+                "interest",
+                "fees",
+                "penalties",
+                "current",
+            ),
+        ),
+        Grant("app", "UPDATE", columns=("current",)),
+    ),
+    comment="One installment of a version: what is due, and what of it was paid, waived and written off.",
+    fillfactor=80,
+)
 
 LOAN_TRANSACTION = Table(
     "loan_transaction",
@@ -192,6 +340,7 @@ LOAN_TRANSACTION = Table(
         Column("penalties", "bigint"),
         Column("overpaid", "bigint"),
         Column("reverses_id", "uuid", nullable=True),
+        Column("concerns_id", "uuid", nullable=True),
         Column("journal_id", "uuid", nullable=True),
         Column("external_id", 'text COLLATE "C"', nullable=True),
         Column("reason", 'text COLLATE "C"', nullable=True),
@@ -214,6 +363,7 @@ LOAN_TRANSACTION = Table(
         Check("ck_loan_transaction_asset", "char_length(asset) between 2 and 32"),
         Check("ck_loan_transaction_seq", "seq >= 1"),
         Check("ck_loan_transaction_amount", "amount > 0"),
+        Check("ck_loan_transaction_concerns", "(kind = 'chargeback') = (concerns_id is not null)"),
         Check("ck_loan_transaction_reverses", "(kind = 'reversal') = (reverses_id is not null)"),
         Check(
             "ck_loan_transaction_parts",
@@ -232,6 +382,12 @@ LOAN_TRANSACTION = Table(
             "loan_transaction",
             ("tenant_id", "id"),
         ),
+        ForeignKey(
+            "fk_loan_transaction_concerns",
+            ("tenant_id", "concerns_id"),
+            "loan_transaction",
+            ("tenant_id", "id"),
+        ),
         ForeignKey("fk_loan_transaction_journal", ("tenant_id", "journal_id"), "journal", ("tenant_id", "id")),
     ),
     indexes=(
@@ -245,6 +401,12 @@ LOAN_TRANSACTION = Table(
             comment="a loan's transactions by business date",
         ),
         Index("ix_loan_transaction_effective", ("tenant_id", "effective", "id"), comment="transactions of a period"),
+        Index(
+            "ix_loan_transaction_concerns_id",
+            ("tenant_id", "concerns_id", "id"),
+            where="concerns_id is not null",
+            comment="the chargebacks of a payment",
+        ),
     ),
     policies=(
         Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
@@ -281,6 +443,7 @@ LOAN_TRANSACTION = Table(
                 "penalties",
                 "overpaid",
                 "reverses_id",
+                "concerns_id",
                 "journal_id",
                 "external_id",
                 "reason",
@@ -290,226 +453,16 @@ LOAN_TRANSACTION = Table(
     comment="One thing that happened to a loan: kind, business date, amount, and its parts when it was recorded.",
 )
 
-LOAN_ALLOCATION = Table(
-    "loan_allocation",
-    (
-        Column("tenant_id", "uuid"),
-        Column("id", "uuid"),
-        Column("loan_id", "uuid"),
-        Column("schedule_id", "uuid"),
-        Column("transaction_id", "uuid"),
-        Column("cause_id", "uuid"),
-        Column("effective", "date"),
-        Column("installment_id", "uuid", nullable=True),
-        Column("settlement", 'text COLLATE "C"'),
-        Column("principal", "bigint"),
-        Column("asset", 'text COLLATE "C"'),
-        Column("interest", "bigint"),
-        Column("fees", "bigint"),
-        Column("penalties", "bigint"),
-        Column("overpaid", "bigint"),
-        Column("version", "bigint", default="1"),
-        Column("created_at", "timestamp with time zone", default="now()"),
-        Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
-        Column("updated_at", "timestamp with time zone", default="now()"),
-        Column("updated_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
-    ),
-    checks=(
-        Check("ck_loan_allocation_settlement", "settlement in ('paid', 'waived', 'written_off')"),
-        Check("ck_loan_allocation_asset", "char_length(asset) between 2 and 32"),
-        Check("ck_loan_allocation_overpaid", "(installment_id is null) = (overpaid <> 0)"),
-        Check(
-            "ck_loan_allocation_one_place",
-            "overpaid = 0 or (principal = 0 and interest = 0 and fees = 0 and penalties = 0)",
-        ),
-        Check("ck_loan_allocation_waived", "settlement <> 'waived' or principal = 0"),
-    ),
-    foreign_keys=(
-        ForeignKey("fk_loan_allocation_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),
-        ForeignKey("fk_loan_allocation_loan", ("tenant_id", "loan_id"), "loan", ("tenant_id", "id")),
-        ForeignKey(
-            "fk_loan_allocation_schedule",
-            ("tenant_id", "schedule_id"),
-            "loan_schedule",
-            ("tenant_id", "id"),
-        ),
-        ForeignKey(
-            "fk_loan_allocation_transaction",
-            ("tenant_id", "transaction_id"),
-            "loan_transaction",
-            ("tenant_id", "id"),
-        ),
-        ForeignKey("fk_loan_allocation_cause", ("tenant_id", "cause_id"), "loan_transaction", ("tenant_id", "id")),
-        ForeignKey(
-            "fk_loan_allocation_installment",
-            ("tenant_id", "installment_id"),
-            "loan_installment",
-            ("tenant_id", "id"),
-        ),
-    ),
-    indexes=(
-        Index(
-            "ix_loan_allocation_transaction_id",
-            ("tenant_id", "transaction_id", "id"),
-            comment="where a transaction's money went",
-        ),
-        Index(
-            "ix_loan_allocation_loan_id_effective",
-            ("tenant_id", "loan_id", "effective", "id"),
-            comment="what a loan had paid by a date",
-        ),
-        Index(
-            "ix_loan_allocation_installment_id",
-            ("tenant_id", "installment_id", "id"),
-            where="installment_id is not null",
-            comment="when an installment was settled",
-        ),
-        Index(
-            "ix_loan_allocation_loan_id_schedule_id",
-            ("tenant_id", "loan_id", "schedule_id", "id"),
-            where="overpaid <> 0",
-            comment="what is owed to a borrower",
-        ),
-        Index("ix_loan_allocation_schedule_id", ("tenant_id", "schedule_id", "id"), comment="rows of one schedule"),
-        Index("ix_loan_allocation_cause_id", ("tenant_id", "cause_id", "id"), comment="rows of one cause"),
-    ),
-    policies=(
-        Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
-        Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
-    ),
-    triggers=(
-        Trigger(
-            "tally_allocate",
-            "AFTER INSERT",
-            "tally.loan_allocate('loan_allocation')",
-            each="STATEMENT",
-            referencing="NEW TABLE AS fresh",
-        ),
-        Trigger("tally_append_only", "BEFORE UPDATE OR DELETE", "tally.refuse_change('loan_allocation')"),
-        Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
-    ),
-    grants=(
-        Grant("app", "SELECT"),
-        Grant(
-            "app",
-            "INSERT",
-            columns=(
-                "tenant_id",
-                "id",
-                "loan_id",
-                "schedule_id",
-                "transaction_id",
-                "cause_id",
-                "effective",
-                "installment_id",
-                "settlement",
-                "principal",
-                "asset",
-                "interest",
-                "fees",
-                "penalties",
-                "overpaid",
-            ),
-        ),
-    ),
-    comment=(
-        "Where a part of a transaction went: to an installment, or, without one, to what is owed to the borrower."
-    ),
-)
-
-LOAN_CHARGE = Table(
-    "loan_charge",
-    (
-        Column("tenant_id", "uuid"),
-        Column("id", "uuid"),
-        Column("loan_id", "uuid"),
-        Column("installment_id", "uuid"),
-        Column("kind", 'text COLLATE "C"'),
-        Column("code", 'text COLLATE "C"'),
-        Column("due", "date"),
-        Column("amount", "bigint"),
-        Column("asset", 'text COLLATE "C"'),
-        Column("source_id", "uuid", nullable=True),
-        Column("version", "bigint", default="1"),
-        Column("created_at", "timestamp with time zone", default="now()"),
-        Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
-        Column("updated_at", "timestamp with time zone", default="now()"),
-        Column("updated_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
-    ),
-    checks=(
-        Check("ck_loan_charge_kind", "kind in ('fee', 'penalty', 'chargeback')"),
-        Check("ck_loan_charge_code_length", "char_length(code) between 1 and 40"),
-        Check("ck_loan_charge_asset", "char_length(asset) between 2 and 32"),
-        Check("ck_loan_charge_amount", "amount > 0"),
-    ),
-    foreign_keys=(
-        ForeignKey("fk_loan_charge_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),
-        ForeignKey("fk_loan_charge_loan", ("tenant_id", "loan_id"), "loan", ("tenant_id", "id")),
-        ForeignKey(
-            "fk_loan_charge_installment",
-            ("tenant_id", "installment_id"),
-            "loan_installment",
-            ("tenant_id", "id"),
-        ),
-        ForeignKey("fk_loan_charge_source", ("tenant_id", "source_id"), "loan_transaction", ("tenant_id", "id")),
-    ),
-    indexes=(
-        Index("ix_loan_charge_loan_id_due", ("tenant_id", "loan_id", "due", "id"), comment="the charges of a loan"),
-        Index(
-            "uq_loan_charge_installment_id_code",
-            ("tenant_id", "installment_id", "code"),
-            unique=True,
-            where="(code = 'late')",
-        ),
-        Index("ix_loan_charge_source_id", ("tenant_id", "source_id", "id"), comment="rows of one source"),
-    ),
-    policies=(
-        Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
-        Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
-    ),
-    triggers=(
-        Trigger("tally_append_only", "BEFORE UPDATE OR DELETE", "tally.refuse_change('loan_charge')"),
-        Trigger(
-            "tally_charge",
-            "AFTER INSERT",
-            "tally.loan_charge('loan_charge')",
-            each="STATEMENT",
-            referencing="NEW TABLE AS fresh",
-        ),
-        Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
-    ),
-    grants=(
-        Grant("app", "SELECT"),
-        Grant(
-            "app",
-            "INSERT",
-            columns=(
-                "tenant_id",
-                "id",
-                "loan_id",
-                "installment_id",
-                "kind",
-                "code",
-                "due",
-                "amount",
-                "asset",
-                "source_id",
-            ),
-        ),
-    ),
-    comment="Something added to what an installment owes: a fee, a penalty, or the amount of a chargeback.",
-)
-
 FUNCTIONS = {
+    TOTALS: "tally.loan_totals(uuid, uuid[])",
+    TOTAL: "tally.loan_total()",
     PAID_OUT: "tally.loan_paid_out()",
-    ALLOCATE: "tally.loan_allocate()",
-    CHARGE: "tally.loan_charge()",
 }
-TABLES = (LOAN_TRANSACTION, LOAN_ALLOCATION, LOAN_CHARGE)
+TABLES = (LOAN_SCHEDULE, LOAN_INSTALLMENT, LOAN_TRANSACTION)
 
 
 def upgrade() -> None:
-    """Transactions and their allocations, charges."""
+    """Schedules, installments and transactions."""
     for create, name in FUNCTIONS.items():
         op.invoke(Sql([create, f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC"]))
     op.invoke(CreateTables(*TABLES))
