@@ -135,12 +135,13 @@ class LoanStatusChange(Entity):
     """One step of a loan's life, written by the database when it happens; ``before`` is None for the first."""
 
     loan: Ref[Loan]
+    step: int
     before: LoanStatus | None = None
     after: LoanStatus
     reason: Annotated[str, Length(300)] | None = None
 
     rules = Rules(
-        Index("loan", "created_at", query="the history of a loan"),
+        Unique("loan", "step"),
         Guard("tally_history_only", "BEFORE INSERT", "tally.loan_history_only('loan_status_change')"),
         append_only(),
         retain="lending",

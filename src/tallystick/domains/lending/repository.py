@@ -416,4 +416,4 @@ class Loans(Repository[Loan]):
     async def history(self, loan: LoanLike) -> list[LoanStatusChange]:
         """The steps of a loan's life, oldest first."""
         where = LoanStatusChange.loan == Ref(id_of(loan))
-        return await self.db[LoanStatusChange].find(where, order=LoanStatusChange.created_at)
+        return await self.db[LoanStatusChange].find(where, order=LoanStatusChange.step)

@@ -26,7 +26,8 @@ _PROVED_ROLLED_BACK = ("23", "40", "53", "55", "58030", "57P03", "TS", "P0", "22
 
 
 _FLOOR = "ck_account_floor"
-_LEDGER: dict[str, tuple[type[e.TallystickError], str, str]] = {
+_OVERFUNDED = "ck_loan_funded"
+_RAISED: dict[str, tuple[type[e.TallystickError], str, str]] = {
     "TS302": (
         e.Conflict,
         "The accounting period of this date is closing or closed.",
@@ -43,6 +44,26 @@ _LEDGER: dict[str, tuple[type[e.TallystickError], str, str]] = {
         "Check that the tenant is the accounts' own and that every stripe of a striped account is there.",
     ),
     "TS305": (e.Conflict, "The accounting period overlaps another.", "Start it after the one before has ended."),
+    "TS501": (
+        e.Conflict,
+        "The rows do not fit the loan: another loan's, another asset's, or parts that are not the amount.",
+        "Use the commands of db.loans, which write transactions and allocations together.",
+    ),
+    "TS502": (
+        e.Conflict,
+        "The loan is written off.",
+        "After a write-off only loans.recover() takes money.",
+    ),
+    "TS503": (
+        e.Denied,
+        "The history of loans is written by the database alone.",
+        "Change the loan's status; the history follows.",
+    ),
+    "TS504": (
+        e.Conflict,
+        "The loan takes no funding.",
+        "Lenders fund a loan that is in funding, in its own asset.",
+    ),
     "TS407": (
         e.Denied,
         "The journal is above the tenant's limit and was not approved by a second person.",
@@ -65,6 +86,10 @@ def translate(problem: BaseException, spec: EntitySpec | None = None, verb: str 
     if state == "23514":
         if constraint == _FLOOR:
             return e.InsufficientFunds("An account of the journal would go below its floor.")
+        if constraint == _OVERFUNDED:
+            return e.Conflict(
+                "The loan takes no more than it asks for.", entity=entity, remedy="Offer at most what is left to fund."
+            )
         return _check(spec, constraint)
     if state == "23502":
         field = _told(problem, "column_name")
@@ -98,8 +123,8 @@ def translate(problem: BaseException, spec: EntitySpec | None = None, verb: str 
             f"{entity or _told(problem, 'table_name')} is append-only.",
             remedy="Add a row that corrects or reverses the earlier one.",
         )
-    if state in _LEDGER:
-        kind, said, remedy = _LEDGER[state]
+    if state in _RAISED:
+        kind, said, remedy = _RAISED[state]
         return kind(said, remedy=remedy)
     if state == "TS701":
         return e.QuotaExceeded("The tenant's quota for this period is used up.")

@@ -20,16 +20,13 @@ accepted: dict[str, str] = {}
 HISTORY = """
 CREATE FUNCTION tally.loan_history() RETURNS trigger LANGUAGE plpgsql
   SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  earlier text := CASE WHEN TG_OP = 'UPDATE' THEN OLD.status END;
 BEGIN
-  IF TG_OP = 'UPDATE' THEN
-    IF NEW.status = OLD.status THEN
-      RETURN NULL;
-    END IF;
-    INSERT INTO tally.loan_status_change (tenant_id, id, loan_id, before, after, reason)
-      VALUES (NEW.tenant_id, gen_random_uuid(), NEW.id, OLD.status, NEW.status, NEW.status_reason);
-  ELSE
-    INSERT INTO tally.loan_status_change (tenant_id, id, loan_id, before, after, reason)
-      VALUES (NEW.tenant_id, gen_random_uuid(), NEW.id, NULL, NEW.status, NEW.status_reason);
+  IF NEW.status IS DISTINCT FROM earlier THEN
+    INSERT INTO tally.loan_status_change (tenant_id, id, loan_id, step, before, after, reason)
+      SELECT NEW.tenant_id, gen_random_uuid(), NEW.id, count(*) + 1, earlier, NEW.status, NEW.status_reason
+      FROM tally.loan_status_change c WHERE c.tenant_id = NEW.tenant_id AND c.loan_id = NEW.id;
   END IF;
   RETURN NULL;
 END $f$"""
@@ -302,6 +299,7 @@ LOAN_STATUS_CHANGE = Table(
         Column("tenant_id", "uuid"),
         Column("id", "uuid"),
         Column("loan_id", "uuid"),
+        Column("step", "bigint"),
         Column("before", 'text COLLATE "C"', nullable=True),
         Column("after", 'text COLLATE "C"'),
         Column("reason", 'text COLLATE "C"', nullable=True),
@@ -332,13 +330,7 @@ LOAN_STATUS_CHANGE = Table(
         ForeignKey("fk_loan_status_change_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),
         ForeignKey("fk_loan_status_change_loan", ("tenant_id", "loan_id"), "loan", ("tenant_id", "id")),
     ),
-    indexes=(
-        Index(
-            "ix_loan_status_change_loan_id_created_at",
-            ("tenant_id", "loan_id", "created_at", "id"),
-            comment="the history of a loan",
-        ),
-    ),
+    indexes=(Index("uq_loan_status_change_loan_id_step", ("tenant_id", "loan_id", "step"), unique=True),),
     policies=(
         Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
@@ -350,7 +342,7 @@ LOAN_STATUS_CHANGE = Table(
     ),
     grants=(
         Grant("app", "SELECT"),
-        Grant("app", "INSERT", columns=("tenant_id", "id", "loan_id", "before", "after", "reason")),
+        Grant("app", "INSERT", columns=("tenant_id", "id", "loan_id", "step", "before", "after", "reason")),
     ),
     comment="One step of a loan's life, written by the database when it happens; ``before`` is None for the first.",
 )
