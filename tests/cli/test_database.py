@@ -41,7 +41,7 @@ def test_init_makes_everything_and_a_second_time_nothing(cli: Cli, fresh: Path) 
     first = cli("init", "--data-dir", str(fresh / "d"), "--json").document
     assert first["provisioned"] is None
     branches = dict.fromkeys(r.rpartition("_")[0] for r in first["migrated"]["revisions"])
-    assert list(branches) == ["kit", "identity", "ledger", "underwriting"]
+    assert list(branches) == ["kit", "identity", "community", "ledger", "lending", "underwriting"]
     second = cli("init", "--data-dir", str(fresh / "d"))
     assert (second.code, second.out) == (0, "The database was up to date.\n")
     assert "provisioned" in cli("provision", "--data-dir", str(fresh / "d")).out

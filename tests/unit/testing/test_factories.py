@@ -9,7 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.entities import ALL, Colour, Detail, Member, Shelf, Sink, Visit, VisitStatus
 
-from tallystick import Application, Decision, Invalid, User, UserStatus, Wallet, eur, usd, uuid7
+from tallystick import (
+    Application,
+    Community,
+    Decision,
+    Endorsement,
+    Invalid,
+    Money,
+    User,
+    UserStatus,
+    Wallet,
+    eur,
+    usd,
+    uuid7,
+)
 from tallystick.domains.catalog import DOMAINS, entities_of
 from tallystick.entity import spec_of
 from tallystick.privacy.sealed import plaintext_of
@@ -41,6 +54,10 @@ async def test_every_field_can_be_made(entity, db: Session, make: Make):
     }
     if entity is Decision:
         values |= {"is_final": False}
+    if entity is Endorsement:
+        values |= {"ended_on": None}
+    if entity is Community:
+        values |= {"max_loan_amount": Money(5, values["asset"])}
     made = await make(entity, **values)
     stored = await db[entity].get(made.id)
     for name, field in spec.fields.items():
