@@ -11,101 +11,52 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from tallystick.app import (
-        Tallystick,
+    from tallystick.app import Tallystick
+    from tallystick.assets import Asset, asset, register
+    from tallystick.claims import Claimed
+    from tallystick.clock import Clock, FixedClock, SystemClock
+    from tallystick.domains.community.communities import Community, CommunityStatus
+    from tallystick.domains.community.endorsements import Endorsement, EndorsementStatus
+    from tallystick.domains.community.governance import Governance, MemberRole, TrustPolicy
+    from tallystick.domains.community.memberships import CommunityMembership, MembershipStatus
+    from tallystick.domains.community.trust_edges import TrustEdge
+    from tallystick.domains.idempotency import idempotent
+    from tallystick.domains.identity.consents import Consent, LegalBasis, Purpose
+    from tallystick.domains.identity.profiles import EmploymentStatus, HomeOwnership, UserProfile
+    from tallystick.domains.identity.tenants import Plan, Tenant, TenantInfo
+    from tallystick.domains.identity.users import User, UserRole, UserStatus
+    from tallystick.domains.identity.wallets import Wallet
+    from tallystick.domains.ledger.accounts import Account, AccountKind, FloorRule
+    from tallystick.domains.ledger.journals import Journal
+    from tallystick.domains.ledger.posting import Receipt
+    from tallystick.domains.ledger.transfers import Transfer, transfer
+    from tallystick.domains.lending.calendar import BusinessDay, Frequency, HolidayCalendar, MonthEnd
+    from tallystick.domains.lending.daycount import DayCount
+    from tallystick.domains.lending.fundings import FundingStatus, LoanFunding
+    from tallystick.domains.lending.installments import LoanInstallment, LoanSchedule
+    from tallystick.domains.lending.loans import Loan, LoanStatus
+    from tallystick.domains.lending.periods import make_periods, periods_to
+    from tallystick.domains.lending.products import BusinessCalendar, LoanProduct
+    from tallystick.domains.lending.receipts import LoanReceipt
+    from tallystick.domains.lending.schedule import Installment, Schedule, make_schedule
+    from tallystick.domains.lending.servicing import (
+        AllocationStyle,
+        ChargeBasis,
+        ChargeKind,
+        Component,
+        FeeRule,
+        FutureAllocation,
+        LateFee,
+        Overpayment,
+        Servicing,
     )
-    from tallystick.assets import (
-        Asset,
-        asset,
-        register,
-    )
-    from tallystick.claims import (
-        Claimed,
-    )
-    from tallystick.clock import (
-        Clock,
-        FixedClock,
-        SystemClock,
-    )
-    from tallystick.domains.community.communities import (
-        Community,
-        CommunityStatus,
-    )
-    from tallystick.domains.community.endorsements import (
-        Endorsement,
-        EndorsementStatus,
-    )
-    from tallystick.domains.community.governance import (
-        Governance,
-        MemberRole,
-        TrustPolicy,
-    )
-    from tallystick.domains.community.memberships import (
-        CommunityMembership,
-        MembershipStatus,
-    )
-    from tallystick.domains.community.trust_edges import (
-        TrustEdge,
-    )
-    from tallystick.domains.idempotency import (
-        idempotent,
-    )
-    from tallystick.domains.identity.consents import (
-        Consent,
-        LegalBasis,
-        Purpose,
-    )
-    from tallystick.domains.identity.profiles import (
-        EmploymentStatus,
-        HomeOwnership,
-        UserProfile,
-    )
-    from tallystick.domains.identity.tenants import (
-        Plan,
-        Tenant,
-        TenantInfo,
-    )
-    from tallystick.domains.identity.users import (
-        User,
-        UserRole,
-        UserStatus,
-    )
-    from tallystick.domains.identity.wallets import (
-        Wallet,
-    )
-    from tallystick.domains.ledger.accounts import (
-        Account,
-        AccountKind,
-        FloorRule,
-    )
-    from tallystick.domains.ledger.journals import (
-        Journal,
-    )
-    from tallystick.domains.ledger.posting import (
-        Receipt,
-    )
-    from tallystick.domains.ledger.transfers import (
-        Transfer,
-        transfer,
-    )
-    from tallystick.domains.underwriting.applications import (
-        Application,
-        ApplicationStatus,
-    )
-    from tallystick.domains.underwriting.decisions import (
-        Decision,
-        DecisionKind,
-        Outcome,
-    )
-    from tallystick.domains.underwriting.statistics import (
-        Comparison,
-        GroupRate,
-        Statistics,
-        compare,
-    )
-    from tallystick.entity import (
-        Entity,
-    )
+    from tallystick.domains.lending.settling import Payoff
+    from tallystick.domains.lending.terms import Amortization, EmiAdjustment, InterestCalc, InterestMethod, Terms
+    from tallystick.domains.lending.transactions import LoanAllocation, LoanCharge, LoanTransaction, TransactionKind
+    from tallystick.domains.underwriting.applications import Application, ApplicationStatus
+    from tallystick.domains.underwriting.decisions import Decision, DecisionKind, Outcome
+    from tallystick.domains.underwriting.statistics import Comparison, GroupRate, Statistics, compare
+    from tallystick.entity import Entity
     from tallystick.errors import (
         CommitUnknown,
         Conflict,
@@ -157,36 +108,12 @@ if TYPE_CHECKING:
         Ref,
         Search,
     )
-    from tallystick.ids import (
-        uuid7,
-    )
-    from tallystick.loading import (
-        backref,
-    )
-    from tallystick.money import (
-        Money,
-        Rounding,
-        eur,
-        gbp,
-        kes,
-        money,
-        ngn,
-        sum_of,
-        usd,
-    )
-    from tallystick.page import (
-        Offset,
-        Page,
-        PageQuery,
-    )
-    from tallystick.privacy.keys import (
-        KeyProvider,
-        LocalKeys,
-    )
-    from tallystick.privacy.sealed import (
-        Secret,
-        secret,
-    )
+    from tallystick.ids import uuid7
+    from tallystick.loading import backref
+    from tallystick.money import Money, Rounding, eur, gbp, kes, money, ngn, sum_of, usd
+    from tallystick.page import Offset, Page, PageQuery
+    from tallystick.privacy.keys import KeyProvider, LocalKeys
+    from tallystick.privacy.sealed import Secret, secret
     from tallystick.query import (
         all_of,
         any_of,
@@ -206,27 +133,10 @@ if TYPE_CHECKING:
         prefix,
         present,
     )
-    from tallystick.repository import (
-        Repository,
-    )
-    from tallystick.rules import (
-        Check,
-        Foreign,
-        Guard,
-        Index,
-        Queue,
-        Rules,
-        Transitions,
-        Unique,
-        append_only,
-        kept,
-    )
-    from tallystick.session import (
-        Session,
-    )
-    from tallystick.settings import (
-        Settings,
-    )
+    from tallystick.repository import Repository
+    from tallystick.rules import Check, Foreign, Guard, Index, Queue, Rules, Transitions, Unique, append_only, kept
+    from tallystick.session import Session
+    from tallystick.settings import Settings
 
 _HOMES = {
     "app": "Tallystick",
@@ -248,16 +158,30 @@ _HOMES = {
     "domains.ledger.journals": "Journal",
     "domains.ledger.posting": "Receipt",
     "domains.ledger.transfers": "Transfer transfer",
+    "domains.lending.calendar": "BusinessDay Frequency HolidayCalendar MonthEnd",
+    "domains.lending.daycount": "DayCount",
+    "domains.lending.fundings": "FundingStatus LoanFunding",
+    "domains.lending.installments": "LoanInstallment LoanSchedule",
+    "domains.lending.loans": "Loan LoanStatus",
+    "domains.lending.periods": "make_periods periods_to",
+    "domains.lending.products": "BusinessCalendar LoanProduct",
+    "domains.lending.receipts": "LoanReceipt",
+    "domains.lending.schedule": "Installment Schedule make_schedule",
+    "domains.lending.servicing": (
+        "AllocationStyle ChargeBasis ChargeKind Component FeeRule FutureAllocation LateFee Overpayment Servicing "
+    ),
+    "domains.lending.settling": "Payoff",
+    "domains.lending.terms": "Amortization EmiAdjustment InterestCalc InterestMethod Terms",
+    "domains.lending.transactions": "LoanAllocation LoanCharge LoanTransaction TransactionKind",
     "domains.underwriting.applications": "Application ApplicationStatus",
     "domains.underwriting.decisions": "Decision DecisionKind Outcome",
     "domains.underwriting.statistics": "Comparison GroupRate Statistics compare",
     "entity": "Entity",
     "errors": (
         "CommitUnknown Conflict ConsentMissing Declaration Denied Duplicate Erased InsufficientFunds Invalid "
-        "InvalidTransition KeyReused LeaseLost LoginRefused MigrationUnsafe NotFound NotMigrated "
-        "NotProvisioned OnHold QuotaExceeded RoleMissing Serialization StaleVersion StillReferenced "
-        "StorageFull TallystickError Tampered TenantMissing TlsFailed Unavailable UnknownReference Unsupported "
-        "WrongTenant "
+        "InvalidTransition KeyReused LeaseLost LoginRefused MigrationUnsafe NotFound NotMigrated NotProvisioned "
+        "OnHold QuotaExceeded RoleMissing Serialization StaleVersion StillReferenced StorageFull TallystickError "
+        "Tampered TenantMissing TlsFailed Unavailable UnknownReference Unsupported WrongTenant "
     ),
     "fields": (
         "ChainAmount Fraction Json LedgerAmount Length Maintained Mask Numeric Once OwnAsset Personal Price Rate Ref "
@@ -283,10 +207,16 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names.spli
 __all__ = [
     "Account",
     "AccountKind",
+    "AllocationStyle",
+    "Amortization",
     "Application",
     "ApplicationStatus",
     "Asset",
+    "BusinessCalendar",
+    "BusinessDay",
     "ChainAmount",
+    "ChargeBasis",
+    "ChargeKind",
     "Check",
     "Claimed",
     "Clock",
@@ -295,39 +225,61 @@ __all__ = [
     "CommunityMembership",
     "CommunityStatus",
     "Comparison",
+    "Component",
     "Conflict",
     "Consent",
     "ConsentMissing",
+    "DayCount",
     "Decision",
     "DecisionKind",
     "Declaration",
     "Denied",
     "Duplicate",
+    "EmiAdjustment",
     "EmploymentStatus",
     "Endorsement",
     "EndorsementStatus",
     "Entity",
     "Erased",
+    "FeeRule",
     "FixedClock",
     "FloorRule",
     "Foreign",
     "Fraction",
+    "Frequency",
+    "FundingStatus",
+    "FutureAllocation",
     "Governance",
     "GroupRate",
     "Guard",
+    "HolidayCalendar",
     "HomeOwnership",
     "Index",
+    "Installment",
     "InsufficientFunds",
+    "InterestCalc",
+    "InterestMethod",
     "Invalid",
     "InvalidTransition",
     "Journal",
     "Json",
     "KeyProvider",
     "KeyReused",
+    "LateFee",
     "LeaseLost",
     "LedgerAmount",
     "LegalBasis",
     "Length",
+    "Loan",
+    "LoanAllocation",
+    "LoanCharge",
+    "LoanFunding",
+    "LoanInstallment",
+    "LoanProduct",
+    "LoanReceipt",
+    "LoanSchedule",
+    "LoanStatus",
+    "LoanTransaction",
     "LocalKeys",
     "LoginRefused",
     "Maintained",
@@ -336,6 +288,7 @@ __all__ = [
     "MembershipStatus",
     "MigrationUnsafe",
     "Money",
+    "MonthEnd",
     "NotFound",
     "NotMigrated",
     "NotProvisioned",
@@ -344,9 +297,11 @@ __all__ = [
     "OnHold",
     "Once",
     "Outcome",
+    "Overpayment",
     "OwnAsset",
     "Page",
     "PageQuery",
+    "Payoff",
     "Personal",
     "Plan",
     "Price",
@@ -360,9 +315,11 @@ __all__ = [
     "RoleMissing",
     "Rounding",
     "Rules",
+    "Schedule",
     "Search",
     "Secret",
     "Serialization",
+    "Servicing",
     "Session",
     "Settings",
     "StaleVersion",
@@ -376,7 +333,9 @@ __all__ = [
     "Tenant",
     "TenantInfo",
     "TenantMissing",
+    "Terms",
     "TlsFailed",
+    "TransactionKind",
     "Transfer",
     "Transitions",
     "TrustEdge",
@@ -410,6 +369,8 @@ __all__ = [
     "kes",
     "key",
     "less_than",
+    "make_periods",
+    "make_schedule",
     "missing",
     "money",
     "more_than",
@@ -417,6 +378,7 @@ __all__ = [
     "not_",
     "one_of",
     "order_by",
+    "periods_to",
     "prefix",
     "present",
     "register",
