@@ -27,7 +27,7 @@ class Visit(Entity):
 
 
 async def main() -> None:
-    async with Tallystick.open(domains=["underwriting"], entities=[Visit]) as tally:
+    async with Tallystick.open(domains=["lending", "underwriting"], entities=[Visit]) as tally:
         report = await tally.migrate()
         sunrise = await tally.tenants.create("sunrise", name="Sunrise Co-op", time_zone="Africa/Lagos")
 

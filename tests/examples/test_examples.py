@@ -16,6 +16,13 @@ SAYS = {
     "tour_1_open": ("migrated: kit_0001", "tenant: sunrise Sunrise Co-op Africa/Lagos"),
     "tour_2_entity": ("table: tally.visit", "sealed: national_id", "for visits to plan"),
     "tour_3_add_get_change": ("got: 12.50 USD for Ada", "version 1 -> 2", "somebody was faster: [TS-1201]"),
+    "tour_6_money": (
+        "paid out: 1000.00 USD, outstanding 1015.04 USD",
+        "paid: 120.00 USD, outstanding 895.04 USD, delivered again: False",
+        "paid: 120.00 USD, outstanding 895.04 USD, delivered again: True",
+        "books in balance: True",
+    ),
+    "tour_10_race": ("16 deliveries, 1 payment, outstanding 90.00 USD",),
     "complete": (
         "initialised:",
         "120 inputs in one statement",

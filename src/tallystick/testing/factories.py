@@ -52,6 +52,11 @@ class Make:
         self._guesses = Guesses(seed)
         self._making: list[type] = []
 
+    @property
+    def db(self) -> Session:
+        """The session that it stores through."""
+        return self._db
+
     def on(self, db: Session) -> Make:
         """The same factory storing through another session, another tenant's for instance."""
         other = Make(db)
@@ -60,6 +65,8 @@ class Make:
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         """A recipe, or the entity of that name: ``make.visit(fee=...)``."""
+        import tallystick.testing.recipes  # noqa: F401  it registers the kit's own
+
         found = _RECIPES.get(name)
         if found is not None:
             return lambda *args, **given: found(self, *args, **given)

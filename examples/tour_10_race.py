@@ -1,0 +1,32 @@
+"""The tour, 10: a race. Sixteen workers deliver one payment at once, on connections of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import date
+
+from _scratch import run
+from tallystick import Tallystick, usd
+from tallystick.testing import Make
+
+DAY = date(2026, 11, 20)
+
+
+async def main() -> None:
+    async with Tallystick.open(domains=["lending"]) as tally:
+        await tally.migrate()
+        await tally.tenants.create("sunrise", name="Sunrise Co-op")
+        async with tally.session("sunrise", actor="user:42", permissions=["loans.decide"]) as db:
+            loan = await Make(db).active_loan(outstanding=usd("100"))
+
+            async def deliver() -> bool:
+                async with tally.session("sunrise", actor="webhook") as worker:
+                    return (await worker.loans.repay(loan.id, usd("10"), on=DAY, key="k")).replayed
+
+            replayed = await asyncio.gather(*(deliver() for _ in range(16)))
+            loan = await db.loans.get(loan.id)
+            print(f"{len(replayed)} deliveries, {replayed.count(False)} payment, outstanding {loan.outstanding}")
+
+
+if __name__ == "__main__":
+    run(main)
