@@ -13,7 +13,7 @@ from tallystick.domains.lending.allocation import COMPONENTS, Effect, Event, Out
 from tallystick.domains.lending.books import Book, Own, book_id, own_id, post
 from tallystick.domains.lending.installments import LoanInstallment
 from tallystick.domains.lending.loans import SERVICED, Loan, LoanStatus
-from tallystick.domains.lending.products import LoanProduct
+from tallystick.domains.lending.products import LoanProduct, policies
 from tallystick.domains.lending.servicing import ChargeKind, Component
 from tallystick.domains.lending.transactions import (
     LoanAllocation,
@@ -377,7 +377,7 @@ async def opened(db: Session, loan: UUID, *, serviced: bool = True) -> LoanBook:
     Raises ``NotFound``, and ``Conflict`` for a loan that was not paid out or is written off.
     """
     locked = await db[Loan].lock(loan)
-    product = await db[LoanProduct].get(locked.product.id)
+    product = await policies(db, locked.product.id)
     installments = await db[LoanInstallment].find(
         LoanInstallment.loan == locked.ref,
         LoanInstallment.current == True,  # noqa: E712  a condition

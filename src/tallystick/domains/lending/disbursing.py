@@ -16,7 +16,7 @@ from tallystick.domains.lending.installments import LoanSchedule, ScheduleReason
 from tallystick.domains.lending.loans import Loan, LoanStatus
 from tallystick.domains.lending.origination import commit_funding
 from tallystick.domains.lending.plans import fee, first_plan, next_plan, planned, replay, rows, with_charges
-from tallystick.domains.lending.receipts import LoanReceipt, receipt
+from tallystick.domains.lending.receipts import LoanReceipt, receipt, written
 from tallystick.domains.lending.schedule import Schedule
 from tallystick.domains.lending.servicing import ChargeBasis, FeeRule
 from tallystick.domains.lending.transactions import LoanTransaction, TransactionKind
@@ -42,7 +42,7 @@ async def disburse(
         book.check_status(_S.APPROVED, _S.ACTIVE)
         made = await pay_out(book, amount, db.today() if on is None else on, external_id)
         once.results = (made.id,)
-        return await receipt(db, made.id)
+        return await written(db, made)
 
 
 async def begin(db: Session, loan: UUID, amount: Money | None, *, on: date | None, key: str | None) -> Loan:
@@ -68,7 +68,7 @@ async def confirm(db: Session, loan: UUID, *, on: date | None, key: str | None, 
         book, tranche = await _in_flight(db, loan)
         made = await pay_out(book, tranche, db.today() if on is None else on, external_id)
         once.results = (made.id,)
-        return await receipt(db, made.id)
+        return await written(db, made)
 
 
 async def fail(db: Session, loan: UUID, *, reason: str | None, on: date | None, key: str | None) -> Loan:

@@ -11,7 +11,7 @@ from tallystick.domains.lending.allocation import Outcome
 from tallystick.domains.lending.book import Entry, LoanBook, left, opened
 from tallystick.domains.lending.books import Book, Own, book_id, own_id
 from tallystick.domains.lending.loans import Loan, LoanStatus
-from tallystick.domains.lending.receipts import LoanReceipt, receipt
+from tallystick.domains.lending.receipts import LoanReceipt, receipt, written
 from tallystick.domains.lending.transactions import TransactionKind
 from tallystick.errors import Conflict, Invalid
 from tallystick.ids import uuid7
@@ -45,7 +45,7 @@ async def charge_off(
         }
         made = await book.write(uuid7(), book.next_seq, entry, {}, net, parts=_owed(book))
         once.results = (made.id,)
-        return await receipt(db, made.id)
+        return await written(db, made)
 
 
 async def write_off(db: Session, loan: UUID, *, on: date | None, key: str | None, reason: str | None) -> LoanReceipt:
@@ -69,7 +69,7 @@ async def write_off(db: Session, loan: UUID, *, on: date | None, key: str | None
         lost = Outcome({n: left(i) for n, i in enumerate(book.installments) if any(left(i))})
         made = await book.write(id, book.next_seq, Entry(K.WRITE_OFF, day, amount, reason=reason), {id: lost}, net)
         once.results = (made.id,)
-        return await receipt(db, made.id)
+        return await written(db, made)
 
 
 async def recover(
@@ -103,7 +103,7 @@ async def recover(
         entry = Entry(K.RECOVERY, day, amount, external_id=external_id)
         made = await book.write(uuid7(), book.next_seq, entry, {}, net)
         once.results = (made.id,)
-        return await receipt(db, made.id)
+        return await written(db, made)
 
 
 def _day(book: LoanBook, on: date | None) -> date:

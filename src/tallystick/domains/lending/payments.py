@@ -13,7 +13,7 @@ from tallystick.domains.lending.book import EFFECTS, Entry, LoanBook, left, open
 from tallystick.domains.lending.books import Book, Own, book_id, own_id
 from tallystick.domains.lending.installments import LoanInstallment
 from tallystick.domains.lending.loans import Loan, LoanStatus
-from tallystick.domains.lending.receipts import LoanReceipt, receipt
+from tallystick.domains.lending.receipts import LoanReceipt, receipt, written
 from tallystick.domains.lending.schedule import InstallmentKind
 from tallystick.domains.lending.servicing import Component
 from tallystick.domains.lending.transactions import LoanTransaction, TransactionKind
@@ -53,7 +53,7 @@ async def pay(
             Entry(kind, day, amount, external_id=external_id, reason=reason), contra=_MONEY_IN[kind]
         )
         once.results = (made.id,)
-        return await receipt(db, made.id)
+        return await written(db, made)
 
 
 async def waive(
@@ -89,7 +89,7 @@ async def waive(
             )
         made = await book.happen(Entry(K.WAIVER, day, amount, reason=reason), waives=wanted, contra=None)
         once.results = (made.id,)
-        return await receipt(db, made.id)
+        return await written(db, made)
 
 
 async def refund(db: Session, loan: UUID, amount: Money | None, *, on: date | None, key: str | None) -> LoanReceipt:
@@ -116,7 +116,7 @@ async def refund(db: Session, loan: UUID, amount: Money | None, *, on: date | No
             raise Invalid("A refund is not dated before the last payment.", field="on", remedy="Date it after.")
         made = await book.happen(Entry(K.REFUND, day, wanted), contra=Book.CLEARING)
         once.results = (made.id,)
-        return await receipt(db, made.id)
+        return await written(db, made)
 
 
 async def chargeback(
@@ -151,7 +151,7 @@ async def chargeback(
             raise Invalid("A chargeback is not dated before the last payment.", field="on", remedy="Date it after.")
         made = await _charge_back(book, Entry(K.CHARGEBACK, day, wanted, concerns=payment, reason=reason))
         once.results = (made.id,)
-        return await receipt(db, made.id)
+        return await written(db, made)
 
 
 async def _charge_back(book: LoanBook, entry: Entry) -> LoanTransaction:
@@ -215,7 +215,7 @@ async def reverse(
         entry = Entry(K.REVERSAL, day, found.amount, reverses=found.id, reason=reason)
         made = await _take_back(book, found, entry)
         once.results = (made.id,)
-        return await receipt(db, made.id)
+        return await written(db, made)
 
 
 async def _take_back(book: LoanBook, found: LoanTransaction, entry: Entry) -> LoanTransaction:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -21,6 +21,9 @@ from tallystick.ids import NIL, uuid7
 from tallystick.money import Money
 from tallystick.repository import Repository
 from tallystick.rules import Check, Rules, Unique, kept
+
+if TYPE_CHECKING:
+    from tallystick.session import Session
 
 
 class BusinessCalendar(Entity):
@@ -129,6 +132,21 @@ class Products(Repository[LoanProduct]):
         if product.calendar is None:
             return EVERY_DAY
         return (await self.db[BusinessCalendar].get(product.calendar.id)).days_off
+
+
+_MOST_KNOWN = 1_000
+_known: dict[tuple[UUID, UUID], LoanProduct] = {}
+
+
+async def policies(db: Session, product: UUID) -> LoanProduct:
+    """A product for its policies, which never change and are read once a process; ``active`` may be out of date."""
+    found = _known.get((db.tenant_id, product))
+    if found is None:
+        found = await db[LoanProduct].get(product)
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[db.tenant_id, product] = found
+    return found
 
 
 def chosen(

@@ -45,6 +45,11 @@ async def receipt(db: Session, transaction: UUID, *, replayed: bool = False) -> 
     return LoanReceipt(transaction=found, loan=await db[Loan].get(found.loan.id), replayed=replayed)
 
 
+async def written(db: Session, transaction: LoanTransaction) -> LoanReceipt:
+    """The receipt of a transaction that was written a moment ago, with the loan as that left it."""
+    return LoanReceipt(transaction=transaction, loan=await db[Loan].get(transaction.loan.id))
+
+
 def id_of(given: Entity | Ref[Any] | LoanReceipt | UUID, what: str = "loan") -> UUID:
     """The id of something that is named by itself, its receipt, its ref or its id. Raises ``Invalid``."""
     if isinstance(given, UUID):

@@ -23,7 +23,7 @@ from tallystick.domains.lending.level import round_to_multiple
 from tallystick.domains.lending.loans import Loan, LoanStatus
 from tallystick.domains.lending.periods import periods_to
 from tallystick.domains.lending.plans import next_plan, unsettled
-from tallystick.domains.lending.receipts import LoanReceipt, receipt
+from tallystick.domains.lending.receipts import LoanReceipt, receipt, written
 from tallystick.domains.lending.schedule import InstallmentKind, make_schedule
 from tallystick.domains.lending.terms import Amortization, Terms
 from tallystick.domains.lending.transactions import TransactionKind
@@ -265,4 +265,4 @@ async def _store(  # noqa: PLR0917
     entry = Entry(TransactionKind.RESTRUCTURE, on, book.of(plan.moved), reason=reason or why.value)
     made = await book.write(uuid7(), book.next_seq, entry, {id: o for id, o in moved.items() if o}, {})
     once.results = (made.id,)
-    return await receipt(book.db, made.id)
+    return await written(book.db, made)

@@ -12,7 +12,7 @@ from tallystick.domains.idempotency import idempotent
 from tallystick.domains.lending.book import Entry, LoanBook, left, opened
 from tallystick.domains.lending.books import Book
 from tallystick.domains.lending.loans import LoanStatus
-from tallystick.domains.lending.receipts import LoanReceipt, receipt
+from tallystick.domains.lending.receipts import LoanReceipt, receipt, written
 from tallystick.domains.lending.servicing import Component
 from tallystick.domains.lending.transactions import TransactionKind
 from tallystick.money import Money, round_ratio
@@ -61,7 +61,7 @@ async def pay_off(db: Session, loan: UUID, *, on: date | None, key: str | None) 
             book = await opened(db, loan)
         made = await book.happen(Entry(TransactionKind.REPAYMENT, quote.on, quote.total), contra=Book.CLEARING)
         once.results = (made.id,)
-        return await receipt(db, made.id)
+        return await written(db, made)
 
 
 def _payoff(book: LoanBook, on: date) -> Payoff:
