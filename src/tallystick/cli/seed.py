@@ -14,20 +14,21 @@ if TYPE_CHECKING:
 
 async def seed(
     run: Run,
-    name: Annotated[str, typer.Argument(help="tenants, users, applications or all.")] = "all",
+    name: Annotated[str, typer.Argument(help="tenants, users, applications, community or all.")] = "all",
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Do not ask, on a server that is not the embedded one.")
     ] = False,
 ) -> Answer:
-    """Plant made-up tenants, users and loan applications; what is there already stays as it is."""
-    from tallystick.seeds import APPLICATIONS, plant, wanted
+    """Plant made-up tenants, users, loan applications and a lending community; what is there already stays as it is."""
+    from tallystick.seeds import APPLICATIONS, LOANS, plant, wanted
 
     seeds = wanted(name)
     async with run.opened() as tally:
         if tally.server is None:
             run.confirm("Put made-up data into the database of DATABASE_URL?", yes)
-        total = sum(APPLICATIONS.values()) if "applications" in seeds else None
-        with run.output.progress("Planting", total) as tell:
+        total = sum(APPLICATIONS.values()) if "applications" in seeds else 0
+        total += LOANS * len(APPLICATIONS) if "community" in seeds else 0
+        with run.output.progress("Planting", total or None) as tell:
             planted = await plant(tally, name, tell)
 
     def show(out: Output) -> None:

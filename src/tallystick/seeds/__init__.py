@@ -17,10 +17,12 @@ from tallystick.errors import Invalid
 if TYPE_CHECKING:
     from tallystick.app import Tallystick
 
-NAMES = ("tenants", "users", "applications")
+NAMES = ("tenants", "users", "applications", "community")
 ALL = "all"
 APPLICATIONS = {"sunrise": 1_000, "harbour": 250}
 """How many applications each tenant of the seeds has."""
+LOANS = 18
+"""How many loans the community of each tenant of the seeds has."""
 _ACTOR = "seed"
 Told = Callable[[int], None]
 
@@ -46,11 +48,11 @@ def wanted(name: str) -> tuple[str, ...]:
 
 
 async def plant(tally: Tallystick, name: str = ALL, told: Told | None = None) -> list[Planted]:
-    """Plant a seed: "tenants", "users", "applications" or "all"; the tenants come along, because the others need them.
+    """Plant a seed of ``NAMES``, or "all"; the tenants come along, because the others need them.
 
-    ``told`` hears of every application that is stored. Raises ``Invalid`` for another name.
+    ``told`` hears of every application and loan that is stored. Raises ``Invalid`` for another name.
     """
-    from tallystick.seeds import applications, tenants, users
+    from tallystick.seeds import applications, community, tenants, users
 
     report: list[Planted] = []
     for seed in wanted(name):
@@ -61,6 +63,8 @@ async def plant(tally: Tallystick, name: str = ALL, told: Told | None = None) ->
             async with tally.session(tenant.slug, actor=_ACTOR, permissions=["*"]) as db:
                 if seed == "users":
                     report.append(await users.plant(db))
+                elif seed == "community":
+                    report.append(await community.plant(db, told))
                 else:
                     report.append(await applications.plant(db, APPLICATIONS[tenant.slug], told))
     return report
