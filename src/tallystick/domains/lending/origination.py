@@ -99,6 +99,8 @@ async def move(
     async with idempotent(db, f"loans.{op}", key, (loan, reason, on)) as once:
         if not once.replayed:
             held = await db[Loan].lock(loan)
+            if held.status is to:
+                raise _done_before(held)
             day = db.today() if on is None else on
             changed = await db[Loan].update(held, status=to, status_reason=reason)
             if to in (_S.WITHDRAWN, _S.EXPIRED, _S.CANCELLED):
@@ -117,6 +119,8 @@ async def approve(
         if not once.replayed:
             held = await db[Loan].lock(loan)
             await may_decide(db, held)
+            if held.status not in (_S.REQUESTED, _S.FUNDING):
+                raise _done_before(held)
             amount = held.principal if principal is None else principal
             if (
                 amount.__class__ is not Money
@@ -134,6 +138,14 @@ async def approve(
             await db[Loan].update(held, status=_S.APPROVED, principal=amount, approved_on=day, status_reason=reason)
             once.results = (loan,)
     return await db[Loan].get(loan)
+
+
+def _done_before(loan: Loan) -> Conflict:
+    return Conflict(
+        f"The loan is {loan.status.value}.",
+        entity="Loan",
+        remedy="A decision is made once; repeat a request with its key to have its answer.",
+    )
 
 
 async def may_decide(db: Session, loan: Loan) -> None:

@@ -225,8 +225,13 @@ async def _take_back(book: LoanBook, found: LoanTransaction, entry: Entry) -> Lo
     changes: dict[UUID, Outcome] = {}
     if found.kind is K.CHARGE_OFF:
         book.loan = await db[Loan].update(book.loan, charged_off_on=None, fraud=False)
-        lost = found.principal.units
-        net = {receivable: lost, book_id(db, Book.CREDIT_LOSS, asset): -lost}
+        # Principal that came in since was a recovery; it is a repayment again.
+        lost, owed = found.principal.units, book.loan.principal_outstanding.units
+        net = {
+            receivable: owed,
+            book_id(db, Book.RECOVERY_INCOME, asset): lost - owed,
+            book_id(db, Book.CREDIT_LOSS, asset): -lost,
+        }
     elif found.kind is K.RECOVERY:
         net = {book_id(db, Book.RECOVERY_INCOME, asset): units, clearing: -units}
     elif found.kind in EFFECTS and EFFECTS[found.kind] in (Effect.PAY, Effect.WAIVE, Effect.REFUND):
