@@ -75,6 +75,22 @@ def test_a_file_that_is_none(cli: Cli, data_dir: Path, tmp_path: Path) -> None:
     assert "Line 1" in said.err
 
 
+def test_a_trust_network_is_loaded_and_its_shape_told(cli: Cli, data_dir: Path, tmp_path: Path) -> None:
+    assert cli("load", "bitcoin-otc", str(tmp_path)).code == 2
+    file = tmp_path / "soc-sign-bitcoinotc.csv"
+    file.write_text("6,2,4,1289241911.72836\n2,6,-10,1289241942\n1,2,x,1289241942\n")
+    damaged = cli("load", "bitcoin-otc", str(tmp_path), "--tenant", "otc")
+    assert damaged.code == 2
+    assert "Line 3" in damaged.err
+    file.write_text("6,2,4,1289241911.72836\n2,6,-10,1289241942\n")
+    said = cli("load", "bitcoin-otc", str(tmp_path), "--tenant", "otc", "--json").document
+    assert (said["members"], said["edges_added"], said["positive_share"]) == (2, 2, "0.500000")
+    assert (said["strong_components"], said["weak_components"]) == (1, 1)
+    again = cli("load", "bitcoin-otc", str(tmp_path), "--tenant", "otc")
+    assert "0 edges added to otc" in again.out
+    assert "1 strong components" in again.out
+
+
 def test_schema_show_reads_no_database(cli: Cli) -> None:
     shown = cli("schema", "show", "application", "--json").document["entities"]
     (application,) = shown

@@ -20,9 +20,8 @@ async def circle(
 ) -> tuple[Community, User, list[User]]:
     """An active community, its admin, and so many plain members."""
     admin = await person(make)
-    made = await db.communities.create(
-        Community(**{"name": "Sunrise", "slug": slug, "asset": "USD"} | fields), founder=admin
-    )
+    wanted: dict[str, Any] = {"name": "Sunrise", "slug": slug, "asset": "USD"} | fields
+    made = await db.communities.create(Community(**wanted), founder=admin)
     made = await db.communities.activate(made.id)
     return made, admin, [await joined(db, make, made.id) for _ in range(members)]
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, assert_type
 from uuid import UUID
 
 from tallystick import (
     Claimed,
+    Community,
+    CommunityMembership,
+    Consent,
+    Endorsement,
     Entity,
     Index,
     Mask,
+    MemberRole,
     Money,
     Page,
     Personal,
+    Purpose,
     Queue,
     Ref,
     Repository,
@@ -24,8 +31,10 @@ from tallystick import (
     Session,
     Tallystick,
     Transitions,
+    TrustEdge,
     Unique,
     User,
+    UserProfile,
     backref,
     desc,
     one_of,
@@ -99,6 +108,28 @@ async def writes(db: Session, user: User) -> None:
         return await db[Visit].update_where(Visit.created_at < datetime.now(UTC), seen_at=None)
 
     assert_type(await db.atomic(work), int)
+
+
+async def communities(db: Session, user: User, loan: UUID) -> None:
+    grant = await db.consents.require(user.id, Purpose.CREDIT_CHECK)
+    assert_type(grant, Consent)
+    assert_type(await db.consents.grant(user, Purpose.MARKETING, policy_version="1"), Consent)
+    assert_type(await db.consents.history(user), list[Consent])
+    assert_type(await db.profiles.of_user(user), UserProfile | None)
+    club = await db.communities.create(Community(name="Sunrise", slug="sunrise", asset="USD"), founder=user)
+    assert_type(club, Community)
+    assert_type(club.max_loan_amount, Money | None)
+    assert_type(await db.communities.join(club.id), CommunityMembership)
+    await db.communities.require(club.id, MemberRole.TREASURER)
+    await db.communities.check_borrowing(club.id, user.id, usd("250"))
+    assert_type((await db.communities.may_borrow(club.id, user, usd("250"))).allowed, bool)
+    given = await db.endorsements.endorse(user, user.ref, community=club.id, stake=usd("5"), loan=loan, key="k")
+    assert_type(given, Endorsement)
+    assert_type(given.stake, Money | None)
+    assert_type(await db.trust.connect(user, user.id, 5), TrustEdge)
+    assert_type(await db.trust.scores(club.id), dict[UUID, float])
+    assert_type((await db.trust.score(user, club.id)).score, Decimal | None)
+    assert_type(await db.memberships.find(CommunityMembership.role == MemberRole.ADMIN), list[CommunityMembership])
 
 
 async def opens() -> None:

@@ -109,7 +109,7 @@ class Communities(Repository[Community]):
         return await move(self.db, community, _S.SUSPENDED)
 
     async def dissolve(self, community: UUID) -> Community:
-        """End a community for good; takes an admin. Raises ``Conflict`` while members' stakes are held."""
+        """End a community for good; takes an admin. Raises ``Conflict`` while stakes are held or loans are open."""
         from tallystick.domains.community.founding import move
 
         return await move(self.db, community, _S.DISSOLVED)

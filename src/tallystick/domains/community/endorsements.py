@@ -98,8 +98,9 @@ class Endorsements(Repository[Endorsement]):
 
         The endorser does it themselves, or somebody with the permission "communities.manage". Raises ``Invalid`` for
         oneself and for a stake that is not money of the community's asset, ``Duplicate`` where one stands already,
-        ``Conflict`` with rule "circular_endorsement" where the other one vouches for the endorser, ``RoleMissing``,
-        ``Denied`` for who is no active member, and the ledger's errors.
+        ``Conflict`` with rule "circular_endorsement" where the other one vouches for the endorser, ``UnknownReference``
+        for a loan that is not the endorsee's in this community, ``RoleMissing``, ``Denied`` for who is no active
+        member, and the ledger's errors.
         """
         from tallystick.domains.community.vouching import Promise, endorse
 
@@ -109,7 +110,8 @@ class Endorsements(Repository[Endorsement]):
     async def withdraw(self, endorsement: UUID, *, on: date | None = None, key: str | None) -> Endorsement:
         """End one's own endorsement and get the stake back.
 
-        Raises ``Conflict`` when it was withdrawn or slashed already, ``RoleMissing`` for somebody else's.
+        Raises ``Conflict`` when it was withdrawn or slashed already, and with rule "loan_at_risk" while the loan that
+        it is about is promised, not repaid or lost; ``RoleMissing`` for somebody else's.
         """
         from tallystick.domains.community.vouching import end
 

@@ -12,6 +12,7 @@ from tallystick.domains.community.endorsements import Endorsement, EndorsementSt
 from tallystick.domains.community.governance import Governance, MemberRole
 from tallystick.domains.community.members import require
 from tallystick.domains.community.memberships import CommunityMembership, MembershipStatus
+from tallystick.domains.community.repayment import has_open_loans
 from tallystick.domains.identity.access import acting_user, actor_user
 from tallystick.domains.identity.users import UserLike, user_id
 from tallystick.errors import Conflict, Invalid, InvalidTransition
@@ -91,13 +92,8 @@ async def move(db: Session, community: UUID, status: CommunityStatus) -> Communi
             raise InvalidTransition(
                 f"The community is {status.value} already.", entity="Community", before=status.value, after=status.value
             )
-        if status is _S.DISSOLVED and await _has_stakes(db, found):
-            raise Conflict(
-                "Stakes of members are held in the community.",
-                entity="Community",
-                rule="stakes_held",
-                remedy="Withdraw or slash every endorsement with a stake first.",
-            )
+        if status is _S.DISSOLVED:
+            await _check_settled(db, found)
         return await db.communities.update(found, status=status)
 
 
@@ -112,9 +108,23 @@ def _check(governance: object) -> None:
         )
 
 
-async def _has_stakes(db: Session, community: Community) -> bool:
-    return await db.endorsements.exists(
+async def _check_settled(db: Session, community: Community) -> None:
+    """Raise ``Conflict`` while somebody's money is in the community."""
+    if await db.endorsements.exists(
         Endorsement.community == Ref(community.id),
         Endorsement.status == EndorsementStatus.ACTIVE,
         present(Endorsement.stake),
-    )
+    ):
+        raise Conflict(
+            "Stakes of members are held in the community.",
+            entity="Community",
+            rule="stakes_held",
+            remedy="Withdraw or slash every endorsement with a stake first.",
+        )
+    if await has_open_loans(db, community.id):
+        raise Conflict(
+            "Loans of the community are open.",
+            entity="Community",
+            rule="loans_open",
+            remedy="Wait until they are repaid, or write off what is lost; decide or withdraw requests.",
+        )

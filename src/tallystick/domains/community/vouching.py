@@ -11,9 +11,10 @@ import msgspec
 from tallystick.domains.community.communities import Community, CommunityStatus
 from tallystick.domains.community.endorsements import Endorsement, EndorsementStatus
 from tallystick.domains.community.members import MANAGE, member, require
+from tallystick.domains.community.repayment import check_loan, check_not_at_risk
 from tallystick.domains.community.stakes import give_back, keep, take
 from tallystick.domains.idempotency import idempotent
-from tallystick.domains.identity.access import acting_user, actor_user
+from tallystick.domains.identity.access import acting_user, actor_user, may
 from tallystick.domains.identity.users import UserLike, user_id
 from tallystick.errors import Conflict, Denied, Duplicate, Invalid, RoleMissing
 from tallystick.fields import Ref
@@ -52,6 +53,8 @@ async def endorse(  # noqa: PLR0917
             field="stake",
             remedy='Write usd("25"), or leave it out; never a float.',
         )
+    if promise.loan is not None and not isinstance(promise.loan, UUID):
+        raise Invalid("A loan is named by its id.", entity="Endorsement", field="loan", remedy="Give loan=loan.id.")
     await acting_user(db, who, MANAGE)
     async with idempotent(db, "endorsements.endorse", key, (who, whom, community, promise, on)) as once:
         if once.replayed:
@@ -71,6 +74,8 @@ async def endorse(  # noqa: PLR0917
         needed = where.governance.endorsed_by
         if held[who].role.rank < needed.rank:
             raise RoleMissing(f"To endorse takes the role {needed.value} in the community.")
+        if promise.loan is not None:
+            await check_loan(db, promise.loan, whom, community)
         day = db.today() if on is None else on
         made = await _add(
             db,
@@ -111,6 +116,8 @@ async def end(
         found = await db.endorsements.lock(endorsement)
         if found.status is not EndorsementStatus.ACTIVE:
             raise Conflict(f"The endorsement was {found.status.value} already.", entity="Endorsement", rule="ended")
+        if not slashed and found.loan is not None and not await may(db, MANAGE):
+            await check_not_at_risk(db, found.loan)
         day = db.today() if on is None else on
         ended = await db.endorsements.update(found, status=status, ended_on=day)
         if found.stake is not None:
