@@ -40,6 +40,7 @@ class LoanSchedule(Entity):
     rules = Rules(
         Unique("loan", "edition"),
         Unique("loan", where="current"),
+        Index("loan", query="restructured loans", where="reason in ('reschedule', 'reage', 'reamortize')"),
         Check("edition", "edition >= 1"),
         kept(),
         retain="lending",

@@ -135,6 +135,12 @@ LOAN_SCHEDULE = Table(
     indexes=(
         Index("uq_loan_schedule_loan_id_edition", ("tenant_id", "loan_id", "edition"), unique=True),
         Index("uq_loan_schedule_loan_id", ("tenant_id", "loan_id"), unique=True, where="(current)"),
+        Index(
+            "ix_loan_schedule_loan_id",
+            ("tenant_id", "loan_id", "id"),
+            where="reason in ('reschedule', 'reage', 'reamortize')",
+            comment="restructured loans",
+        ),
     ),
     policies=(
         Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
