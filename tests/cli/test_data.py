@@ -12,7 +12,7 @@ from tests.cli.conftest import Cli
 
 def test_seeds_are_planted_once(cli: Cli, data_dir: Path) -> None:
     planted = cli("seed", "--json").document["planted"]
-    assert {p["seed"] for p in planted} == {"tenants", "users", "applications"}
+    assert {p["seed"] for p in planted} == {"tenants", "users", "applications", "community"}
     assert sum(p["added"] for p in planted) == 0
     assert {p["present"] for p in planted if p["seed"] == "applications"} == {1000, 250}
     assert [p["seed"] for p in cli("seed", "users", "--json").document["planted"]] == ["tenants"] * 2 + ["users"] * 2
@@ -159,5 +159,5 @@ def test_shell_runs_code(cli: Cli, data_dir: Path, monkeypatch: pytest.MonkeyPat
     assert "shell.py" not in failed.err
     masked = "(await db.applications.find(limit=1))[0].ssn"
     assert cli("shell", "--tenant", "sunrise", "-c", masked, "--json").document["value"].startswith("••••")
-    monkeypatch.setattr(sys, "stdin", io.StringIO("n = await db.users.count()\nif n:\n    n += 1\n\nn"))
-    assert cli("shell", "--tenant", "sunrise").out == "8\n"
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n = await db.applications.count()\nif n:\n    n += 1\n\nn"))
+    assert cli("shell", "--tenant", "sunrise").out == "1001\n"

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.lending.support import audit
 
 from tallystick import (
     Application,
@@ -18,17 +19,20 @@ from tallystick import (
     Duplicate,
     EmploymentStatus,
     Invalid,
+    Loan,
+    LoanStatus,
     Outcome,
     RoleMissing,
     Session,
     Tallystick,
+    less_than,
     secret,
     usd,
 )
 from tallystick.domains.underwriting.applications import STEPS
 from tallystick.domains.underwriting.boarding import Boarded, board, way_to
 from tallystick.privacy.sealed import enc_hook, plaintext_of
-from tallystick.seeds import applications, plant, scorecard, users, wanted
+from tallystick.seeds import LOANS, applications, community, plant, scorecard, users, wanted
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -132,8 +136,23 @@ async def test_users_are_planted_once(db: Session) -> None:
     assert found.first_name == "Grace"
 
 
+async def test_a_community_lives(db: Session) -> None:
+    assert (await community.plant(db)).added == community.MEMBERS + LOANS
+    assert (await community.plant(db)).added == 0
+    assert await db.loans.count() == LOANS
+    await audit(db)
+    made = await db.communities.by_slug(community.SLUG)
+    assert made is not None
+    assert await db.memberships.count() == community.MEMBERS
+    assert sum((await db.trust.scores(made.id)).values()) == pytest.approx(1)
+    assert await db.endorsements.count() == community.MEMBERS - 6
+    late = less_than(Loan.oldest_due, db.today())
+    assert await db.loans.exists(late)
+    assert await db.loans.exists(Loan.status == LoanStatus.CLOSED)
+
+
 async def test_seeds_by_name(tally: Tallystick) -> None:
-    assert wanted("all") == ("tenants", "users", "applications")
+    assert wanted("all") == ("tenants", "users", "applications", "community")
     assert wanted("tenants") == ("tenants",)
     assert wanted("users") == ("tenants", "users")
     with pytest.raises(Invalid, match="no seed"):
