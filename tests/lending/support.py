@@ -134,7 +134,7 @@ def _check_sums(transactions: dict[Any, LoanTransaction], allocations: list[Loan
         sums[at] = sums.get(at, 0) + sum(m.units for m in parts)
     for (id, _), units in sums.items():
         t = transactions[id]
-        sign = {"refund": -1, "chargeback": 0}.get(t.kind.value, 1)
+        sign = {"refund": -1, "chargeback": 0, "disbursement": 0}.get(t.kind.value, 1)
         assert units == (0 if id in gone else sign * t.amount.units), t.kind
 
 

@@ -6,7 +6,7 @@ schedule; undoing an event is the fold without it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -14,6 +14,8 @@ from typing import Final
 from uuid import UUID
 
 from tallystick.domains.lending.servicing import (
+    DEFAULT_ORDER,
+    NOT_YET_DUE,
     AllocationStyle,
     Component,
     FutureAllocation,
@@ -29,6 +31,8 @@ COMPONENTS: Final = tuple(Component)
 """Penalty, fee, interest, principal: the order of amounts everywhere in this module."""
 Amounts = list[int]
 _PRINCIPAL: Final = COMPONENTS.index(Component.PRINCIPAL)
+_NOT_YET: Final = len(COMPONENTS)
+"""Added to the index of penalty or fee: the charges of an installment that are not due on the day of the payment."""
 
 
 class Effect(StrEnum):
@@ -39,27 +43,41 @@ class Effect(StrEnum):
     WRITE_OFF = "write_off"
     REFUND = "refund"
     CHARGEBACK = "chargeback"
+    CHARGE = "charge"
+    TRANCHE = "tranche"
 
 
 @dataclass(slots=True)
 class Slot:
-    """An installment: when it is due, and what is left of each component."""
+    """An installment: when it is due, and what is left of each component.
+
+    ``charges`` are the due dates, components and amounts of its fees and penalties, where the order asks for them.
+    """
 
     due: date
     left: Amounts
+    charges: list[tuple[date, int, int]] = field(default_factory=list)
 
     @property
     def open(self) -> bool:
         """Whether anything is left."""
         return any(self.left)
 
+    def room(self, component: int, on: date) -> int:
+        """What a payment of a day can settle of a component."""
+        part = component % _NOT_YET
+        left = self.left[part]
+        waiting = min(left, sum(units for due, c, units in self.charges if c == part and due > on))
+        return left - waiting if component < _NOT_YET else waiting
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened on a business date; ``seq`` orders what happened on the same one.
 
-    ``waives`` says which components a waiver is for; ``place`` is the installment that a chargeback's amount is added
-    to (None where an older version of the schedule has it).
+    ``waives`` says which components a waiver is for; ``place`` is the installment that the amount of a charge or a
+    chargeback is added to (None where an older version of the schedule has it), ``component`` and ``due`` are a
+    charge's. A charge comes after the transaction of the same date and number.
     """
 
     id: UUID
@@ -70,6 +88,13 @@ class Event:
     future: FutureAllocation = FutureAllocation.NEXT_INSTALLMENT
     waives: tuple[Component, ...] = ()
     place: int | None = None
+    component: int = _PRINCIPAL
+    due: date | None = None
+
+    @property
+    def key(self) -> tuple[date, int, bool]:
+        """What orders events."""
+        return (self.effective, self.seq, self.effect is Effect.CHARGE)
 
 
 @dataclass(slots=True)
@@ -109,6 +134,8 @@ class Waterfall:
     groups: tuple[tuple[Timing, tuple[int, ...]], ...]
     pairs: tuple[tuple[Timing, int], ...]
     style: AllocationStyle
+    asks_due: bool
+    """Whether charges that are not due yet have places of their own in the order."""
 
     @classmethod
     def of(cls, servicing: Servicing) -> Waterfall:
@@ -116,11 +143,13 @@ class Waterfall:
         pairs = []
         for name in servicing.allocation_order:
             timing, _, component = name.rpartition("_")
-            pairs.append((Timing(timing), COMPONENTS.index(Component(component))))
+            at = COMPONENTS.index(Component(component))
+            pairs.append((Timing.IN_ADVANCE, at + _NOT_YET) if name in NOT_YET_DUE else (Timing(timing), at))
         groups: dict[Timing, tuple[int, ...]] = {}
         for timing_, component_ in pairs:
             groups[timing_] = (*groups.get(timing_, ()), component_)
-        return cls(tuple(groups.items()), tuple(pairs), servicing.allocation_style)
+        asks_due = len(pairs) > len(DEFAULT_ORDER)
+        return cls(tuple(groups.items()), tuple(pairs), servicing.allocation_style, asks_due)
 
 
 def allocate(
@@ -143,7 +172,7 @@ def allocate(
             amount = _spread(slots, amount, on, components, found)
             continue
         for place in _places(slots, on, timing, future):
-            amount = _serve(slots[place], place, amount, components, found)
+            amount = _serve(slots[place], place, amount, on, components, found)
             if not amount:
                 return found, 0
     return found, amount
@@ -160,12 +189,14 @@ def _places(slots: Sequence[Slot], on: date, timing: Timing, future: FutureAlloc
             yield place
 
 
-def _serve(slot: Slot, place: int, amount: int, components: Iterable[int], found: Outcome) -> int:
+def _serve(  # noqa: PLR0917
+    slot: Slot, place: int, amount: int, on: date, components: Iterable[int], found: Outcome
+) -> int:
     for component in components:
-        part = min(amount, slot.left[component])
+        part = min(amount, slot.room(component, on))
         if part:
-            slot.left[component] -= part
-            found.add(place, component, part)
+            slot.left[component % _NOT_YET] -= part
+            found.add(place, component % _NOT_YET, part)
             amount -= part
     return amount
 
@@ -177,29 +208,63 @@ def _spread(slots: Sequence[Slot], amount: int, on: date, components: Sequence[i
     """
     while amount:
         candidates = _places(slots, on, Timing.IN_ADVANCE, FutureAllocation.NEXT_INSTALLMENT)
-        places = [p for p in candidates if any(slots[p].left[c] for c in components)]
+        places = [p for p in candidates if any(slots[p].room(c, on) for c in components)]
         if not places:
             return amount
         for component in components:
             even = round_ratio(amount, len(places), Rounding.HALF_EVEN)
             offers = [even] * (len(places) - 1) + [amount - even * (len(places) - 1)]
             for place, offer in zip(places, offers, strict=True):
-                amount -= offer - _serve(slots[place], place, max(offer, 0), (component,), found) if offer > 0 else 0
+                if offer > 0:
+                    amount -= offer - _serve(slots[place], place, offer, on, (component,), found)
     return 0
 
 
 def fold(
-    slots: Sequence[Slot], events: Iterable[Event], waterfall: Waterfall, overpaid: int = 0
+    slots: Sequence[Slot],
+    events: Iterable[Event],
+    waterfall: Waterfall,
+    overpaid: int = 0,
+    held: Mapping[UUID, int] | None = None,
 ) -> dict[UUID, Outcome]:
     """Let events happen one after the other, by business date; changes the installments and answers every outcome.
 
-    Raises ``Conflict`` when a refund or waiver has nothing left to stand on, because what came before it changed.
+    ``overpaid`` is what is owed to the borrower before the first of them, and ``held`` which earlier payments it is
+    from: a charge takes what it can of the oldest, whose outcomes then say what changed. Raises ``Conflict`` when a
+    refund or waiver has nothing left to stand on, because what came before it changed.
     """
     outcomes: dict[UUID, Outcome] = {}
-    for event in sorted(events, key=lambda e: (e.effective, e.seq)):
+    holds = dict(held or {})
+    for event in sorted(events, key=lambda e: e.key):
+        if event.effect is Effect.CHARGE:
+            overpaid -= _charge(slots, event, outcomes, holds, overpaid)
+            continue
         outcome = outcomes[event.id] = _happen(slots, event, waterfall, overpaid)
         overpaid += outcome.overpaid
+        if outcome.overpaid > 0:
+            holds[event.id] = outcome.overpaid
     return outcomes
+
+
+def _charge(
+    slots: Sequence[Slot], event: Event, outcomes: dict[UUID, Outcome], holds: dict[UUID, int], overpaid: int
+) -> int:
+    """Ask for a charge; answers how much of it what was paid too much covers."""
+    assert event.place is not None
+    slot = slots[event.place]
+    covered = rest = min(event.amount, overpaid)
+    slot.left[event.component] += event.amount - covered
+    if event.due is not None:
+        slot.charges.append((event.due, event.component, event.amount))
+    for payment, units in holds.items():
+        part = min(rest, units)
+        if part:
+            outcome = outcomes.setdefault(payment, Outcome())
+            outcome.overpaid -= part
+            outcome.add(event.place, event.component, part)
+            holds[payment] -= part
+            rest -= part
+    return covered
 
 
 def _happen(slots: Sequence[Slot], event: Event, waterfall: Waterfall, overpaid: int) -> Outcome:
@@ -211,6 +276,10 @@ def _happen(slots: Sequence[Slot], event: Event, waterfall: Waterfall, overpaid:
         if event.amount > overpaid:
             raise _baseless("refund")
         return Outcome(overpaid=-event.amount)
+    if event.effect is Effect.TRANCHE:
+        found, rest = allocate(slots, overpaid, event.effective, waterfall, event.future)
+        found.overpaid = rest - overpaid
+        return found
     if event.effect is Effect.CHARGEBACK:
         if event.place is not None:
             slots[event.place].left[_PRINCIPAL] += event.amount
@@ -223,7 +292,7 @@ def _happen(slots: Sequence[Slot], event: Event, waterfall: Waterfall, overpaid:
     )
     rest = event.amount
     for place in sorted(range(len(slots)), key=lambda p: (slots[p].due, p)):
-        rest = _serve(slots[place], place, rest, wanted, found)
+        rest = _serve(slots[place], place, rest, date.max, wanted, found)
     if rest:
         raise _baseless("waiver" if event.effect is Effect.WAIVE else "write-off")
     return found

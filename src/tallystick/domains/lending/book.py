@@ -40,8 +40,14 @@ EFFECTS = {
     K.WRITE_OFF: Effect.WRITE_OFF,
     K.REFUND: Effect.REFUND,
     K.CHARGEBACK: Effect.CHARGEBACK,
+    K.DISBURSEMENT: Effect.TRANCHE,
 }
 SETTLEMENTS = {K.WAIVER: Settlement.WAIVED, K.WRITE_OFF: Settlement.WRITTEN_OFF}
+_CHARGED = {
+    ChargeKind.PENALTY: COMPONENTS.index(Component.PENALTY),
+    ChargeKind.FEE: COMPONENTS.index(Component.FEE),
+    ChargeKind.CHARGEBACK: COMPONENTS.index(Component.PRINCIPAL),
+}
 _INCOME = {
     Component.INTEREST: Book.INTEREST_INCOME,
     Component.FEE: Book.FEE_INCOME,
@@ -169,22 +175,39 @@ class LoanBook:
             place=place,
         )
 
+    async def charges(self) -> list[tuple[int, LoanCharge]]:
+        """What was charged on the installments of the current version, each with its place."""
+        at = {i.id: n for n, i in enumerate(self.installments)}
+        found = await self.db[LoanCharge].find(LoanCharge.loan == self.loan.ref)
+        return [(at[c.installment.id], c) for c in found if c.installment.id in at]
+
+    async def _present(self, on: date) -> list[Slot] | None:
+        """What is left of each installment, for something of a day; None when something counts from a later day."""
+        if (last := self.last_on()) is not None and on < last:
+            return None
+        slots = self.slots()
+        if any(i.fees or i.penalties for i in self.installments):
+            for place, charge in await self.charges():
+                if charge.effective > on:
+                    return None
+                if self.waterfall.asks_due and charge.source is None:
+                    slots[place].charges.append((charge.due, _CHARGED[charge.kind], charge.amount.units))
+        return slots
+
     async def history(self) -> tuple[list[Slot], list[Event]]:
-        """The plan as if nothing had been settled, and everything that settled it."""
+        """The plan as if nothing had been settled or charged, and everything that settled or charged it."""
         slots = [
             Slot(i.due, [i.penalties.units, i.fees.units, i.interest.units, i.principal.units])
             for i in self.installments
         ]
-        backs = await self.db[LoanCharge].find(
-            LoanCharge.loan == self.loan.ref, LoanCharge.kind == ChargeKind.CHARGEBACK
-        )
-        at = {i.id: n for n, i in enumerate(self.installments)}
+        events: list[Event] = []
         places: dict[UUID, int] = {}
-        for charge in backs:
-            if charge.installment.id in at and charge.source is not None:
-                places[charge.source.id] = at[charge.installment.id]
-                slots[at[charge.installment.id]].left[COMPONENTS.index(Component.PRINCIPAL)] -= charge.amount.units
-        events = []
+        for place, charge in await self.charges():
+            slots[place].left[_CHARGED[charge.kind]] -= charge.amount.units
+            if charge.source is None:
+                events.append(self.asked(charge, place))
+            else:
+                places[charge.source.id] = place
         for t in self.standing:
             if t.kind in EFFECTS:
                 entry = Entry(t.kind, t.effective, t.amount)
@@ -192,6 +215,19 @@ class LoanBook:
                 waives = tuple(c for c in COMPONENTS if t.kind is K.WAIVER and c in parts and parts[c])
                 events.append(self.event(t.id, t.seq, entry, waives=waives, place=places.get(t.id)))
         return slots, events
+
+    def asked(self, charge: LoanCharge, place: int) -> Event:
+        """A charge as the fold sees it."""
+        return Event(
+            id=charge.id,
+            effective=charge.effective,
+            seq=charge.after,
+            effect=Effect.CHARGE,
+            amount=charge.amount.units,
+            place=place,
+            component=_CHARGED[charge.kind],
+            due=charge.due if self.waterfall.asks_due else None,
+        )
 
     async def recorded(self) -> dict[UUID, Outcome]:
         """Where the money of each transaction is now, by the current version of the schedule."""
@@ -218,10 +254,11 @@ class LoanBook:
         ``contra`` is the account on the other side of the money, None where none moves. Raises ``Conflict`` when a
         later refund or waiver would lose its ground, and what the ledger raises.
         """
-        id, seq, last = uuid7(), self.next_seq, self.last_on()
+        id, seq = uuid7(), self.next_seq
         event = self.event(id, seq, entry, waives=waives)
-        if last is None or entry.effective >= last:
-            changes = fold(self.slots(), [event], self.waterfall, self.loan.overpaid.units)
+        slots = await self._present(entry.effective)
+        if slots is not None:
+            changes = fold(slots, [event], self.waterfall, self.loan.overpaid.units)
         else:
             changes = await self.again(add=event)
         await self._refuse_too_much(entry, changes[id])
@@ -232,17 +269,49 @@ class LoanBook:
             net[book_id(self.db, contra, self.asset)] = -entry.amount.units if out else entry.amount.units
         return await self.write(id, seq, entry, changes, net)
 
-    async def again(self, *, add: Event | None = None, without: UUID | None = None) -> dict[UUID, Outcome]:
-        """What changes for every transaction when one is added to the past or taken out of it."""
+    async def again(
+        self, *, add: Event | None = None, without: UUID | None = None, charged: date | None = None
+    ) -> dict[UUID, Outcome]:
+        """What changes for every transaction when one is added to the past or taken out of it.
+
+        ``charged`` is from when charges that are stored already count. What comes before the current version of the
+        schedule stays where that put it, unless the change is before it too: then all history is on this version.
+        """
         slots, events = await self.history()
+        before = await self.recorded()
         if add is not None:
             events.append(add)
-        after = fold(slots, [e for e in events if e.id != without], self.waterfall)
-        before = await self.recorded()
+        touched = (charged or date.min, self.next_seq, True)
+        if add is not None:
+            touched = add.key
+        elif without is not None:
+            touched = next(e.key for e in events if e.id == without)
+        overpaid = 0
+        held: dict[UUID, int] = {}
+        if (since := self._since()) is not None and since < touched:
+            for event in sorted((e for e in events if e.key <= since), key=lambda e: e.key):
+                if event.effect is Effect.CHARGE:
+                    fold(slots, [event], self.waterfall)
+                    continue
+                put = before.pop(event.id, Outcome())
+                if event.effect is Effect.CHARGEBACK and event.place is not None:
+                    slots[event.place].left[_CHARGED[ChargeKind.CHARGEBACK]] += event.amount
+                for place, amounts in put.parts.items():
+                    slots[place].left = [a - b for a, b in zip(slots[place].left, amounts, strict=True)]
+                overpaid += put.overpaid
+                if put.overpaid > 0:
+                    held[event.id] = put.overpaid
+            events = [e for e in events if e.key > since]
+        after = fold(slots, [e for e in events if e.id != without], self.waterfall, overpaid, held)
         found = {id: outcome.minus(before.get(id, Outcome())) for id, outcome in after.items()}
         if without is not None:
             found[without] = Outcome().minus(before.get(without, Outcome()))
         return {id: o for id, o in found.items() if o or (add is not None and id == add.id)}
+
+    def _since(self) -> tuple[date, int, bool] | None:
+        """The transaction that made the current version of the schedule; None for the first version."""
+        made = [t for t in self.standing if t.kind in (K.RESTRUCTURE, K.DISBURSEMENT)][1:]
+        return (made[-1].effective, made[-1].seq, True) if made else None
 
     async def _refuse_too_much(self, entry: Entry, outcome: Outcome) -> None:
         from tallystick.domains.lending.servicing import Overpayment
@@ -318,6 +387,8 @@ class LoanBook:
                     kind=ChargeKind.CHARGEBACK,
                     code=charged[1],
                     due=entry.effective,
+                    effective=entry.effective,
+                    after=made.seq,
                     amount=entry.amount,
                     source=made.ref,
                 )
@@ -325,10 +396,10 @@ class LoanBook:
         await self.allocate(made, changes)
         return made
 
-    async def allocate(self, cause: LoanTransaction, changes: dict[UUID, Outcome]) -> None:
-        """Write the rows of changed allocations."""
+    async def allocate(self, cause: LoanTransaction | None, changes: dict[UUID, Outcome]) -> None:
+        """Write the rows of changed allocations; without a cause that is a transaction each is its own."""
         known = {t.id: t for t in self.transactions}
-        rows = [row for id, outcome in changes.items() for row in self._rows(known[id], cause, outcome)]
+        rows = [row for id, outcome in changes.items() for row in self._rows(known[id], cause or known[id], outcome)]
         if rows:
             await self.db[LoanAllocation].add_many(rows)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from tallystick.domains.idempotency import idempotent
 from tallystick.domains.lending.book import LoanBook, left, opened
-from tallystick.domains.lending.loans import LoanStatus
+from tallystick.domains.lending.books import post
 from tallystick.domains.lending.payments import place_for
 from tallystick.domains.lending.servicing import ChargeBasis, ChargeKind, LateFee
 from tallystick.domains.lending.transactions import LoanCharge
@@ -23,7 +24,15 @@ LATE = "late"
 
 
 async def charge(
-    db: Session, loan: UUID, kind: ChargeKind, amount: Money, *, code: str, due: date | None, key: str | None
+    db: Session,
+    loan: UUID,
+    kind: ChargeKind,
+    amount: Money,
+    *,
+    code: str,
+    due: date | None,
+    on: date | None,
+    key: str | None,
 ) -> LoanCharge:
     """Add a fee or penalty to the installment whose period holds its due date."""
     if kind not in (ChargeKind.FEE, ChargeKind.PENALTY):
@@ -32,19 +41,43 @@ async def charge(
         )
     if code == LATE:
         raise Invalid("The code is kept for late fees.", field="code", remedy="Use loans.charge_late_fees().")
-    async with idempotent(db, "loans.charge", key, (loan, kind, amount, code, due)) as once:
+    async with idempotent(db, "loans.charge", key, (loan, kind, amount, code, due, on)) as once:
         if once.replayed:
             return await db[LoanCharge].get(once.results[0])
         book = await _open(db, loan)
         book.check_amount(amount)
-        day = db.today() if due is None else due
+        day = db.today() if on is None else on
         book.check_date(day)
-        at = book.installments[await place_for(book, day)]
-        made = await db[LoanCharge].add(
-            LoanCharge(loan=book.loan.ref, installment=at.ref, kind=kind, code=code, due=day, amount=amount)
+        due = day if due is None else due
+        book.check_date(due)
+        at = book.installments[await place_for(book, due)]
+        made = LoanCharge(
+            loan=book.loan.ref,
+            installment=at.ref,
+            kind=kind,
+            code=code,
+            due=due,
+            effective=min(day, due),
+            after=book.next_seq - 1,
+            amount=amount,
         )
+        await _ask(book, [made], day)
         once.results = (made.id,)
-    return made
+    return await db[LoanCharge].get(made.id)
+
+
+async def _ask(book: LoanBook, charges: Sequence[LoanCharge], on: date) -> None:
+    """Store charges. What was paid too much covers them, and payments made after their dates count again."""
+    if not charges:
+        return
+    await book.db[LoanCharge].add_many(charges)
+    since, last = min(c.effective for c in charges), book.last_on()
+    if not book.loan.overpaid and (last is None or since >= last):
+        return
+    book = await opened(book.db, book.loan.id)
+    changes = await book.again(charged=since)
+    await post(book.db, book.money(changes), book.asset, op="loan.charge", on=on, loan=book.loan.id)
+    await book.allocate(None, changes)
 
 
 async def charge_late_fees(db: Session, loan: UUID, *, on: date | None, key: str | None) -> list[LoanCharge]:
@@ -57,6 +90,7 @@ async def charge_late_fees(db: Session, loan: UUID, *, on: date | None, key: str
         if rule is None:
             raise Invalid("The product has no late fee.", field="loan", remedy="Give its next edition a LateFee.")
         day = db.today() if on is None else on
+        book.check_date(day)
         charged = {c.due for c in await db[LoanCharge].find(LoanCharge.loan == book.loan.ref, LoanCharge.code == LATE)}
         made = []
         for i in book.installments:
@@ -71,12 +105,15 @@ async def charge_late_fees(db: Session, loan: UUID, *, on: date | None, key: str
                         kind=ChargeKind.PENALTY,
                         code=LATE,
                         due=due,
+                        effective=due,
+                        after=book.next_seq - 1,
                         amount=amount,
                     )
                 )
-        added = await db[LoanCharge].add_many([c for c in made if c.amount])
-        once.results = tuple(c.id for c in added)
-    return added
+        made = [c for c in made if c.amount]
+        await _ask(book, made, day)
+        once.results = tuple(c.id for c in made)
+    return [await db[LoanCharge].get(c.id) for c in made]
 
 
 def late_fee(book: LoanBook, rule: LateFee, i: LoanInstallment) -> Money:
@@ -92,7 +129,6 @@ def late_fee(book: LoanBook, rule: LateFee, i: LoanInstallment) -> Money:
 
 async def _open(db: Session, loan: UUID) -> LoanBook:
     book = await opened(db, loan)
-    book.check_status(LoanStatus.ACTIVE)
     if book.loan.charged_off_on is not None:
         raise Conflict("The loan is charged off.", entity="Loan", remedy="Reverse the charge-off first.")
     return book

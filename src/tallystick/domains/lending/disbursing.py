@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from tallystick.domains.idempotency import idempotent
 from tallystick.domains.ledger.transfers import transfer
-from tallystick.domains.lending.allocation import Outcome, merged
+from tallystick.domains.lending.allocation import Effect, Event, Outcome, fold, merged
 from tallystick.domains.lending.book import Entry, LoanBook, opened
 from tallystick.domains.lending.books import Book, Own, book_id, own_account, own_id
 from tallystick.domains.lending.cashflow import CashFlow
 from tallystick.domains.lending.installments import LoanSchedule, ScheduleReason
-from tallystick.domains.lending.loans import Loan, LoanStatus
+from tallystick.domains.lending.loans import SERVICED, Loan, LoanStatus
 from tallystick.domains.lending.origination import commit_funding
-from tallystick.domains.lending.plans import fee, first_plan, next_plan, planned, replay, rows, with_charges
+from tallystick.domains.lending.plans import fee, first_plan, next_plan, planned, rows, with_charges
 from tallystick.domains.lending.receipts import LoanReceipt, receipt, written
-from tallystick.domains.lending.schedule import Schedule
+from tallystick.domains.lending.schedule import InstallmentKind, Schedule
 from tallystick.domains.lending.servicing import ChargeBasis, FeeRule
 from tallystick.domains.lending.transactions import LoanTransaction, TransactionKind
 from tallystick.errors import Conflict, Invalid
@@ -39,7 +41,7 @@ async def disburse(
         if once.replayed:
             return await receipt(db, once.results[0], replayed=True)
         book = await opened(db, loan, serviced=False)
-        book.check_status(_S.APPROVED, _S.ACTIVE)
+        book.check_status(_S.APPROVED, *SERVICED)
         made = await pay_out(book, amount, db.today() if on is None else on, external_id)
         once.results = (made.id,)
         return await written(db, made)
@@ -129,13 +131,15 @@ async def pay_out(book: LoanBook, amount: Money | None, on: date, external_id: s
         paid = [CashFlow(t.effective, t.amount) for t in book.standing if t.kind is K.DISBURSEMENT]
         flows = sorted([*paid, CashFlow(on, tranche)], key=lambda flow: flow.on)
     schedule = await planned(db, loan, product, flows)
+    id = uuid7()
     settled: dict[UUID, Outcome] = {}
-    before = Outcome()
+    changes: dict[UUID, Outcome] = {}
     if first:
         await first_plan(book, schedule, on, ScheduleReason.ORIGINAL)
         await commit_funding(db, loan)
     else:
-        settled, before = await _remake(book, schedule, on)
+        event = book.event(id, book.next_seq, Entry(K.DISBURSEMENT, on, tranche))
+        settled, changes = await _remake(book, schedule, event)
     changed = db[Loan]
     book.loan = await changed.update(
         await changed.get(loan.id),
@@ -146,18 +150,36 @@ async def pay_out(book: LoanBook, amount: Money | None, on: date, external_id: s
     kept_back = sum(fee(rule, product, tranche).units for rule in product.servicing.fees if _counts(rule, first=first))
     if kept_back >= tranche.units:
         raise Invalid("The fees take the whole tranche.", field="amount", remedy="Pay out more than the fees.")
-    net = book.money({UUID(int=0): merged(settled.values()).minus(before)}) if settled else {}
+    net = book.money(changes, {id: K.DISBURSEMENT})
     receivable, clearing = own_id(loan.id, Own.PRINCIPAL), book_id(db, Book.CLEARING, book.asset)
     income = book_id(db, Book.FEE_INCOME, book.asset)
     for account, units in ((receivable, tranche.units), (clearing, kept_back - tranche.units), (income, -kept_back)):
         net[account] = net.get(account, 0) + units
     parts = Outcome({0: [0, 0, 0, tranche.units]})
     entry = Entry(K.DISBURSEMENT, on, tranche, external_id=external_id)
-    return await book.write(uuid7(), book.next_seq, entry, settled, net, parts=parts)
+    made = await book.write(id, book.next_seq, entry, settled, net, parts=parts)
+    if product.servicing.auto_down_payment:
+        used = -settled[id].overpaid if id in settled else 0
+        await _pay_down(await opened(db, loan.id), schedule, on, used)
+    return made
 
 
-async def _remake(book: LoanBook, schedule: Schedule, on: date) -> tuple[dict[UUID, Outcome], Outcome]:
-    """Store the schedule of all tranches; answers where earlier payments are on it, and their sums before."""
+async def _pay_down(book: LoanBook, schedule: Schedule, on: date, used: int) -> None:
+    """Take the down payment of the tranche that was paid out last, less what had been paid too much before."""
+    down = [i.principal.units for i in schedule.installments if i.due == on and i.kind is InstallmentKind.DOWN_PAYMENT]
+    amount = min(down[-1] - used, book.loan.outstanding.units) if down else 0
+    if amount > 0:
+        await book.happen(Entry(K.DOWN_PAYMENT, on, book.of(amount)), contra=Book.CLEARING)
+
+
+async def _remake(
+    book: LoanBook, schedule: Schedule, tranche: Event
+) -> tuple[dict[UUID, Outcome], dict[UUID, Outcome]]:
+    """Store the schedule of all tranches; answers where everything is on it, and by how much sums have changed.
+
+    What was settled stays with its installments. Where they ask for less than before, as level installments may, or
+    something happened after the tranche's date, all history is on the new schedule instead.
+    """
     edition = await book.db[LoanSchedule].get(book.schedule)
     if edition.reason not in (ScheduleReason.ORIGINAL, ScheduleReason.TRANCHE):
         raise Conflict(
@@ -165,12 +187,44 @@ async def _remake(book: LoanBook, schedule: Schedule, on: date) -> tuple[dict[UU
             entity="Loan",
             remedy="Grant another loan, or disburse before restructuring.",
         )
-    before = merged((await book.recorded()).values())
+    recorded = await book.recorded()
     _, events = await book.history()
-    await next_plan(
-        book, with_charges(book, rows(book.loan, edition.id, schedule, book.product)), on, ScheduleReason.TRANCHE
-    )
-    return await replay(book, events), before
+    old = [(i.due, i.kind) for i in book.installments]
+    fresh = with_charges(book, rows(book.loan, edition.id, schedule, book.product))
+    last = book.last_on()
+    await next_plan(book, fresh, tranche.effective, ScheduleReason.TRANCHE)
+    moved = _moved(book, old, recorded) if last is None or tranche.effective >= last else None
+    slots = book.slots()
+    if moved is None:
+        after = fold(
+            slots, [*(replace(e, place=None) for e in events if e.effect is not Effect.CHARGE), tranche], book.waterfall
+        )
+    else:
+        for place, amounts in ((p, a) for o in moved.values() for p, a in o.parts.items()):
+            slots[place].left = [a - b for a, b in zip(slots[place].left, amounts, strict=True)]
+        after = moved | fold(slots, [tranche], book.waterfall, book.loan.overpaid.units)
+    changes = {id: merged([o]).minus(merged([recorded.get(id, Outcome())])) for id, o in after.items()}
+    return {id: o for id, o in after.items() if o}, changes
+
+
+def _moved(
+    book: LoanBook, old: Sequence[tuple[date, InstallmentKind]], recorded: dict[UUID, Outcome]
+) -> dict[UUID, Outcome] | None:
+    """Recorded allocations on the installments of the new version; None where one has no room for them."""
+    new = [(i.due, i.kind) for i in book.installments]
+    at: dict[int, int] = {}
+    for place, key in enumerate(old):
+        at[place] = next((n for n, k in enumerate(new) if k == key and n not in at.values()), -1)
+    free = [slot.left[:] for slot in book.slots()]
+    moved: dict[UUID, Outcome] = {}
+    for id, outcome in recorded.items():
+        parts = {at[place]: amounts for place, amounts in outcome.parts.items() if any(amounts)}
+        if -1 in parts:
+            return None
+        for place, amounts in parts.items():
+            free[place] = [a - b for a, b in zip(free[place], amounts, strict=True)]
+        moved[id] = Outcome(parts, outcome.overpaid)
+    return moved if all(units >= 0 for amounts in free for units in amounts) else None
 
 
 def _counts(rule: FeeRule, *, first: bool) -> bool:

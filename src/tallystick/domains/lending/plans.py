@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from tallystick.domains.lending.allocation import Event, Outcome, fold
 from tallystick.domains.lending.cashflow import CashFlow
 from tallystick.domains.lending.installments import LoanInstallment, LoanSchedule, ScheduleReason
 from tallystick.domains.lending.loans import Loan
@@ -125,8 +123,3 @@ async def next_plan(
     )
     fresh = [with_fields(i, schedule=Ref(plan.id), seq=n) for n, i in enumerate(installments, 1)]
     book.installments = await db[LoanInstallment].add_many(fresh)
-
-
-async def replay(book: LoanBook, events: Sequence[Event]) -> dict[UUID, Outcome]:
-    """Let everything that happened so far happen on a new version of the schedule."""
-    return fold(book.slots(), [replace(e, place=None) for e in events], book.waterfall)

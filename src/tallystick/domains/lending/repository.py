@@ -268,10 +268,15 @@ class Loans(Repository[Loan]):
         *,
         code: str,
         due: date | None = None,
+        on: date | None = None,
         key: str | None,
     ) -> LoanCharge:
-        """Add a fee or penalty, due with the installment whose period holds the date (default: today)."""
-        return await charging.charge(self.db, id_of(loan), kind, amount, code=code, due=due, key=key)
+        """Add a fee or penalty; it falls due on ``due`` (default: ``on``) with the installment whose period holds that.
+
+        Payments see it from ``on`` on, or from ``due`` where that is earlier: later ones move up, as after a payment
+        that is dated back. What was paid too much covers it. A closed loan is open again.
+        """
+        return await charging.charge(self.db, id_of(loan), kind, amount, code=code, due=due, on=on, key=key)
 
     async def charge_late_fees(self, loan: LoanLike, *, on: date | None = None, key: str | None) -> list[LoanCharge]:
         """Charge the product's late fee for each installment that is late enough, once for each."""

@@ -136,12 +136,16 @@ def _reckoned(basis: ChargeBasis, amount: Decimal | None, percent: Decimal | Non
 PENALTIES_FIRST = (Component.PENALTY, Component.FEE, Component.INTEREST, Component.PRINCIPAL)
 """The order that most lenders' contracts name."""
 DEFAULT_ORDER = tuple(f"{timing.value}_{part.value}" for timing in Timing for part in PENALTIES_FIRST)
+NOT_YET_DUE = ("not_due_penalty", "not_due_fee")
+"""Charges of an installment paid in advance whose own due date is after the payment."""
 
 
 class Servicing(Struct, frozen=True, kw_only=True):
     """What happens to payments, and when a loan counts as late.
 
-    ``allocation_order`` is the twelve pairs of ``Timing`` and ``Component``, each once ("past_due_penalty", ...).
+    ``allocation_order`` is the twelve pairs of ``Timing`` and ``Component``, each once ("past_due_penalty", ...). With
+    "not_due_penalty" and "not_due_fee" anywhere after "in_advance_penalty" and "in_advance_fee", a payment in advance
+    settles charges that are not due yet at that place of the order and the others where "in_advance_..." stands.
     ``arrears_grace_days`` are not counted as late at the beginning of each arrears; ``arrears_tolerance``, in whole
     units, is the most that may be unpaid without counting as late. ``non_performing_days`` is from when a loan counts
     as non-performing.
@@ -153,6 +157,8 @@ class Servicing(Struct, frozen=True, kw_only=True):
     goodwill_allocation: FutureAllocation | None = None
     """Where a goodwill payment in advance goes, where that is another installment than a payment's."""
     overpayment: Overpayment = Overpayment.KEEP
+    auto_down_payment: bool = False
+    """Whether the down payment of a tranche comes in with its payout, as a transaction of its own."""
     arrears_grace_days: int = 0
     arrears_tolerance: Decimal = Decimal(0)
     non_performing_days: int = 90
@@ -163,12 +169,22 @@ class Servicing(Struct, frozen=True, kw_only=True):
     """What a borrower must have agreed to before a loan is asked for in their name."""
 
     def __post_init__(self) -> None:
-        if sorted(self.allocation_order) != sorted(DEFAULT_ORDER):
+        order = self.allocation_order
+        if sorted(order) not in (sorted(DEFAULT_ORDER), sorted(DEFAULT_ORDER + NOT_YET_DUE)):
             raise Invalid(
                 "An allocation order names each timing with each component, once.",
                 field="allocation_order",
-                remedy=f"It is a permutation of: {', '.join(DEFAULT_ORDER)}.",
+                remedy=f"It is a permutation of: {', '.join(DEFAULT_ORDER)}; with {' and '.join(NOT_YET_DUE)} or not.",
             )
+        for later in NOT_YET_DUE:
+            if later in order and order.index(later) < order.index(later.replace("not_due", "in_advance")):
+                raise Invalid(
+                    "Charges that are not due come before those that are.",
+                    field="allocation_order",
+                    remedy=f"Put {later} after {later.replace('not_due', 'in_advance')}.",
+                )
+        if self.auto_down_payment.__class__ is not bool:
+            raise Invalid("The down payment comes with the payout or not.", field="auto_down_payment")
         as_member(self.allocation_style, AllocationStyle, "allocation_style")
         as_member(self.future_allocation, FutureAllocation, "future_allocation")
         if self.goodwill_allocation is not None:

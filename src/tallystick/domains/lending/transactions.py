@@ -148,7 +148,9 @@ class LoanAllocation(Entity):
 class LoanCharge(Entity):
     """Something added to what an installment owes: a fee, a penalty, or the amount of a chargeback.
 
-    A late fee is charged once for each installment; ``code`` says which rule of the product it came from.
+    A late fee is charged once for each installment; ``code`` says which rule of the product it came from. Payments see
+    it from ``effective`` on: the business date on which it was charged, or ``due`` where that was earlier; ``after`` is
+    the number of the loan's last transaction at that time, which orders what happened on one date.
     """
 
     loan: Ref[Loan]
@@ -156,6 +158,8 @@ class LoanCharge(Entity):
     kind: ChargeKind
     code: Annotated[str, Length(40, min=1)]
     due: date
+    effective: date
+    after: int
     amount: Money
     source: Ref[LoanTransaction] | None = None
 
@@ -163,6 +167,7 @@ class LoanCharge(Entity):
         Index("loan", "due", query="the charges of a loan"),
         Unique("installment", "code", where="code = 'late'"),
         Check("amount", "amount > 0"),
+        Check("effective", "effective <= due and after >= 1"),
         Guard(
             "tally_charge",
             "AFTER INSERT",
