@@ -66,6 +66,14 @@ def test_the_whole_demo(place: Path) -> None:
     for item in document["page"]["items"]:
         assert item["ssn"].startswith("••••")
         assert item["applicant"].endswith(".")
+    lending = document["lending"]
+    assert (lending["deliveries"], lending["payments"]) == (32, 1)
+    assert lending["trial_balance"]["balanced"] is True
+    assert lending["trial_balance"]["difference"] == "0.00 USD"
+    before, after, undone = lending["par"]
+    assert float(before["par_1"]["ratio"]) == float(undone["par_30"]["ratio"]) == 1
+    assert float(after["par_1"]["ratio"]) == 0
+    assert [e["outstanding"] for e in lending["events"]][1:] == ["918.06 USD", "612.04 USD", "306.02 USD", "618.16 USD"]
     by_sex = document["fairness"][0]
     assert by_sex["by"] == "sex"
     assert sum(g["approved"] for g in by_sex["groups"]) <= own["approved"]

@@ -17,6 +17,7 @@ from tallystick.cli.run import Answer, Run
 
 if TYPE_CHECKING:
     from tallystick.app import Tallystick
+    from tallystick.cli.demo_lending import Lending
     from tallystick.cli.demo_wall import Crossing
     from tallystick.domains.underwriting.applications import Application
     from tallystick.domains.underwriting.statistics import Comparison, GroupRate, Statistics
@@ -44,14 +45,20 @@ class Story:
     risks: dict[str, int | None] = field(default_factory=dict)
     statistics: list[tuple[str, Statistics]] = field(default_factory=list)
     fairness: list[tuple[str, list[GroupRate], list[Comparison]]] = field(default_factory=list)
+    lending: Lending | None = None
     crossings: list[Crossing] = field(default_factory=list)
     seconds: float = 0
     kept: str | None = None
 
     @property
-    def held(self) -> bool:
+    def walled(self) -> bool:
         """Whether every attempt to cross the wall was stopped."""
         return bool(self.crossings) and all(c.stopped for c in self.crossings)
+
+    @property
+    def held(self) -> bool:
+        """Whether the wall stood and the money was right."""
+        return self.walled and self.lending is not None and self.lending.held
 
 
 async def demo(
@@ -61,10 +68,10 @@ async def demo(
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the server's directory, and say where.")] = False,
 ) -> Answer:
-    """Start a server, migrate, load applications, page, count, compare groups, and try to cross the tenant wall.
+    """Start a server, migrate, load and compare applications, lend and repay, and try to cross the tenant wall.
 
     Runs on an embedded PostgreSQL in a temporary directory, whatever DATABASE_URL says. Exit code 1: an attempt to
-    cross the wall worked.
+    cross the wall worked, or the money was not right.
     """
     from tallystick.cli.demo_view import document, show
     from tallystick.domains.underwriting.german_credit import find
@@ -109,6 +116,7 @@ async def _server(story: Story, *, keep: bool) -> AsyncIterator[Tallystick]:
 
 
 async def _work(run: Run, tally: Tallystick, story: Story, file: Path | None) -> None:
+    from tallystick.cli.demo_lending import lend
     from tallystick.cli.demo_wall import cross
 
     out = run.output
@@ -126,6 +134,10 @@ async def _work(run: Run, tally: Tallystick, story: Story, file: Path | None) ->
             story.statistics.append((slug, await db.applications.statistics()))
     async with tally.session(_OWN, actor="demo", permissions=()) as db:
         await _look(db, story)
+    started = time.perf_counter()
+    with out.progress("Lending"):
+        story.lending = await lend(tally, _OWN)
+    _step(story, f"Lent, and took one payment {story.lending.deliveries} times at once", started)
     with out.progress("Trying to cross the wall"):
         story.crossings = await cross(tally, _OWN, _OTHER)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from tallystick.cli import demo_lending
 from tallystick.cli.report import fairness_document, show_fairness, show_statistics, statistics_document
 
 if TYPE_CHECKING:
@@ -34,11 +35,14 @@ def show(out: Output, story: Story) -> None:
         show_fairness(out, attribute, rates, compared)
     if story.source != "generated":
         out.line("The file's code for sex is unreliable (Groemping 2019): arithmetic, no claim about people.", "dim")
+    _lending(out, story)
     _wall(out, story)
-    if story.held:
+    if story.walled:
         out.line(f"All {len(story.crossings)} attempts, five ways, were stopped.", "bold green")
     else:
         out.line("THE WALL BROKE: an attempt was not stopped.", "bold red")
+    if story.lending is not None and not story.lending.held:
+        out.line("THE MONEY IS WRONG: see above.", "bold red")
     if story.kept is not None:
         out.line(f"Kept in {story.kept}")
         for command in ("report statistics", "shell"):
@@ -76,6 +80,7 @@ def document(story: Story) -> dict[str, Any]:
             {"by": attribute, "groups": fairness_document(rates, compared)}
             for attribute, rates, compared in story.fairness
         ],
+        "lending": None if story.lending is None else demo_lending.document(story.lending),
         "crossings": story.crossings,
         "held": story.held,
         "kept": story.kept,
@@ -122,6 +127,29 @@ def _amount(application: Application) -> str:
         return "-"
     number, _, asset = str(amount).partition(" ")
     return f"{Decimal(number):,} {asset}".replace(".00 ", " ")
+
+
+def _lending(out: Output, story: Story) -> None:
+    from rich.text import Text
+
+    told = story.lending
+    assert told is not None
+    _heading(out, "Neighbours lend: a loan, two payments, a reversal")
+    rows = []
+    for event in told.events:
+        mark = Text("✓", style="green") if event.good else Text("✗", style="bold red")
+        rows.append((mark, str(event.day), event.what, str(event.outstanding or "")))
+    out.table(
+        ("", "day", "what happened", "outstanding"), rows, right=("day", "outstanding"), flexible=("what happened",)
+    )
+    risks = []
+    for when, par in told.par:
+        found = [demo_lending.at_risk(par, threshold) for threshold in (1, 30)]
+        shown = [f"{r.principal} {float(r.ratio):.0%}" if r is not None else "-" for r in found]
+        risks.append((when, *shown))
+    out.table(("portfolio at risk", "PAR 1", "PAR 30"), risks, right=("PAR 1", "PAR 30"))
+    style = "bold green" if told.balanced else "bold red"
+    out.line(f"Trial balance over {told.accounts} accounts: debits less credits are {told.difference}.", style)
 
 
 def _wall(out: Output, story: Story) -> None:
