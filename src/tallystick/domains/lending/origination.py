@@ -12,7 +12,7 @@ from tallystick.domains.idempotency import idempotent
 from tallystick.domains.identity.users import User
 from tallystick.domains.lending import numbers
 from tallystick.domains.lending.books import Book, Own, book_id, own_account, own_id, post
-from tallystick.domains.lending.checks import Exact
+from tallystick.domains.lending.checks import Exact, as_date
 from tallystick.domains.lending.fundings import FundingStatus, LoanFunding
 from tallystick.domains.lending.loans import Loan, LoanStatus
 from tallystick.domains.lending.products import LoanProduct, chosen
@@ -62,7 +62,8 @@ async def request(
         chosen_product = await db[LoanProduct].get(product)
         rate, count = chosen(chosen_product, principal, annual_rate, installments)
         day = db.today() if on is None else on
-        if first_due is not None and first_due <= day:
+        as_date(day, "on")
+        if first_due is not None and as_date(first_due, "first_due") <= day:
             raise Invalid("The first installment is due before the loan is asked for.", field="first_due")
         await db[User].get(borrower)
         for needed in chosen_product.servicing.consents:
@@ -101,7 +102,7 @@ async def move(
             held = await db[Loan].lock(loan)
             if held.status is to:
                 raise _done_before(held)
-            day = db.today() if on is None else on
+            day = as_date(db.today() if on is None else on, "on")
             changed = await db[Loan].update(held, status=to, status_reason=reason)
             if to in (_S.WITHDRAWN, _S.EXPIRED, _S.CANCELLED):
                 await release(db, held, day)

@@ -137,14 +137,16 @@ async def chargeback(
         if book.loan.charged_off_on is not None:
             raise Conflict("The loan is charged off.", entity="Loan", remedy="Reverse the charge-off first.")
         taken = sum(t.amount.units for t in book.standing if t.concerns is not None and t.concerns.id == payment)
-        wanted = book.of(paid.amount.units - taken) if amount is None else amount
-        if not wanted or wanted.__class__ is not Money or wanted.units > paid.amount.units - taken:
+        left_of_it = book.of(paid.amount.units - taken)
+        if amount is not None:
+            book.check_amount(amount)
+        wanted = left_of_it if amount is None else amount
+        if not wanted or wanted > left_of_it:
             raise Conflict(
                 "More cannot be charged back than the payment.",
                 entity="LoanTransaction",
-                remedy=f"What is left of it is {book.of(paid.amount.units - taken)}.",
+                remedy=f"What is left of it is {left_of_it}.",
             )
-        book.check_amount(wanted)
         day = db.today() if on is None else on
         _check_day(book, day)
         if (last := book.last_on()) is not None and day < last:

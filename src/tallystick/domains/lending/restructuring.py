@@ -66,7 +66,7 @@ async def reschedule(
         book = await _open(db, loan)
         day = _day(book, on)
         old = [i for i in book.installments if i.kind is _REGULAR]
-        from_ = since or next((i.due for i in old if any(left(i))), None)
+        from_ = as_date(since, "since") if since is not None else next((i.due for i in old if any(left(i))), None)
         replaced = [i for i in old if from_ is not None and i.due >= from_ and any(left(i))]
         if from_ is None or not replaced or replaced[0].due != from_:
             raise Invalid(
@@ -87,6 +87,12 @@ async def _rescheduled(  # noqa: PLR0917
     terms = _plain(book.product.terms)
     start = max((i.due for i in book.installments if i.due < replaced[0].due), default=replaced[0].start)
     start = max(start, replaced[0].start)
+    if first <= start:
+        raise Invalid(
+            "The first new installment is due after the one before it.",
+            field="first_due",
+            remedy=f"Give a date after {start}.",
+        )
     dues = [step(first, terms.frequency, n * terms.every, terms.month_end) for n in range(count)]
     holidays = await book.db.products.calendar_of(book.product)
     dues = adjusted(dues, start, terms.business_day, holidays)
@@ -168,7 +174,11 @@ async def reage(
         if not principal:
             raise Conflict("No principal is left to be re-aged.", entity="Loan")
         old = book.product.terms
-        terms = changed(_plain(old), frequency=frequency or old.frequency, every=every or old.every)
+        terms = changed(
+            _plain(old),
+            frequency=old.frequency if frequency is None else frequency,
+            every=old.every if every is None else every,
+        )
         count = as_whole(installments, "installments", least=1, most=3660)
         dues = [step(first_due, terms.frequency, n * terms.every, terms.month_end) for n in range(count)]
         made = make_schedule(
