@@ -140,7 +140,7 @@ class _Maker:
             requested_on=given.disbursed_on,
             approved_on=given.disbursed_on,
             disbursed_on=given.disbursed_on,
-            matures_on=one.rows[-1].due if one.rows else None,
+            matures_on=one.rows[-1].due if one.rows else one.paid_on,
             charged_off_on=given.charged_off_on,
             fraud=given.fraud,
             boarded=True,
