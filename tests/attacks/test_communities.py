@@ -8,13 +8,17 @@ import pytest
 from tests.community.support import as_user, circle, joined, person
 
 from tallystick import (
+    Community,
+    CommunityMembership,
     Conflict,
     Denied,
+    EndorsementStatus,
     Governance,
     MemberRole,
     MembershipStatus,
     RoleMissing,
     TallystickError,
+    TrustEdge,
     usd,
 )
 from tallystick.session import Session
@@ -143,3 +147,27 @@ async def test_who_profits_from_a_stake_does_not_slash_it(db: Session, make: Mak
             await theirs.endorsements.slash(given.id, key=None)
     async with as_user(sandbox, tenant, admin) as hers:
         await hers.endorsements.slash(given.id, key=None)
+
+
+async def test_the_plain_verbs_do_not_go_round_the_roles(db: Session, make: Make, sandbox: Sandbox, tenant: str):
+    club, _, (bob, other) = await circle(db, make, 2)
+    given = await db.endorsements.endorse(bob, other, community=club.id, stake=usd("5"), key=None)
+    mine = await db.memberships.held(club.id, bob)
+    assert mine is not None
+    async with as_user(sandbox, tenant, bob) as his:
+        edge = TrustEdge(from_user=other.ref, to_user=bob.ref, weight=10, valid_from=his.today())
+        for attempt in (
+            lambda: his.memberships.update(mine, role=R.ADMIN),
+            lambda: his[CommunityMembership].update(mine, reputation=Decimal(1000)),
+            lambda: his.memberships.update_where(CommunityMembership.user == bob.ref, role=R.ADMIN),
+            lambda: his.memberships.upsert(mine, on=(CommunityMembership.community, CommunityMembership.user)),
+            lambda: his.communities.update(club, min_reputation_to_borrow=Decimal(0)),
+            lambda: his.communities.add(Community(name="Mine", slug="mine", asset="USD")),
+            lambda: his.endorsements.update(given, status=EndorsementStatus.SLASHED, ended_on=his.today()),
+            lambda: his.trust.add(edge),
+            lambda: his.trust.add_many([edge]),
+        ):
+            with pytest.raises(RoleMissing) as refused:
+                await attempt()
+            assert "db." in refused.value.remedy
+        assert (await his.memberships.get(mine.id)).role is R.MEMBER

@@ -23,6 +23,7 @@ from tallystick import (
     UserStatus,
     uuid7,
 )
+from tallystick.entity import with_fields
 from tallystick.schema.connect import acting_as_owner
 from tallystick.session import Session
 from tallystick.testing import KitServer, Make, Race, Sandbox
@@ -145,6 +146,8 @@ async def test_a_person_answers_for_themselves(db: Session, make: Make, sandbox:
         for attempt in (
             hers.consents.grant(ada, Purpose.SHARING, policy_version="1"),
             hers.consents.withdraw(ada, Purpose.MARKETING),
+            hers.consents.update(given, withdrawn_at=hers.now()),
+            hers.consents.add(with_fields(given, id=uuid7(), purpose=Purpose.SHARING)),
         ):
             with pytest.raises(RoleMissing):
                 await attempt

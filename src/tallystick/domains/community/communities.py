@@ -10,11 +10,11 @@ from uuid import UUID
 import msgspec
 
 from tallystick.domains.community.governance import Governance, MemberRole
+from tallystick.domains.guarded import Guarded
 from tallystick.entity import Entity
 from tallystick.errors import NotFound
 from tallystick.fields import Length, Numeric, Once, OwnAsset
 from tallystick.money import Money
-from tallystick.repository import Repository
 from tallystick.rules import Check, Index, Rules, Transitions, Unique, kept
 
 if TYPE_CHECKING:
@@ -73,13 +73,16 @@ class Community(Entity):
     )
 
 
-class Communities(Repository[Community]):
+class Communities(Guarded[Community]):
     """The tenant's communities.
 
     Whoever acts is the user of the session's actor ("user:<id>"), by their role in the community, or anybody with the
     permission "communities.manage". Every operation holds the community while it runs, so that roles, sanctions and
     gates cannot change under it.
     """
+
+    permission = "communities.manage"
+    instead = "db.communities.create(), change(), activate() and dissolve()"
 
     async def create(self, community: Community, *, founder: UserLike | None = None) -> Community:
         """Add a community that is forming, with its founder, the acting user unless given, as its first admin.

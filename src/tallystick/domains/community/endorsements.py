@@ -10,12 +10,12 @@ from uuid import UUID
 import msgspec
 
 from tallystick.domains.community.communities import Community
+from tallystick.domains.guarded import Guarded
 from tallystick.domains.identity.users import User
 from tallystick.entity import Entity
 from tallystick.fields import Length, Once, Personal, Ref
 from tallystick.ids import NIL
 from tallystick.money import Money
-from tallystick.repository import Repository
 from tallystick.rules import Check, Index, Rules, Transitions, Unique, kept
 
 if TYPE_CHECKING:
@@ -75,12 +75,15 @@ class Endorsement(Entity):
             msgspec.structs.force_setattr(self, "high", high)  # type: ignore[arg-type]
 
 
-class Endorsements(Repository[Endorsement]):
+class Endorsements(Guarded[Endorsement]):
     """Who vouches for whom, and the stakes behind it.
 
     Commands take ``key``, which makes a repetition answer what the first made; ``on`` is the business date, today
     unless given. Stakes are journals of the ledger, from the account "stakes.clearing:<asset>".
     """
+
+    permission = "communities.manage"
+    instead = "db.endorsements.endorse(), withdraw() and slash()"
 
     async def endorse(
         self,

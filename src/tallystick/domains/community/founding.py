@@ -13,6 +13,7 @@ from tallystick.domains.community.governance import Governance, MemberRole
 from tallystick.domains.community.members import require
 from tallystick.domains.community.memberships import CommunityMembership, MembershipStatus
 from tallystick.domains.community.repayment import has_open_loans
+from tallystick.domains.guarded import alter, put
 from tallystick.domains.identity.access import acting_user, actor_user
 from tallystick.domains.identity.users import UserLike, user_id
 from tallystick.errors import Conflict, Invalid, InvalidTransition
@@ -49,15 +50,16 @@ async def create(db: Session, community: Community, founder: UserLike | None) ->
         )
     await acting_user(db, who, "communities.manage")
     async with db.transaction():
-        made = await db.communities.add(community)
-        await db.memberships.add(
+        made = await put(db.communities, community)
+        await put(
+            db.memberships,
             CommunityMembership(
                 community=Ref(made.id),
                 user=Ref(who),
                 role=MemberRole.ADMIN,
                 status=MembershipStatus.ACTIVE,
                 joined_at=db.now(),
-            )
+            ),
         )
     return made
 
@@ -77,7 +79,7 @@ async def change(db: Session, community: UUID, changes: Mapping[str, Any]) -> Co
     async with db.transaction():
         found = await db.communities.locked(community, " FOR NO KEY UPDATE")
         await require(db, community, MemberRole.ADMIN)
-        return await db.communities.update(found, **changes)
+        return await alter(db.communities, found, **changes)
 
 
 async def move(db: Session, community: UUID, status: CommunityStatus) -> Community:
@@ -94,7 +96,7 @@ async def move(db: Session, community: UUID, status: CommunityStatus) -> Communi
             )
         if status is _S.DISSOLVED:
             await _check_settled(db, found)
-        return await db.communities.update(found, status=status)
+        return await alter(db.communities, found, status=status)
 
 
 def _check(governance: object) -> None:

@@ -13,6 +13,7 @@ from uuid import UUID
 from tallystick.domains.community.communities import Community, CommunityStatus
 from tallystick.domains.community.governance import MemberRole
 from tallystick.domains.community.memberships import CommunityMembership, MembershipStatus
+from tallystick.domains.guarded import alter, put
 from tallystick.domains.identity.access import acting_user, active_user, actor_user, may
 from tallystick.domains.identity.users import UserLike, user_id
 from tallystick.errors import Conflict, Denied, Invalid, RoleMissing
@@ -69,12 +70,12 @@ async def invite(db: Session, community: UUID, user: UserLike) -> CommunityMembe
         await require(db, community, held_by.governance.invited_by)
         found = await db.memberships.held(community, who)
         if found is None:
-            return await db.memberships.add(CommunityMembership(community=Ref(community), user=Ref(who)))
+            return await put(db.memberships, CommunityMembership(community=Ref(community), user=Ref(who)))
         if found.status is _S.BANNED:
             raise Denied("The user is banned from the community.", remedy="Lift the ban first.")
         if found.status is not _S.LEFT:
             raise _is_already(found)
-        return await db.memberships.update(found, status=_S.INVITED, role=MemberRole.MEMBER)
+        return await alter(db.memberships, found, status=_S.INVITED, role=MemberRole.MEMBER)
 
 
 async def join(db: Session, community: UUID, user: UserLike | None) -> CommunityMembership:
@@ -93,10 +94,11 @@ async def join(db: Session, community: UUID, user: UserLike | None) -> Community
             )
         now = db.now()
         if found is None:
-            return await db.memberships.add(
-                CommunityMembership(community=Ref(community), user=Ref(who), status=_S.ACTIVE, joined_at=now)
+            return await put(
+                db.memberships,
+                CommunityMembership(community=Ref(community), user=Ref(who), status=_S.ACTIVE, joined_at=now),
             )
-        return await db.memberships.update(found, status=_S.ACTIVE, joined_at=now, left_at=None)
+        return await alter(db.memberships, found, status=_S.ACTIVE, joined_at=now, left_at=None)
 
 
 async def leave(db: Session, community: UUID, user: UserLike | None) -> CommunityMembership:
@@ -120,8 +122,8 @@ async def ban(db: Session, community: UUID, user: UserLike) -> CommunityMembersh
         found = await db.memberships.held(community, who)
         if found is None:
             # The row is what keeps them out of an open community.
-            invited = await db.memberships.add(CommunityMembership(community=Ref(community), user=Ref(who)))
-            return await db.memberships.update(invited, status=_S.BANNED)
+            invited = await put(db.memberships, CommunityMembership(community=Ref(community), user=Ref(who)))
+            return await alter(db.memberships, invited, status=_S.BANNED)
         _outranks(judge, found)
         if found.status is _S.BANNED:
             raise _is_already(found)
@@ -133,7 +135,7 @@ async def lift_ban(db: Session, community: UUID, user: UserLike) -> CommunityMem
     """See ``Communities.lift_ban``."""
     async with db.transaction():
         found = await _sanctioned(db, community, user_id(user), _S.BANNED)
-        return await db.memberships.update(found, status=_S.LEFT)
+        return await alter(db.memberships, found, status=_S.LEFT)
 
 
 async def suspend(db: Session, community: UUID, user: UserLike) -> CommunityMembership:
@@ -141,14 +143,14 @@ async def suspend(db: Session, community: UUID, user: UserLike) -> CommunityMemb
     async with db.transaction():
         found = await _sanctioned(db, community, user_id(user), _S.ACTIVE)
         await _another_admin(db, found)
-        return await db.memberships.update(found, status=_S.SUSPENDED)
+        return await alter(db.memberships, found, status=_S.SUSPENDED)
 
 
 async def reinstate(db: Session, community: UUID, user: UserLike) -> CommunityMembership:
     """See ``Communities.reinstate_member``."""
     async with db.transaction():
         found = await _sanctioned(db, community, user_id(user), _S.SUSPENDED)
-        return await db.memberships.update(found, status=_S.ACTIVE)
+        return await alter(db.memberships, found, status=_S.ACTIVE)
 
 
 async def set_role(db: Session, community: UUID, user: UserLike, role: MemberRole) -> CommunityMembership:
@@ -162,7 +164,7 @@ async def set_role(db: Session, community: UUID, user: UserLike, role: MemberRol
         found = await member(db, community, who)
         if role is not MemberRole.ADMIN:
             await _another_admin(db, found)
-        return await db.memberships.update(found, role=role)
+        return await alter(db.memberships, found, role=role)
 
 
 async def rate(db: Session, community: UUID, user: UserLike, reputation: Decimal) -> CommunityMembership:
@@ -182,7 +184,7 @@ async def rate(db: Session, community: UUID, user: UserLike, reputation: Decimal
             raise Denied("Nobody sets their own reputation.", remedy="Ask another member who may.")
         found = await member(db, community, who)
         _outranks(judge, found, equal=True)
-        return await db.memberships.update(found, reputation=reputation)
+        return await alter(db.memberships, found, reputation=reputation)
 
 
 async def member(db: Session, community: UUID, user: UUID, lock: str = "") -> CommunityMembership:
@@ -248,7 +250,7 @@ async def _another_admin(db: Session, leaving: CommunityMembership) -> None:
 
 
 async def _out(db: Session, found: CommunityMembership, status: MembershipStatus) -> CommunityMembership:
-    return await db.memberships.update(found, status=status, role=MemberRole.MEMBER, left_at=db.now())
+    return await alter(db.memberships, found, status=status, role=MemberRole.MEMBER, left_at=db.now())
 
 
 def _is_already(found: CommunityMembership) -> Conflict:

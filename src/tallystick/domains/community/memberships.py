@@ -12,10 +12,10 @@ from msgspec.structs import replace
 
 from tallystick.domains.community.communities import Community, Reputation
 from tallystick.domains.community.governance import MemberRole
+from tallystick.domains.guarded import Guarded
 from tallystick.domains.identity.users import User, UserLike, user_id
 from tallystick.entity import Entity
 from tallystick.fields import Once, Ref
-from tallystick.repository import Repository
 from tallystick.rules import Check, Index, Rules, Transitions, Unique, kept
 
 
@@ -72,8 +72,11 @@ class CommunityMembership(Entity):
         return self.status is MembershipStatus.ACTIVE
 
 
-class Memberships(Repository[CommunityMembership]):
+class Memberships(Guarded[CommunityMembership]):
     """Who belongs to which community. They change through ``db.communities``."""
+
+    permission = "communities.manage"
+    instead = "the operations of db.communities"
 
     async def held(self, community: UUID, user: UserLike) -> CommunityMembership | None:
         """The membership of a user in a community, whatever its status."""

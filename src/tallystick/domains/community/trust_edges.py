@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 from tallystick.domains.community.communities import Community
+from tallystick.domains.guarded import Guarded
 from tallystick.domains.identity.users import User
 from tallystick.entity import Entity
 from tallystick.fields import Once, Ref
-from tallystick.repository import Repository
 from tallystick.rules import Check, Guard, Index, Rules, Unique, kept
 
 if TYPE_CHECKING:
@@ -57,11 +57,14 @@ class TrustEdge(Entity):
     )
 
 
-class Trust(Repository[TrustEdge]):
+class Trust(Guarded[TrustEdge]):
     """Who trusts whom, and what follows from it.
 
     A graph is a community's own, or, without a community, the tenant's outside of any.
     """
+
+    permission = "communities.manage"
+    instead = "db.trust.connect() and disconnect()"
 
     async def connect(
         self,

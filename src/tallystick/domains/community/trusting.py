@@ -9,6 +9,7 @@ from uuid import UUID
 from tallystick.domains.community.graph import TrustGraph, shape_of
 from tallystick.domains.community.members import MANAGE, check_open, member
 from tallystick.domains.community.trust_edges import LEAST_WEIGHT, MOST_WEIGHT, TrustEdge
+from tallystick.domains.guarded import alter, put
 from tallystick.domains.identity.access import acting_user
 from tallystick.domains.identity.users import UserLike, user_id
 from tallystick.errors import Invalid, NotFound
@@ -50,14 +51,15 @@ async def connect(  # noqa: PLR0917
             await _end(db, last, day)
         elif last is not None and last.valid_to is not None and last.valid_to > day:
             raise _too_early()
-        return await db.trust.add(
+        return await put(
+            db.trust,
             TrustEdge(
                 from_user=Ref(who),
                 to_user=Ref(whom),
                 community=None if community is None else Ref(community),
                 weight=weight,
                 valid_from=day,
-            )
+            ),
         )
 
 
@@ -116,7 +118,7 @@ async def _last(db: Session, who: UUID, whom: UUID, community: UUID | None) -> T
 async def _end(db: Session, edge: TrustEdge, day: date) -> TrustEdge:
     if day < edge.valid_from:
         raise _too_early()
-    return await db.trust.update(edge, valid_to=day)
+    return await alter(db.trust, edge, valid_to=day)
 
 
 def _day(db: Session, given: date | None) -> date:

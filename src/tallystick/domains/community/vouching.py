@@ -13,6 +13,7 @@ from tallystick.domains.community.endorsements import Endorsement, EndorsementSt
 from tallystick.domains.community.members import MANAGE, member, require
 from tallystick.domains.community.repayment import check_loan, check_not_at_risk
 from tallystick.domains.community.stakes import give_back, keep, take
+from tallystick.domains.guarded import alter, put
 from tallystick.domains.idempotency import idempotent
 from tallystick.domains.identity.access import acting_user, actor_user, may
 from tallystick.domains.identity.users import UserLike, user_id
@@ -119,7 +120,7 @@ async def end(
         if not slashed and found.loan is not None and not await may(db, MANAGE):
             await check_not_at_risk(db, found.loan)
         day = db.today() if on is None else on
-        ended = await db.endorsements.update(found, status=status, ended_on=day)
+        ended = await alter(db.endorsements, found, status=status, ended_on=day)
         if found.stake is not None:
             await (keep if slashed else give_back)(db, where, found.stake, found, day)
         once.results = (ended.id,)
@@ -137,7 +138,7 @@ async def _add(db: Session, given: Endorsement) -> Endorsement:
     """Store it, or say which one is in the way: the pair's unique rule stands for both directions."""
     try:
         async with db.transaction():
-            return await db.endorsements.add(given)
+            return await put(db.endorsements, given)
     except Duplicate as taken:
         standing = taken
     there = await db.endorsements.find(

@@ -9,13 +9,13 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
+from tallystick.domains.guarded import Guarded, alter, put
 from tallystick.domains.identity.access import acting_user
 from tallystick.domains.identity.users import User, UserLike, user_id
 from tallystick.entity import Entity
 from tallystick.errors import ConsentMissing, Invalid, NotFound
 from tallystick.fields import Length, Once, Ref
 from tallystick.query import missing
-from tallystick.repository import Repository
 from tallystick.rules import Check, Guard, Index, Rules, Unique, kept
 
 _TICK = timedelta(microseconds=1)
@@ -75,8 +75,11 @@ class Consent(Entity):
     )
 
 
-class Consents(Repository[Consent]):
+class Consents(Guarded[Consent]):
     """The persons' consents. A person grants and withdraws their own; for others it takes "consents.manage"."""
+
+    permission = "consents.manage"
+    instead = "db.consents.grant() and withdraw()"
 
     async def grant(
         self,
@@ -103,8 +106,9 @@ class Consents(Repository[Consent]):
                 if (before.policy_version, before.legal_basis) == (policy_version, legal_basis):
                     return before
                 now = max(now, before.granted_at + _TICK)
-                await self.update(before, withdrawn_at=now)
-            return await self.add(
+                await alter(self, before, withdrawn_at=now)
+            return await put(
+                self,
                 Consent(
                     user=Ref(id),
                     purpose=what,
@@ -112,7 +116,7 @@ class Consents(Repository[Consent]):
                     policy_version=policy_version,
                     granted_at=now,
                     evidence=evidence,
-                )
+                ),
             )
 
     async def withdraw(self, user: UserLike, purpose: Purpose) -> Consent:
@@ -128,7 +132,7 @@ class Consents(Repository[Consent]):
                 raise NotFound(
                     f"No consent to {what.value} stands.", entity="Consent", remedy="See db.consents.history(user)."
                 )
-            return await self.update(found, withdrawn_at=max(db.now(), found.granted_at + _TICK))
+            return await alter(self, found, withdrawn_at=max(db.now(), found.granted_at + _TICK))
 
     async def require(self, user: UserLike, purpose: Purpose) -> Consent:
         """The consent that stands. Raises ``ConsentMissing`` when there is none.
