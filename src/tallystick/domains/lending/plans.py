@@ -117,9 +117,10 @@ async def next_plan(
     """
     db, before = book.db, await book.db[LoanSchedule].get(book.schedule)
     await db[LoanSchedule].update(before, current=False)
-    await db[LoanInstallment].update_where(LoanInstallment.schedule == before.ref, current=False)
     plan = await db[LoanSchedule].add(
         LoanSchedule(loan=book.loan.ref, edition=before.edition + 1, reason=reason, since=since)
     )
     fresh = [with_fields(i, schedule=Ref(plan.id), seq=n) for n, i in enumerate(installments, 1)]
     book.installments = await db[LoanInstallment].add_many(fresh)
+    # After the new ones are there: a loan without current installments would count as closed.
+    await db[LoanInstallment].update_where(LoanInstallment.schedule == before.ref, current=False)

@@ -113,6 +113,11 @@ async def _rescheduled(  # noqa: PLR0917
         at = next((n for n, i in enumerate(fresh) if i.due >= old.due), len(fresh) - 1)
         due = fresh[at]
         fresh[at] = with_fields(due, fees=due.fees + book.of(fees), penalties=due.penalties + book.of(penalties))
+    # Interest of a running period that was settled before is not asked for again.
+    credit = sum(i.interest.units - left(i)[2] for i in replaced)
+    for n, due in enumerate(fresh):
+        less = min(credit, due.interest.units)
+        fresh[n], credit = with_fields(due, interest=due.interest - book.of(less)), credit - less
     gone = {i.id for i in replaced}
     kept = [(unsettled(i), i) for i in book.installments if i.id not in gone]
     paid = [(_settled(book, i, on), i) for i in replaced if _any_settled(i)]
