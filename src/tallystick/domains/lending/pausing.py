@@ -22,6 +22,7 @@ async def pause(
     db: Session, loan: UUID, starts_on: date, ends_on: date, *, reason: str | None, key: str | None
 ) -> DelinquencyPause:
     """See ``Portfolio.pause``."""
+    await db.require("loans.adjust")
     if as_date(ends_on, "ends_on") < as_date(starts_on, "starts_on"):
         raise Invalid("The pause ends before it starts.", field="ends_on", remedy="Both days are included.")
     request = (loan, starts_on, ends_on, reason)
@@ -53,6 +54,7 @@ async def pause(
 
 async def resume(db: Session, loan: UUID, on: date | None, key: str | None) -> DelinquencyPause:
     """See ``Portfolio.resume``."""
+    await db.require("loans.adjust")
     day = db.today() if on is None else as_date(on, "on")
     async with idempotent(db, "loans.resume", key, (loan, on)) as once:
         if once.replayed:

@@ -57,13 +57,13 @@ class Portfolio:
     ) -> DelinquencyPause:
         """Do not count the days from ``starts_on`` to ``ends_on``, both included, as late; they may be past or to come.
 
-        Raises ``Conflict`` where the loan is not active or has a pause on one of the days, ``Invalid`` for days before
-        it was paid out.
+        Needs the permission "loans.adjust". Raises ``Conflict`` where the loan is not active or has a pause on one of
+        the days, ``Invalid`` for days before it was paid out.
         """
         return await pausing.pause(self._db, _id(loan), starts_on, ends_on, reason=reason, key=key)
 
     async def resume(self, loan: LoanLike, on: date | None = None, *, key: str | None) -> DelinquencyPause:
-        """End the pause of a day: that day counts again. Raises ``Conflict`` where there is none, ``Invalid``."""
+        """End the pause of a day: that day counts again. Needs "loans.adjust". Raises ``Conflict`` without a pause."""
         return await pausing.resume(self._db, _id(loan), on, key)
 
     # -- all loans -----------------------------------------------------------------------------------------------
