@@ -46,6 +46,7 @@ _ENTITIES: dict[str, tuple[tuple[str, str], ...]] = {
         ("tallystick.domains.lending.loans", "LoanStatusChange"),
         ("tallystick.domains.lending.pauses", "DelinquencyPause"),
         ("tallystick.domains.lending.fundings", "LoanFunding"),
+        ("tallystick.domains.lending.fundings", "LenderPayout"),
         ("tallystick.domains.lending.installments", "LoanSchedule"),
         ("tallystick.domains.lending.installments", "LoanInstallment"),
         ("tallystick.domains.lending.transactions", "LoanTransaction"),

@@ -36,6 +36,8 @@ class Book(StrEnum):
     PENALTY_INCOME = "loans.penalty_income"
     RECOVERY_INCOME = "loans.recovery_income"
     CREDIT_LOSS = "loans.credit_loss"
+    LENDER_INTEREST = "loans.lender_interest"
+    """The lenders' part of interest, as an expense beside the whole of it as income."""
     GOODWILL = "loans.goodwill"
     OPENING = "loans.opening"
     """The other side of loans that were taken over from another system."""
@@ -44,6 +46,7 @@ class Book(StrEnum):
 _KINDS = {
     Book.CLEARING: AccountKind.ASSET,
     Book.CREDIT_LOSS: AccountKind.EXPENSE,
+    Book.LENDER_INTEREST: AccountKind.EXPENSE,
     Book.GOODWILL: AccountKind.EXPENSE,
     Book.OPENING: AccountKind.EQUITY,
 }

@@ -12,7 +12,7 @@ from tallystick.domains.lending.loans import Loan
 from tallystick.entity import Entity
 from tallystick.fields import Once, Ref
 from tallystick.money import Money
-from tallystick.rules import Check, Guard, Index, Rules, Transitions, kept
+from tallystick.rules import Check, Guard, Index, Rules, Transitions, append_only, kept
 
 
 class FundingStatus(StrEnum):
@@ -47,5 +47,24 @@ class LoanFunding(Entity):
         ),
         Guard("tally_funded", "AFTER INSERT OR UPDATE OF status", "tally.loan_funded('loan_funding')"),
         kept(),
+        retain="lending",
+    )
+
+
+class LenderPayout(Entity):
+    """What a lender was paid of what came in for a loan: their part of its principal and of its interest."""
+
+    loan: Ref[Loan]
+    funding: Ref[LoanFunding]
+    effective: date
+    principal: Money
+    interest: Money
+    journal: Ref[Journal]
+
+    rules = Rules(
+        Index("loan", query="what the lenders of a loan were paid"),
+        Index("funding", query="what a lender was paid"),
+        Check("amounts", "principal >= 0 and interest >= 0 and principal + interest > 0"),
+        append_only(),
         retain="lending",
     )

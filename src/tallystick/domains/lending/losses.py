@@ -10,6 +10,7 @@ from tallystick.domains.idempotency import idempotent
 from tallystick.domains.lending.allocation import Outcome
 from tallystick.domains.lending.book import Entry, LoanBook, left, opened
 from tallystick.domains.lending.books import Book, Own, book_id, own_id
+from tallystick.domains.lending.lenders import lenders_loss
 from tallystick.domains.lending.loans import Loan, LoanStatus
 from tallystick.domains.lending.receipts import LoanReceipt, receipt, written
 from tallystick.domains.lending.transactions import TransactionKind
@@ -65,11 +66,22 @@ async def write_off(db: Session, loan: UUID, *, on: date | None, key: str | None
                 book_id(db, Book.CREDIT_LOSS, book.asset): principal,
                 own_id(loan, Own.PRINCIPAL): -principal,
             }
+        if borne := await lenders_loss(book):
+            loss = book_id(db, Book.CREDIT_LOSS, book.asset)
+            net[loss] = net.get(loss, 0) - borne
+            net[own_id(loan, Own.LENDERS)] = borne
         id = uuid7()
         lost = Outcome({n: left(i) for n, i in enumerate(book.installments) if any(left(i))})
         made = await book.write(id, book.next_seq, Entry(K.WRITE_OFF, day, amount, reason=reason), {id: lost}, net)
         once.results = (made.id,)
         return await written(db, made)
+
+
+async def recovery_account(book: LoanBook) -> UUID:
+    """Where recovered money goes: to those who funded the loan, else to income."""
+    own = own_id(book.loan.id, Own.LENDERS)
+    funded = book.loan.funded and await book.db.ledger.accounts.get_or_none(own) is not None
+    return own if funded else book_id(book.db, Book.RECOVERY_INCOME, book.asset)
 
 
 async def recover(
@@ -98,7 +110,7 @@ async def recover(
             )
         net = {
             book_id(db, Book.CLEARING, book.asset): amount.units,
-            book_id(db, Book.RECOVERY_INCOME, book.asset): -amount.units,
+            await recovery_account(book): -amount.units,
         }
         entry = Entry(K.RECOVERY, day, amount, external_id=external_id)
         made = await book.write(uuid7(), book.next_seq, entry, {}, net)

@@ -13,6 +13,7 @@ from tallystick.domains.lending.book import EFFECTS, Entry, LoanBook, left, open
 from tallystick.domains.lending.books import Book, Own, book_id, own_id
 from tallystick.domains.lending.installments import LoanInstallment
 from tallystick.domains.lending.loans import Loan, LoanStatus
+from tallystick.domains.lending.losses import recovery_account
 from tallystick.domains.lending.receipts import LoanReceipt, receipt, written
 from tallystick.domains.lending.schedule import InstallmentKind
 from tallystick.domains.lending.servicing import Component
@@ -235,7 +236,7 @@ async def _take_back(book: LoanBook, found: LoanTransaction, entry: Entry) -> Lo
             book_id(db, Book.CREDIT_LOSS, asset): -lost,
         }
     elif found.kind is K.RECOVERY:
-        net = {book_id(db, Book.RECOVERY_INCOME, asset): units, clearing: -units}
+        net = {await recovery_account(book): units, clearing: -units}
     elif found.kind in EFFECTS and EFFECTS[found.kind] in (Effect.PAY, Effect.WAIVE, Effect.REFUND):
         if found.kind is K.BOARDING:
             raise _never(found.kind)

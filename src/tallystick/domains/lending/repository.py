@@ -10,6 +10,7 @@ from uuid import UUID
 from tallystick.domains.lending import (
     charging,
     disbursing,
+    lenders,
     losses,
     origination,
     payments,
@@ -18,7 +19,7 @@ from tallystick.domains.lending import (
 )
 from tallystick.domains.lending.calendar import Frequency
 from tallystick.domains.lending.checks import Exact
-from tallystick.domains.lending.fundings import LoanFunding
+from tallystick.domains.lending.fundings import LenderPayout, LoanFunding
 from tallystick.domains.lending.installments import LoanInstallment, LoanSchedule
 from tallystick.domains.lending.loans import Loan, LoanStatus, LoanStatusChange
 from tallystick.domains.lending.products import LoanProduct
@@ -315,6 +316,18 @@ class Loans(Repository[Loan]):
     ) -> LoanReceipt:
         """Take money that came in after a write-off."""
         return await losses.recover(self.db, id_of(loan), amount, on=on, key=key, external_id=external_id)
+
+    async def distribute(self, loan: LoanLike, *, on: date | None = None, key: str | None) -> list[LenderPayout]:
+        """Pay the lenders of a loan their part of what came in since the last time; recoveries too.
+
+        Where a payment that was distributed is taken back, nobody is paid until as much came in again. Raises
+        ``Conflict`` for a loan that nobody funded.
+        """
+        return await lenders.distribute(self.db, id_of(loan), on=on, key=key)
+
+    async def payouts(self, loan: LoanLike) -> list[LenderPayout]:
+        """What the lenders of a loan were paid."""
+        return await self.db[LenderPayout].find(LenderPayout.loan == Ref(id_of(loan)))
 
     # -- new schedules ---------------------------------------------------------------------------------------------
 

@@ -165,6 +165,8 @@ class Servicing(Struct, frozen=True, kw_only=True):
     fees: tuple[FeeRule, ...] = ()
     late_fee: LateFee | None = None
     charge_rounding: Rounding = Rounding.HALF_EVEN
+    lenders_interest: Decimal = Decimal(1)
+    """The part of the interest that goes to those who funded the loan, as a fraction."""
     consents: tuple[Purpose, ...] = ()
     """What a borrower must have agreed to before a loan is asked for in their name."""
 
@@ -195,6 +197,8 @@ class Servicing(Struct, frozen=True, kw_only=True):
         as_whole(self.non_performing_days, "non_performing_days", least=1, most=3660)
         if as_fraction(self.arrears_tolerance, "arrears_tolerance") < 0:
             raise Invalid("A tolerance is zero or more.", field="arrears_tolerance")
+        if not 0 <= as_fraction(self.lenders_interest, "lenders_interest") <= 1:
+            raise Invalid("The lenders' part of the interest is 0 to 1.", field="lenders_interest")
         codes = [fee.code for fee in self.fees]
         if len(set(codes)) < len(codes):
             raise Invalid("Two fees have one code.", field="fees")
