@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tallystick.domains.ledger.transfers import Transfer, transfer
     from tallystick.domains.lending.calendar import BusinessDay, Frequency, HolidayCalendar, MonthEnd
     from tallystick.domains.lending.daycount import DayCount
-    from tallystick.domains.lending.fundings import FundingStatus, LoanFunding
+    from tallystick.domains.lending.fundings import FundingStatus, LenderPayout, LoanFunding
     from tallystick.domains.lending.installments import LoanInstallment, LoanSchedule
     from tallystick.domains.lending.loans import Loan, LoanStatus
     from tallystick.domains.lending.periods import make_periods, periods_to
@@ -160,7 +160,7 @@ _HOMES = {
     "domains.ledger.transfers": "Transfer transfer",
     "domains.lending.calendar": "BusinessDay Frequency HolidayCalendar MonthEnd",
     "domains.lending.daycount": "DayCount",
-    "domains.lending.fundings": "FundingStatus LoanFunding",
+    "domains.lending.fundings": "FundingStatus LenderPayout LoanFunding",
     "domains.lending.installments": "LoanInstallment LoanSchedule",
     "domains.lending.loans": "Loan LoanStatus",
     "domains.lending.periods": "make_periods periods_to",
@@ -269,6 +269,7 @@ __all__ = [
     "LeaseLost",
     "LedgerAmount",
     "LegalBasis",
+    "LenderPayout",
     "Length",
     "Loan",
     "LoanAllocation",
