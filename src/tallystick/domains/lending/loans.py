@@ -115,6 +115,8 @@ class Loan(Entity):
         ),
         Check("overpaid", "overpaid >= 0"),
         Check("closed", "status <> 'closed' or (outstanding = 0 and overpaid = 0)"),
+        Check("overpaying", "status <> 'overpaid' or (outstanding = 0 and overpaid > 0)"),
+        Check("active", "status <> 'active' or outstanding > 0"),
         Check("written_off", "(status = 'written_off') = (written_off_on is not null)"),
         Check("charged_off", "charged_off_on is null or charged_off_on >= disbursed_on"),
         Check("paid_out", "disbursed_on is not null or status not in ('active', 'overpaid', 'closed', 'written_off')"),

@@ -134,6 +134,8 @@ LOAN = Table(
         ),
         Check("ck_loan_overpaid", "overpaid >= 0"),
         Check("ck_loan_closed", "status <> 'closed' or (outstanding = 0 and overpaid = 0)"),
+        Check("ck_loan_overpaying", "status <> 'overpaid' or (outstanding = 0 and overpaid > 0)"),
+        Check("ck_loan_active", "status <> 'active' or outstanding > 0"),
         Check("ck_loan_written_off", "(status = 'written_off') = (written_off_on is not null)"),
         Check("ck_loan_charged_off", "charged_off_on is null or charged_off_on >= disbursed_on"),
         Check(
