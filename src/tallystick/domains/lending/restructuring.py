@@ -25,7 +25,7 @@ from tallystick.domains.lending.periods import periods_to
 from tallystick.domains.lending.plans import next_plan, unsettled
 from tallystick.domains.lending.receipts import LoanReceipt, receipt, written
 from tallystick.domains.lending.schedule import InstallmentKind, make_schedule
-from tallystick.domains.lending.terms import Amortization, Terms
+from tallystick.domains.lending.terms import Amortization, InterestMethod, Terms
 from tallystick.domains.lending.transactions import TransactionKind
 from tallystick.entity import with_fields
 from tallystick.errors import Conflict, Invalid
@@ -99,14 +99,20 @@ async def _rescheduled(  # noqa: PLR0917
     principal = sum(left(i)[3] for i in replaced)
     if not principal:
         raise Conflict("No principal is left to be rescheduled.", entity="Loan")
-    made = make_schedule(terms, book.of(principal), annual_rate=rate, periods=periods_to(terms, start, dues))
+    periods = periods_to(terms, start, dues)
+    made = make_schedule(terms, book.of(principal), annual_rate=rate, periods=periods)
+    interest = [i.interest.units for i in made.installments]
+    if terms.interest_method is InterestMethod.FLAT:
+        # Flat interest is on the amount lent, whatever was repaid.
+        flat = make_schedule(terms, book.loan.disbursed, annual_rate=rate, periods=periods)
+        interest = [i.interest.units for i in flat.installments]
     zero, loan = book.of(0), book.loan.ref
     fresh = [
         LoanInstallment(
             loan=loan, schedule=replaced[0].schedule, seq=1, start=i.start, due=i.due,
-            principal=i.principal, interest=i.interest, fees=zero, penalties=zero,
+            principal=i.principal, interest=book.of(units), fees=zero, penalties=zero,
         )
-        for i in made.installments
+        for i, units in zip(made.installments, interest, strict=True)
     ]  # fmt: skip
     for old in replaced:
         penalties, fees, _, _ = left(old)
