@@ -128,8 +128,8 @@ class Scene:
             columns = await self.db.unit.call(COLUMNS, (f"tally.{table}",))
             names = ", ".join(f'"{name}"' for (name,) in columns)
             sql = (
-                f"INSERT INTO tally.{table} ({names}) SELECT {names} FROM (SELECT (jsonb_populate_record(t, $3::jsonb)).* "
-                f"FROM tally.{table} t WHERE tenant_id = $1 AND id = $2) made"
+                f"INSERT INTO tally.{table} ({names}) SELECT {names} FROM (SELECT "
+                f"(jsonb_populate_record(t, $3::jsonb)).* FROM tally.{table} t WHERE tenant_id = $1 AND id = $2) made"
             )
             given = json.dumps({"id": str(uuid7())} | changes, default=str)
             await self.db.unit.call(sql, (self.db.tenant_id, like, given))

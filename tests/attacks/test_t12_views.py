@@ -11,6 +11,7 @@ from tallystick.domains.identity.tenants import TenantInfo
 from tallystick.schema.lint import lint
 
 Pair = tuple[TenantInfo, TenantInfo]
+LENDING = ["loan_allocate", "loan_charge", "loan_funded", "loan_history", "loan_paid_out", "loan_total", "loan_totals"]
 COUNT = "SELECT count(*) FROM tally.{} WHERE code = 'view'"
 
 
@@ -103,6 +104,11 @@ async def test_t12_our_own_definer_functions_show_no_other_tenant(ground: Ground
             "tally_ref.tenant_self",
             "tally_ref.tenant_update",
         ]
+        # Those of lending run in triggers alone.
+        assert await app.fetch(
+            "SELECT p.proname::text AS name, has_function_privilege(p.oid, 'EXECUTE') AS mine FROM pg_proc p "
+            "WHERE p.prosecdef AND p.pronamespace = 'tally'::regnamespace AND p.proname LIKE 'loan%' ORDER BY 1"
+        ) == [(name, False) for name in LENDING]
         await app.execute(f"SET tally.tenant = '{pair[0].id}'")
         assert await app.fetchval("SELECT id FROM tally_ref.tenant_self()") == pair[0].id
         with pytest.raises(asyncpg.InvalidParameterValueError):
