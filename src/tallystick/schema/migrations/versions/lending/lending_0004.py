@@ -33,15 +33,19 @@ BEGIN
   IF loans IS NULL THEN
     RETURN NULL;
   END IF;
-  PERFORM 1 FROM tally.loan l WHERE l.tenant_id = me AND l.id = ANY (loans) ORDER BY l.id FOR NO KEY UPDATE;
+  PERFORM 1 FROM tally.loan l WHERE uuid_eq(l.tenant_id, me) AND l.id = ANY (loans) ORDER BY l.id FOR NO KEY UPDATE;
 
   IF EXISTS (
     SELECT FROM fresh n
-    LEFT JOIN tally.loan_transaction t ON t.tenant_id = me AND t.id = n.transaction_id AND t.loan_id = n.loan_id
-    LEFT JOIN tally.loan_transaction c ON c.tenant_id = me AND c.id = n.cause_id AND c.loan_id = n.loan_id
-    LEFT JOIN tally.loan_schedule s ON s.tenant_id = me AND s.id = n.schedule_id AND s.loan_id = n.loan_id
-    LEFT JOIN tally.loan_installment i
-      ON i.tenant_id = me AND i.id = n.installment_id AND i.schedule_id = n.schedule_id AND i.asset = n.asset
+    LEFT JOIN LATERAL (SELECT * FROM tally.loan_transaction t
+      WHERE uuid_eq(t.tenant_id, me) AND t.id = n.transaction_id OFFSET 0) t ON t.loan_id = n.loan_id
+    LEFT JOIN LATERAL (SELECT * FROM tally.loan_transaction c
+      WHERE uuid_eq(c.tenant_id, me) AND c.id = n.cause_id OFFSET 0) c ON c.loan_id = n.loan_id
+    LEFT JOIN LATERAL (SELECT * FROM tally.loan_schedule s
+      WHERE uuid_eq(s.tenant_id, me) AND s.id = n.schedule_id OFFSET 0) s ON s.loan_id = n.loan_id
+    LEFT JOIN LATERAL (SELECT * FROM tally.loan_installment i
+      WHERE uuid_eq(i.tenant_id, me) AND i.id = n.installment_id OFFSET 0) i
+      ON i.schedule_id = n.schedule_id AND i.asset = n.asset
     WHERE t.id IS NULL OR c.id IS NULL OR s.id IS NULL OR (n.installment_id IS NOT NULL AND i.id IS NULL)
       OR t.effective <> n.effective OR t.asset <> n.asset
       OR n.settlement <> CASE t.kind WHEN 'waiver' THEN 'waived' WHEN 'write_off' THEN 'written_off' ELSE 'paid' END
@@ -51,10 +55,12 @@ BEGIN
   -- All of a transaction is allocated, and nothing of one that was reversed or that moves nothing.
   IF EXISTS (
     SELECT FROM (SELECT DISTINCT n.transaction_id, n.schedule_id FROM fresh n) n
-    JOIN tally.loan_transaction t ON t.tenant_id = me AND t.id = n.transaction_id
+    CROSS JOIN LATERAL (
+      SELECT * FROM tally.loan_transaction t WHERE uuid_eq(t.tenant_id, me) AND t.id = n.transaction_id OFFSET 0) t
     WHERE (SELECT sum(a.principal + a.interest + a.fees + a.penalties + a.overpaid) FROM tally.loan_allocation a
-        WHERE a.tenant_id = me AND a.transaction_id = n.transaction_id AND a.schedule_id = n.schedule_id)
-      <> CASE WHEN EXISTS (SELECT FROM tally.loan_transaction r WHERE r.tenant_id = me AND r.reverses_id = t.id) THEN 0
+        WHERE uuid_eq(a.tenant_id, me) AND a.transaction_id = n.transaction_id AND a.schedule_id = n.schedule_id)
+      <> CASE WHEN EXISTS (
+          SELECT FROM tally.loan_transaction r WHERE uuid_eq(r.tenant_id, me) AND r.reverses_id = t.id) THEN 0
         WHEN t.kind = 'refund' THEN -t.amount
         WHEN t.kind IN ('repayment', 'down_payment', 'goodwill', 'waiver', 'write_off', 'boarding') THEN t.amount
         ELSE 0 END
@@ -79,7 +85,7 @@ BEGIN
         + i.principal_written_off + i.interest_paid + i.interest_waived + i.interest_written_off + i.fees_paid
         + i.fees_waived + i.fees_written_off + i.penalties_paid + i.penalties_waived + i.penalties_written_off
       THEN (SELECT max(x.effective) FROM (
-        SELECT a.effective FROM tally.loan_allocation a WHERE a.tenant_id = me AND a.installment_id = i.id
+        SELECT a.effective FROM tally.loan_allocation a WHERE uuid_eq(a.tenant_id, me) AND a.installment_id = i.id
         GROUP BY a.transaction_id, a.effective HAVING sum(a.principal + a.interest + a.fees + a.penalties) <> 0) x) END
   FROM (
     SELECT n.installment_id AS id, sum(n.principal + n.interest + n.fees + n.penalties)::bigint AS total,
@@ -96,7 +102,7 @@ BEGIN
       coalesce(sum(n.penalties) FILTER (WHERE n.settlement = 'written_off'), 0)::bigint AS penalties_lost
     FROM fresh n WHERE n.installment_id IS NOT NULL GROUP BY n.installment_id
   ) d
-  WHERE i.tenant_id = me AND i.id = d.id;
+  WHERE uuid_eq(i.tenant_id, me) AND i.id = d.id AND i.id = ANY (places);
   GET DIAGNOSTICS touched = ROW_COUNT;
   IF touched <> cardinality(places) THEN
     RAISE EXCEPTION 'an installment was not reached' USING ERRCODE = 'TS501', TABLE = TG_ARGV[0];
@@ -118,7 +124,7 @@ BEGIN
   IF loans IS NULL THEN
     RETURN NULL;
   END IF;
-  PERFORM 1 FROM tally.loan l WHERE l.tenant_id = me AND l.id = ANY (loans) ORDER BY l.id FOR NO KEY UPDATE;
+  PERFORM 1 FROM tally.loan l WHERE uuid_eq(l.tenant_id, me) AND l.id = ANY (loans) ORDER BY l.id FOR NO KEY UPDATE;
   UPDATE tally.loan_installment i SET fees = i.fees + d.fees, penalties = i.penalties + d.penalties,
     principal = i.principal + d.principal, settled_on = NULL
   FROM (
@@ -128,7 +134,8 @@ BEGIN
       coalesce(sum(n.amount) FILTER (WHERE n.kind = 'chargeback'), 0)::bigint AS principal
     FROM fresh n GROUP BY n.installment_id, n.loan_id, n.asset
   ) d
-  WHERE i.tenant_id = me AND i.id = d.id AND i.loan_id = d.loan_id AND i.asset = d.asset AND i.current;
+  WHERE uuid_eq(i.tenant_id, me) AND i.id = d.id AND i.loan_id = d.loan_id AND i.asset = d.asset AND i.current
+    AND i.id = ANY (places);
   GET DIAGNOSTICS touched = ROW_COUNT;
   IF touched <> cardinality(places) THEN
     RAISE EXCEPTION 'an installment was not reached' USING ERRCODE = 'TS501', TABLE = TG_ARGV[0];
