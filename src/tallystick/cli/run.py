@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -169,12 +170,17 @@ def _perform(run: Run, work: Callable[[Run], Awaitable[Answer]]) -> int:
     answer = asyncio.run(main())
     if answer is None:
         return exits.TERMINATED
-    if run.as_json:
-        from tallystick.cli.output import write_json
+    try:
+        if run.as_json:
+            from tallystick.cli.output import write_json
 
-        write_json(answer.document)
-    else:
-        answer.show(run.output)
+            write_json(answer.document)
+        else:
+            answer.show(run.output)
+    except BrokenPipeError:
+        # Said here, because the parser of arguments takes it for a failure. Closing must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.OK
     return answer.code
 
 

@@ -144,7 +144,7 @@ class LoanStatusChange(Entity):
 
     rules = Rules(
         Unique("loan", "step"),
-        Guard("tally_history_only", "BEFORE INSERT", "tally.loan_history_only('loan_status_change')"),
+        Guard("tally_history_only", "AFTER INSERT", "tally.loan_history_only('loan_status_change')"),
         append_only(),
         retain="lending",
     )

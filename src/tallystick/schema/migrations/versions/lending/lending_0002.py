@@ -339,7 +339,7 @@ LOAN_STATUS_CHANGE = Table(
     ),
     triggers=(
         Trigger("tally_append_only", "BEFORE UPDATE OR DELETE", "tally.refuse_change('loan_status_change')"),
-        Trigger("tally_history_only", "BEFORE INSERT", "tally.loan_history_only('loan_status_change')"),
+        Trigger("tally_history_only", "AFTER INSERT", "tally.loan_history_only('loan_status_change')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
     ),
     grants=(
