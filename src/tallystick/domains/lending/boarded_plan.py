@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
@@ -14,9 +15,9 @@ from tallystick.domains.lending.inputs import Inputs
 from tallystick.domains.lending.periods import Period, make_periods
 from tallystick.domains.lending.products import LoanProduct
 from tallystick.domains.lending.schedule import make_schedule
-from tallystick.domains.lending.terms import Amortization, InterestMethod, Terms
+from tallystick.domains.lending.terms import Amortization, InterestCalc, InterestMethod, Terms
 from tallystick.errors import Invalid, Unsupported
-from tallystick.money import Money
+from tallystick.money import Money, round_ratio
 
 if TYPE_CHECKING:
     from tallystick.domains.lending.boarding import Boarding, Overdue, Planned
@@ -158,11 +159,11 @@ def _level(one: Boarding, terms: Terms, periods: Sequence[Period], rest: Money) 
             remedy="Leave installment out, or give the plan.",
         )
     level = units_of(one.installment, rest.asset, "installment")
-    inputs = Inputs(terms, tuple(periods), as_fraction(one.annual_rate, "annual_rate"), 1, ())
+    rate = as_fraction(one.annual_rate, "annual_rate")
     rows: list[Row] = []
     balance = rest.units
-    for period, factor in zip(periods, inputs.factors, strict=True):
-        interest = inputs.interest(balance, factor)
+    for period, factor in zip(periods, _factors(terms, rate, periods), strict=True):
+        interest = round_ratio(balance * factor.numerator, factor.denominator, terms.rounding)
         part = balance if period is periods[-1] else min(level - interest, balance)
         if part <= 0:
             raise Invalid(
@@ -175,6 +176,13 @@ def _level(one: Boarding, terms: Terms, periods: Sequence[Period], rest: Money) 
         if not balance:
             break
     return rows
+
+
+def _factors(terms: Terms, rate: Fraction, periods: Sequence[Period]) -> list[Fraction]:
+    """The interest on one unit for each period; whole periods that count by interval are all alike."""
+    if terms.interest_calc is InterestCalc.PER_PERIOD and not terms.interest_free and all(p.whole for p in periods):
+        return [rate * terms.interval_fraction()] * len(periods)
+    return Inputs(terms, tuple(periods), rate, 1, ()).factors
 
 
 def _flat(one: Boarding, product: LoanProduct, rest: Money, principal: int, periods: Sequence[Period]) -> list[Row]:
