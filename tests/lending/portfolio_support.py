@@ -265,8 +265,8 @@ async def lend(
     )
     since = boarded_on or on
     reason = ScheduleReason.ORIGINAL if boarded_on is None else ScheduleReason.BOARDED
-    loan = await db[Loan].update(loan, status=LoanStatus.ACTIVE, disbursed_on=on)
     schedule, made = await plan(db, loan, rows, since, reason, 1)
+    loan = await db[Loan].update(await db[Loan].get(loan.id), status=LoanStatus.ACTIVE, disbursed_on=on)
     book = Book(db, loan, schedule, made, [[r.principal, r.interest, r.fees, r.penalties] for r in rows])
     if boarded_on is None:
         await book.record(K.DISBURSEMENT, on, [principal.units, 0, 0, 0])

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from tallystick.cli import database, demo, harden, health, load, loans, migrations, report, schema, seed, shell, tenants
+from tallystick.cli import (
+    database,
+    demo,
+    harden,
+    health,
+    load,
+    loans,
+    migrations,
+    portfolio,
+    report,
+    schema,
+    seed,
+    shell,
+    tenants,
+)
 from tallystick.cli.run import command
 
 app = typer.Typer(
@@ -34,6 +48,10 @@ app.add_typer(tenants.app, name="tenants", rich_help_panel=_DATA)
 command(app, "seed", rich_help_panel=_DATA)(seed.seed)
 app.add_typer(load.app, name="load", rich_help_panel=_DATA)
 app.add_typer(loans.app, name="loans", rich_help_panel=_DATA)
+command(report.app, "par")(portfolio.par)
+command(report.app, "vintage")(portfolio.vintage)
+command(report.app, "cash-flow")(portfolio.cash_flow)
+command(report.app, "trial-balance")(portfolio.trial_balance)
 app.add_typer(report.app, name="report", rich_help_panel=_WATCH)
 command(app, "health", rich_help_panel=_WATCH)(health.health)
 app.add_typer(schema.app, name="schema", rich_help_panel=_WATCH)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tallystick.cli.output import Output
     from tallystick.domains.underwriting.statistics import Comparison, GroupRate, Statistics
 
-app = typer.Typer(help="Reports on a tenant's applications.", no_args_is_help=True)
+app = typer.Typer(help="Reports on a tenant's loans, books and applications.", no_args_is_help=True)
 
 Tenant = Annotated[str, typer.Option("--tenant", metavar="SLUG", help="Whose applications.")]
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="YYYY-MM-DD", help="A day in UTC.")]
