@@ -152,3 +152,9 @@ def test_there_is_no_float_and_no_pickle_where_money_is():
 def _run(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     return done.stdout
+
+
+def test_a_public_name_is_no_module_of_the_same_name() -> None:
+    code = "import tallystick.session; from tallystick import money; print(money('1.50', 'KES'))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert said.stdout == "1.50 KES\n"
