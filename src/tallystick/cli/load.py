@@ -95,6 +95,59 @@ async def bitcoin_otc(
     return Answer(document, show)
 
 
+@command(app, "lending-club")
+async def lending_club(
+    run: Run,
+    path: Annotated[Path, typer.Argument(help="loans_full_schema.csv, or the folder it is in.")],
+    tenant: Annotated[str, typer.Option("--tenant", metavar="SLUG", help="Whose loans they become.")] = "lending-club",
+) -> Answer:
+    """Board the 10,000 loans that Lending Club issued in the first quarter of 2018 (OpenIntro), as of 30 June 2018.
+
+    The file names nobody. The tenant is created when it does not exist, and what it has already is not loaded twice;
+    a run that was stopped goes on where it was. Prints what the loans say as they are stored; look at the portfolio
+    with "report par --on 2018-06-30".
+    """
+    from tallystick.cli.load_view import lending_club_document, show_lending_club
+    from tallystick.domains.lending.datasets.lending_club import load, read
+    from tallystick.domains.lending.datasets.lending_club_report import report
+
+    total = len(read(path))
+    async with run.opened() as tally:
+        await _tenant(tally, tenant)
+        async with tally.session(tenant, actor="load", permissions=["loans.board"]) as db:
+            with run.output.progress("Boarding", total) as tell:
+                done = await load(db, path, tell)
+            found = await report(db)
+    return Answer(lending_club_document(tenant, done, found), lambda out: show_lending_club(out, tenant, done, found))
+
+
+@command(app, "berka")
+async def berka(
+    run: Run,
+    path: Annotated[Path, typer.Argument(help="The folder with loan.csv, order.csv and the other tables.")],
+    tenant: Annotated[str, typer.Option("--tenant", metavar="SLUG", help="Whose loans they become.")] = "berka",
+) -> Answer:
+    """Board the 682 loans of the Czech bank of the PKDD'99 challenge as of 31 December 1998, all or none.
+
+    With them come the bank's 5,369 clients, without names or birthdays, its 4,500 accounts, and the standing order
+    that pays each loan. The tenant is created when it does not exist, and what it has already is not loaded twice.
+    Prints what the loans say as they are stored; look at the portfolio with "report par --on 1998-12-31".
+    """
+    from tallystick.cli.load_view import berka_document, show_berka
+    from tallystick.domains.lending.datasets.berka import load
+    from tallystick.domains.lending.datasets.berka_files import read
+    from tallystick.domains.lending.datasets.berka_report import report
+
+    read(path)
+    async with run.opened() as tally:
+        await _tenant(tally, tenant)
+        async with tally.session(tenant, actor="load", permissions=["loans.board"]) as db:
+            with run.output.progress("Boarding") as tell:
+                done = await load(db, path, tell)
+            found = await report(db)
+    return Answer(berka_document(tenant, done, found), lambda out: show_berka(out, tenant, done, found))
+
+
 async def _tenant(tally: Tallystick, slug: str) -> None:
     """Make the tenant of a data set where it does not exist."""
     from tallystick.errors import NotFound
