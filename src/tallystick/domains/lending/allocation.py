@@ -25,7 +25,7 @@ from tallystick.domains.lending.servicing import (
 from tallystick.errors import Conflict
 from tallystick.money import Rounding, round_ratio
 
-__all__ = ["COMPONENTS", "Effect", "Event", "Outcome", "Slot", "Waterfall", "allocate", "fold", "merged"]
+__all__ = ["COMPONENTS", "Effect", "Event", "Outcome", "Slot", "Waterfall", "allocate", "fold", "merged", "stand"]
 
 COMPONENTS: Final = tuple(Component)
 """Penalty, fee, interest, principal: the order of amounts everywhere in this module."""
@@ -215,8 +215,10 @@ def _spread(slots: Sequence[Slot], amount: int, on: date, components: Sequence[i
             even = round_ratio(amount, len(places), Rounding.HALF_EVEN)
             offers = [even] * (len(places) - 1) + [amount - even * (len(places) - 1)]
             for place, offer in zip(places, offers, strict=True):
-                if offer > 0:
-                    amount -= offer - _serve(slots[place], place, offer, on, (component,), found)
+                # Rounded up, the parts may come to more than there is.
+                part = min(offer, amount)
+                if part > 0:
+                    amount -= part - _serve(slots[place], place, part, on, (component,), found)
     return 0
 
 
@@ -258,13 +260,46 @@ def _charge(
         slot.charges.append((event.due, event.component, event.amount))
     for payment, units in holds.items():
         part = min(rest, units)
-        if part:
+        if part > 0:
             outcome = outcomes.setdefault(payment, Outcome())
             outcome.overpaid -= part
             outcome.add(event.place, event.component, part)
             holds[payment] -= part
             rest -= part
     return covered
+
+
+def stand(
+    slots: Sequence[Slot], events: Iterable[Event], recorded: Mapping[UUID, Outcome]
+) -> tuple[dict[UUID, int], dict[UUID, Outcome]]:
+    """Let events have happened as it is recorded; answers what each holds of what is owed to the borrower.
+
+    What they were drawn on for charges of a later day counts as held again, since the fold of what follows draws it
+    anew; the second answer is what is recorded of that.
+    """
+    holds: dict[UUID, int] = {}
+    for event in events:
+        if event.place is not None and event.effect in (Effect.CHARGE, Effect.CHARGEBACK):
+            slots[event.place].left[event.component] += event.amount
+            if event.due is not None:
+                slots[event.place].charges.append((event.due, event.component, event.amount))
+        outcome = recorded.get(event.id, Outcome())
+        holds[event.id] = outcome.overpaid
+        for place, amounts in outcome.parts.items():
+            slots[place].left = [a - b for a, b in zip(slots[place].left, amounts, strict=True)]
+    drawn: dict[UUID, Outcome] = {}
+    # The oldest are drawn on first, so the newest give back first.
+    for id in reversed(holds):
+        for place, amounts in recorded.get(id, Outcome()).parts.items():
+            for component, units in enumerate(amounts):
+                back = min(units, -slots[place].left[component])
+                if back > 0:
+                    slots[place].left[component] += back
+                    holds[id] += back
+                    outcome = drawn.setdefault(id, Outcome())
+                    outcome.add(place, component, back)
+                    outcome.overpaid -= back
+    return holds, drawn
 
 
 def _happen(slots: Sequence[Slot], event: Event, waterfall: Waterfall, overpaid: int) -> Outcome:
