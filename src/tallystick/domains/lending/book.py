@@ -9,7 +9,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from tallystick.domains.lending.allocation import COMPONENTS, Effect, Event, Outcome, Slot, Waterfall, fold, merged
+from tallystick.domains.lending.allocation import (
+    COMPONENTS,
+    Effect,
+    Event,
+    Outcome,
+    Slot,
+    Waterfall,
+    fold,
+    merged,
+    stand,
+)
 from tallystick.domains.lending.books import Book, Own, book_id, own_id, post
 from tallystick.domains.lending.installments import LoanInstallment
 from tallystick.domains.lending.loans import SERVICED, Loan, LoanStatus
@@ -289,23 +299,14 @@ class LoanBook:
         overpaid = 0
         held: dict[UUID, int] = {}
         if (since := self._since()) is not None and since < touched:
-            for event in sorted((e for e in events if e.key <= since), key=lambda e: e.key):
-                if event.effect is Effect.CHARGE:
-                    fold(slots, [event], self.waterfall)
-                    continue
-                put = before.pop(event.id, Outcome())
-                if event.effect is Effect.CHARGEBACK and event.place is not None:
-                    slots[event.place].left[_CHARGED[ChargeKind.CHARGEBACK]] += event.amount
-                for place, amounts in put.parts.items():
-                    slots[place].left = [a - b for a, b in zip(slots[place].left, amounts, strict=True)]
-                overpaid += put.overpaid
-                if put.overpaid > 0:
-                    held[event.id] = put.overpaid
+            earlier = sorted((e for e in events if e.key <= since), key=lambda e: e.key)
+            held, drawn = stand(slots, earlier, before)
+            overpaid = sum(held.values())
+            before = {id: o for id, o in before.items() if id not in held} | drawn
             events = [e for e in events if e.key > since]
         after = fold(slots, [e for e in events if e.id != without], self.waterfall, overpaid, held)
-        found = {id: outcome.minus(before.get(id, Outcome())) for id, outcome in after.items()}
-        if without is not None:
-            found[without] = Outcome().minus(before.get(without, Outcome()))
+        nothing = Outcome()
+        found = {id: after.get(id, nothing).minus(before.get(id, nothing)) for id in after.keys() | before.keys()}
         return {id: o for id, o in found.items() if o or (add is not None and id == add.id)}
 
     def _since(self) -> tuple[date, int, bool] | None:
