@@ -141,6 +141,7 @@ async def _loan(  # noqa: PLR0917
         return
     await db.loans.disburse(loan, on=begun, key=key)
     await _repay(db, loan, number, key, draw)
+    await db.loans.distribute(loan, on=db.today(), key=key)
 
 
 async def _repay(db: Session, loan: Loan, number: int, key: str, draw: random.Random) -> None:
