@@ -191,7 +191,7 @@ class LoanBook:
         found = await self.db[LoanCharge].find(LoanCharge.loan == self.loan.ref)
         return [(at[c.installment.id], c) for c in found if c.installment.id in at]
 
-    async def _present(self, on: date) -> list[Slot] | None:
+    async def present(self, on: date) -> list[Slot] | None:
         """What is left of each installment, for something of a day; None when something counts from a later day."""
         if (last := self.last_on()) is not None and on < last:
             return None
@@ -266,7 +266,7 @@ class LoanBook:
         """
         id, seq = uuid7(), self.next_seq
         event = self.event(id, seq, entry, waives=waives)
-        slots = await self._present(entry.effective)
+        slots = await self.present(entry.effective)
         if slots is not None:
             changes = fold(slots, [event], self.waterfall, self.loan.overpaid.units)
         else:

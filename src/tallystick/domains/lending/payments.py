@@ -161,7 +161,11 @@ async def _charge_back(book: LoanBook, entry: Entry) -> LoanTransaction:
     place = await place_for(book, entry.effective, after=True)
     id, seq = uuid7(), book.next_seq
     event = book.event(id, seq, entry, place=place)
-    changes = fold(book.slots(), [event], book.waterfall, book.loan.overpaid.units)
+    slots = await book.present(entry.effective)
+    if slots is None:
+        changes = await book.again(add=event)
+    else:
+        changes = fold(slots, [event], book.waterfall, book.loan.overpaid.units)
     net = book.money(changes, {id: entry.kind})
     receivable, clearing = own_id(book.loan.id, Own.PRINCIPAL), book_id(book.db, Book.CLEARING, book.asset)
     net[receivable] = net.get(receivable, 0) + entry.amount.units
