@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tallystick.domains.ledger.journals import Journal
     from tallystick.domains.ledger.posting import Receipt
     from tallystick.domains.ledger.transfers import Transfer, transfer
+    from tallystick.domains.lending.buckets import Buckets, DayRange
     from tallystick.domains.lending.calendar import BusinessDay, Frequency, HolidayCalendar, MonthEnd
     from tallystick.domains.lending.daycount import DayCount
     from tallystick.domains.lending.fundings import FundingStatus, LenderPayout, LoanFunding
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from tallystick.domains.lending.loans import Loan, LoanStatus
     from tallystick.domains.lending.periods import make_periods, periods_to
     from tallystick.domains.lending.products import BusinessCalendar, LoanProduct
+    from tallystick.domains.lending.provisioning import ProvisionRates
     from tallystick.domains.lending.receipts import LoanReceipt
     from tallystick.domains.lending.schedule import Installment, Schedule, make_schedule
     from tallystick.domains.lending.servicing import (
@@ -160,6 +162,7 @@ _HOMES = {
     "domains.ledger.journals": "Journal",
     "domains.ledger.posting": "Receipt",
     "domains.ledger.transfers": "Transfer transfer",
+    "domains.lending.buckets": "Buckets DayRange",
     "domains.lending.calendar": "BusinessDay Frequency HolidayCalendar MonthEnd",
     "domains.lending.daycount": "DayCount",
     "domains.lending.fundings": "FundingStatus LenderPayout LoanFunding",
@@ -167,6 +170,7 @@ _HOMES = {
     "domains.lending.loans": "Loan LoanStatus",
     "domains.lending.periods": "make_periods periods_to",
     "domains.lending.products": "BusinessCalendar LoanProduct",
+    "domains.lending.provisioning": "ProvisionRates",
     "domains.lending.receipts": "LoanReceipt",
     "domains.lending.schedule": "Installment Schedule make_schedule",
     "domains.lending.servicing": (
@@ -214,6 +218,7 @@ __all__ = [
     "Application",
     "ApplicationStatus",
     "Asset",
+    "Buckets",
     "BusinessCalendar",
     "BusinessDay",
     "ChainAmount",
@@ -232,6 +237,7 @@ __all__ = [
     "Consent",
     "ConsentMissing",
     "DayCount",
+    "DayRange",
     "Decision",
     "DecisionKind",
     "Declaration",
@@ -308,6 +314,7 @@ __all__ = [
     "Personal",
     "Plan",
     "Price",
+    "ProvisionRates",
     "Purpose",
     "Queue",
     "QuotaExceeded",

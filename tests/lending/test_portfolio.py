@@ -27,7 +27,7 @@ from tallystick import Invalid, NotFound, Tallystick, uuid7
 from tallystick.domains.community.communities import Community
 from tallystick.domains.lending.buckets import USUAL, Buckets
 from tallystick.domains.lending.installments import ScheduleReason
-from tallystick.domains.lending.provisioning import MICROFINANCE, Rates
+from tallystick.domains.lending.provisioning import MICROFINANCE, ProvisionRates
 from tallystick.domains.lending.risk import Held, Risk
 from tallystick.domains.lending.servicing import Servicing
 from tallystick.domains.lending.spans import Span
@@ -129,7 +129,7 @@ async def check_standing(db: Session, rows: Rows, seen: list[Seen], on: date) ->
 
 
 async def check_provisions(db: Session, seen: list[Seen], on: date) -> None:
-    bounded = Rates(
+    bounded = ProvisionRates(
         buckets=BOUNDED,
         rates={r.name: Decimal(n) / 7 for n, r in enumerate(BOUNDED.ranges, 1)},
         current=Decimal("0.013"),

@@ -14,7 +14,7 @@ import pytest
 from tests.lending.portfolio_support import Book, Row, lend, person, product_of
 
 from tallystick import Invalid
-from tallystick.domains.lending.buckets import USUAL, Buckets, Range
+from tallystick.domains.lending.buckets import USUAL, Buckets, DayRange
 from tallystick.domains.lending.servicing import ChargeKind, Servicing
 from tallystick.session import Session
 
@@ -53,19 +53,19 @@ async def test_case_67_by_loan(db: Session):
 @pytest.mark.parametrize(
     "ranges",
     [
-        (Range("RANGE_1", 1, 3), Range("RANGE_3", 3, 30)),
-        (Range("RANGE_3", 4, 30), Range("RANGE_1", 1, 3)),
-        (Range("RANGE_1", 1, 3), Range("RANGE_30", 31, 60)),
-        (Range("RANGE_1", 1), Range("RANGE_3", 4, 30)),
+        (DayRange("RANGE_1", 1, 3), DayRange("RANGE_3", 3, 30)),
+        (DayRange("RANGE_3", 4, 30), DayRange("RANGE_1", 1, 3)),
+        (DayRange("RANGE_1", 1, 3), DayRange("RANGE_30", 31, 60)),
+        (DayRange("RANGE_1", 1), DayRange("RANGE_3", 4, 30)),
     ],
 )
-def test_case_68(ranges: tuple[Range, ...]):
+def test_case_68(ranges: tuple[DayRange, ...]):
     with pytest.raises(Invalid):
         Buckets(ranges)
 
 
 def test_case_68_a_sequence_is_taken():
-    assert Buckets((Range("RANGE_1", 1, 3), Range("RANGE_3", 4, 30))).of_days(4) == Range("RANGE_3", 4, 30)
+    assert Buckets((DayRange("RANGE_1", 1, 3), DayRange("RANGE_3", 4, 30))).of_days(4) == DayRange("RANGE_3", 4, 30)
 
 
 async def pay(book: Book, day: str, units: int) -> None:

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystick.domains.lending.buckets import USUAL, Buckets, Range
-from tallystick.domains.lending.provisioning import MICROFINANCE, Rates
+from tallystick.domains.lending.buckets import USUAL, Buckets, DayRange
+from tallystick.domains.lending.provisioning import MICROFINANCE, ProvisionRates
 from tallystick.domains.lending.spans import Span, months_after, span_of
 from tallystick.errors import Invalid
 
 
 def test_text_and_ranges_are_the_same():
-    assert Buckets.of("1-3", "4", "5+").ranges == (Range("1-3", 1, 3), Range("4", 4, 4), Range("5+", 5))
+    assert Buckets.of("1-3", "4", "5+").ranges == (DayRange("1-3", 1, 3), DayRange("4", 4, 4), DayRange("5+", 5))
     assert [r.span for r in Buckets.of("1-3", "4", "5+").ranges] == ["1-3", "4", "5+"]
 
 
@@ -51,7 +51,7 @@ def test_what_is_no_sequence_of_ranges(spans: tuple[Any, ...]):
 @pytest.mark.parametrize(
     "ranges",
     [
-        (Range("a", 1, 3), Range("a", 4)),
+        (DayRange("a", 1, 3), DayRange("a", 4)),
         ("1-3",),
         (),
     ],
@@ -64,7 +64,7 @@ def test_names_are_there_once(ranges: Any):
 @pytest.mark.parametrize("given_", [("", 1), ("a" * 41, 1), ("a\n", 1), (5, 1), ("a", 1.5), ("a", True), ("a", 2, 1)])
 def test_a_range_is_named_and_whole(given_: tuple[Any, ...]):
     with pytest.raises(Invalid):
-        Range(*given_)
+        DayRange(*given_)
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.booleans(), st.integers(1, 9), st.integers(0, 400))
@@ -72,7 +72,7 @@ def test_a_day_is_in_one_range_and_a_query_finds_the_same(widths: list[int], end
     ranges, at = [], first
     for n, width in enumerate(widths):
         last = at + width - 1 if ends or n < len(widths) - 1 else None
-        ranges.append(Range(f"r{n}", at, last))
+        ranges.append(DayRange(f"r{n}", at, last))
         at += width
     buckets = Buckets(tuple(ranges))
     found = [r for r in ranges if day in r]
@@ -107,7 +107,7 @@ def test_the_usual_ranges_have_every_day():
 def test_rates_name_every_range(wrong: dict[str, Any]):
     whole = {"buckets": MICROFINANCE.buckets, "rates": MICROFINANCE.rates}
     with pytest.raises(Invalid):
-        Rates(**{**whole, **wrong})
+        ProvisionRates(**{**whole, **wrong})
 
 
 def test_the_least_rate_of_a_restructured_loan():

@@ -10,13 +10,13 @@ from msgspec import Struct
 from tallystick.domains.lending.checks import as_whole
 from tallystick.errors import Invalid
 
-__all__ = ["USUAL", "Buckets", "Range"]
+__all__ = ["USUAL", "Buckets", "DayRange"]
 
 _LONGEST: Final = 40
 _MOST_DAYS: Final = 36_600
 
 
-class Range(Struct, frozen=True):
+class DayRange(Struct, frozen=True):
     """Days past due from ``first`` to ``last``, both included; ``last`` None is without end."""
 
     name: str
@@ -50,11 +50,13 @@ class Buckets(Struct, frozen=True):
     a gap or are out of order, and for a name that is there twice.
     """
 
-    ranges: tuple[Range, ...]
+    ranges: tuple[DayRange, ...]
 
     def __post_init__(self) -> None:
-        if not self.ranges or any(not isinstance(r, Range) for r in self.ranges):
-            raise Invalid("Buckets are made of one Range or more.", field="ranges", remedy='Range("31-60", 31, 60).')
+        if not self.ranges or any(not isinstance(r, DayRange) for r in self.ranges):
+            raise Invalid(
+                "Buckets are made of one DayRange or more.", field="ranges", remedy='DayRange("31-60", 31, 60).'
+            )
         for before, after in pairwise(self.ranges):
             if before.last is None or after.first <= before.last:
                 raise Invalid(
@@ -76,7 +78,7 @@ class Buckets(Struct, frozen=True):
         """Ranges from text, named by it: ``Buckets.of("1-30", "31-60", "61+")``. Raises ``Invalid``."""
         return cls(tuple(_range(span) for span in spans))
 
-    def of_days(self, days: int) -> Range | None:
+    def of_days(self, days: int) -> DayRange | None:
         """The range that a number of days is in."""
         return next((r for r in self.ranges if days in r), None)
 
@@ -86,32 +88,32 @@ class Buckets(Struct, frozen=True):
         last = self.ranges[-1].last
         return [*(r.first for r in self.ranges), *([] if last is None else [last + 1])]
 
-    def at(self, place: int) -> Range | None:
+    def at(self, place: int) -> DayRange | None:
         """The range of a place that ``width_bucket(days, bounds)`` answered."""
         return self.ranges[place - 1] if 0 < place <= len(self.ranges) else None
 
 
-def _range(span: str) -> Range:
+def _range(span: str) -> DayRange:
     text = span.strip() if isinstance(span, str) else ""
     first, dash, last = text.removesuffix("+").partition("-")
     parts = [first, last] if dash else [first]
     if not all(p.isascii() and p.isdigit() for p in parts) or (dash and text.endswith("+")):
         raise Invalid("A range of days is not readable.", field="ranges", remedy='Write "31-60", "5" or "61+".')
     end = None if text.endswith("+") else int(parts[-1])
-    return Range(text, int(first), end)
+    return DayRange(text, int(first), end)
 
 
 USUAL: Final = Buckets(
     (
-        Range("RANGE_1", 1, 3),
-        Range("RANGE_3", 4, 30),
-        Range("RANGE_30", 31, 60),
-        Range("RANGE_60", 61, 90),
-        Range("RANGE_90", 91, 120),
-        Range("RANGE_120", 121, 150),
-        Range("RANGE_150", 151, 180),
-        Range("RANGE_180", 181, 240),
-        Range("RANGE_240", 241),
+        DayRange("RANGE_1", 1, 3),
+        DayRange("RANGE_3", 4, 30),
+        DayRange("RANGE_30", 31, 60),
+        DayRange("RANGE_60", 61, 90),
+        DayRange("RANGE_90", 91, 120),
+        DayRange("RANGE_120", 121, 150),
+        DayRange("RANGE_150", 151, 180),
+        DayRange("RANGE_180", 181, 240),
+        DayRange("RANGE_240", 241),
     )
 )
 """The ranges that Apache Fineract installs by default (``DelinquencyGlobalInitializerStep``)."""

@@ -13,7 +13,7 @@ from tallystick.domains.lending.delinquency import Delinquency, delinquency
 from tallystick.domains.lending.expected import ExpectedCash, cash_flow
 from tallystick.domains.lending.loans import Loan
 from tallystick.domains.lending.pauses import DelinquencyPause
-from tallystick.domains.lending.provisioning import MICROFINANCE, Provisions, Rates, provisions
+from tallystick.domains.lending.provisioning import MICROFINANCE, ProvisionRates, Provisions, provisions
 from tallystick.domains.lending.risk import THRESHOLDS, PortfolioAtRisk, portfolio_at_risk
 from tallystick.domains.lending.spans import Span
 from tallystick.domains.lending.standing import LoanLike, Standing, standing
@@ -118,7 +118,7 @@ class Portfolio:
         """
         return await cash_flow(self._db, since, until, by)
 
-    async def provisions(self, on: date | None = None, rates: Rates = MICROFINANCE) -> Provisions:
+    async def provisions(self, on: date | None = None, rates: ProvisionRates = MICROFINANCE) -> Provisions:
         """What is to be set aside for losses: each bucket's principal by its rate, rounded half to even."""
         return await provisions(self._db, on, rates)
 

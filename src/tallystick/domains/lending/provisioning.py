@@ -18,10 +18,10 @@ from tallystick.money import Money, Rounding
 if TYPE_CHECKING:
     from tallystick.session import Session
 
-__all__ = ["MICROFINANCE", "Provision", "Provisions", "Rates", "provisions"]
+__all__ = ["MICROFINANCE", "Provision", "ProvisionRates", "Provisions", "provisions"]
 
 
-class Rates(Struct, frozen=True, kw_only=True):
+class ProvisionRates(Struct, frozen=True, kw_only=True):
     """The part of the outstanding principal that is set aside in each bucket, as fractions of 0 to 1.
 
     ``rates`` names every range of ``buckets``. ``current`` is for loans in no bucket; ``restructured`` is the least for
@@ -48,7 +48,7 @@ class Rates(Struct, frozen=True, kw_only=True):
         return max(rate, self.restructured) if restructured else rate
 
 
-MICROFINANCE: Final = Rates(
+MICROFINANCE: Final = ProvisionRates(
     buckets=Buckets.of("1-90", "91-180", "181+"),
     rates={"1-90": Decimal(0), "91-180": Decimal("0.5"), "181+": Decimal(1)},
     restructured=Decimal("0.5"),
@@ -85,10 +85,10 @@ class Provisions(Struct, frozen=True, kw_only=True):
         return found
 
 
-async def provisions(db: Session, on: date | None, rates: Rates) -> Provisions:
+async def provisions(db: Session, on: date | None, rates: ProvisionRates) -> Provisions:
     """See ``Portfolio.provisions``."""
-    if not isinstance(rates, Rates):
-        raise Invalid("Rates are given as Rates.", field="rates", remedy="Start from MICROFINANCE.")
+    if not isinstance(rates, ProvisionRates):
+        raise Invalid("Rates are given as ProvisionRates.", field="rates", remedy="Start from MICROFINANCE.")
     at = await frame(db, on)
     place = f"width_bucket(days, {at.arg(rates.buckets.bounds)}::int[])"
     beyond = len(rates.buckets.ranges) + 1
