@@ -24,7 +24,7 @@ from tallystick.domains.lending.books import Book, Own, book_id, own_id, post
 from tallystick.domains.lending.installments import LoanInstallment
 from tallystick.domains.lending.loans import SERVICED, Loan, LoanStatus
 from tallystick.domains.lending.products import LoanProduct, policies
-from tallystick.domains.lending.servicing import ChargeKind, Component
+from tallystick.domains.lending.servicing import ChargeKind, Component, Overpayment
 from tallystick.domains.lending.transactions import (
     LoanAllocation,
     LoanCharge,
@@ -271,7 +271,7 @@ class LoanBook:
             changes = fold(slots, [event], self.waterfall, self.loan.overpaid.units)
         else:
             changes = await self.again(add=event)
-        await self._refuse_too_much(entry, changes[id])
+        self._refuse_too_much(entry, changes)
         net = self.money(changes, {id: entry.kind})
         if contra is not None:
             # A refund goes out where a payment comes in.
@@ -314,11 +314,10 @@ class LoanBook:
         made = [t for t in self.standing if t.kind in (K.RESTRUCTURE, K.DISBURSEMENT)][1:]
         return (made[-1].effective, made[-1].seq, True) if made else None
 
-    async def _refuse_too_much(self, entry: Entry, outcome: Outcome) -> None:
-        from tallystick.domains.lending.servicing import Overpayment
-
+    def _refuse_too_much(self, entry: Entry, changes: dict[UUID, Outcome]) -> None:
         refuses = self.product.servicing.overpayment is Overpayment.REFUSE
-        if refuses and EFFECTS[entry.kind] is Effect.PAY and outcome.overpaid:
+        # Dated back, it may be a later payment that becomes too much.
+        if refuses and EFFECTS[entry.kind] is Effect.PAY and sum(o.overpaid for o in changes.values()) > 0:
             raise Invalid(
                 "The payment is more than is owed, and the product takes no overpayment.",
                 field="amount",
