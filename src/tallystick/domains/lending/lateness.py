@@ -45,7 +45,7 @@ _LEFT: Final[Mapping[str, str]] = {
 _TOTAL = " + ".join(COMPONENTS)
 _LEFT_NOW = ", ".join(f"{sql} AS {name}" for name, sql in _LEFT.items())
 _COLUMNS = ", ".join(f"{{0}}{c}" for c in COMPONENTS)
-_SUMS = ", ".join(f"greatest(0, sum(x.{c})) AS {c}" for c in COMPONENTS)
+_SUMS = ", ".join(f"greatest(0, sum(x.{c}))::bigint AS {c}" for c in COMPONENTS)
 
 # What is unsettled of installments that are due by the date, from what the database keeps.
 _OWED_NOW = f"""
@@ -74,21 +74,34 @@ loans AS (
   ) p
 )"""
 
-# The same from history: what was due, less what was allocated by the date, less what was charged after it. What was
-# taken back never was. It is one sum and no join of large sets, so that no wrong estimate can make it quadratic.
+# The same from history. Where today's version of the schedule was in force, it is what is left today, with what was
+# allocated later put back and what was charged later taken out; an installment that was settled by then is not looked
+# at. Where an earlier version was, it is added up from its dues, and what was taken back since never was. It is one sum
+# and no join of large sets, so that no wrong estimate can make it quadratic.
 _HISTORY = f"""
 version AS (
-  SELECT DISTINCT ON (s.loan_id) s.loan_id, s.id, {{tolerance}} AS tolerance FROM tally.loan_schedule s{{tolerances}}
+  SELECT DISTINCT ON (s.loan_id) s.loan_id, s.id, s.current, {{tolerance}} AS tolerance
+  FROM tally.loan_schedule s{{tolerances}}
   WHERE s.tenant_id = $1 AND s.since <= $2{{schedule}} ORDER BY s.loan_id, s.edition DESC
 ),
 unsettled AS (
   SELECT o.*, {_TOTAL} AS total FROM (
     SELECT x.loan_id, max(x.seq) AS seq, max(x.due) AS due, max(x.tolerance) AS tolerance, {_SUMS} FROM (
+      SELECT i.loan_id, i.id, i.seq, i.due, v.tolerance, {_LEFT_NOW} FROM version v
+      JOIN tally.loan_installment i ON i.tenant_id = $1 AND i.schedule_id = v.id
+      WHERE v.current AND i.current AND (i.settled_on IS NULL OR i.settled_on > $2){{installment}}
+      UNION ALL
+      SELECT a.loan_id, a.installment_id, NULL, NULL, NULL, {_COLUMNS.format("a.")} FROM version v
+      JOIN tally.loan_allocation a ON a.tenant_id = $1 AND a.loan_id = v.loan_id AND a.schedule_id = v.id
+      WHERE v.current AND a.effective > $2 AND a.installment_id IS NOT NULL{{allocation}}
+      UNION ALL
       SELECT i.loan_id, i.id, i.seq, i.due, v.tolerance, {_COLUMNS.format("i.")} FROM version v
       JOIN tally.loan_installment i ON i.tenant_id = $1 AND i.schedule_id = v.id
+      WHERE NOT v.current{{installment}}
       UNION ALL
-      SELECT a.loan_id, a.installment_id, NULL, NULL, NULL, {_COLUMNS.format("-a.")} FROM tally.loan_allocation a
-      WHERE a.tenant_id = $1 AND a.effective <= $2 AND a.installment_id IS NOT NULL{{allocation}}
+      SELECT a.loan_id, a.installment_id, NULL, NULL, NULL, {_COLUMNS.format("-a.")} FROM version v
+      JOIN tally.loan_allocation a ON a.tenant_id = $1 AND a.loan_id = v.loan_id AND a.schedule_id = v.id
+      WHERE NOT v.current AND a.effective <= $2 AND a.installment_id IS NOT NULL{{allocation}}
         AND a.transaction_id NOT IN (SELECT t.reverses_id FROM tally.loan_transaction t
           WHERE t.tenant_id = $1 AND t.reverses_id IS NOT NULL{{reversal}})
       UNION ALL
@@ -164,9 +177,9 @@ class Frame:
         }
         tolerant = any(row[3] for row in rules)
         if on < db.today():
-            names = {"schedule": "s.loan_id", "allocation": "a.loan_id", "reversal": "t.loan_id", "charge": "c.loan_id"}
+            names = {"schedule": "s", "installment": "i", "allocation": "a", "reversal": "t", "charge": "c"}
             tables = _HISTORY.format(
-                **{name: one.format(column) for name, column in names.items()},
+                **{name: one.format(f"{table}.loan_id") for name, table in names.items()},
                 tolerance="e.tolerance" if tolerant else "NULL::bigint",
                 tolerances=_TOLERANCES.format(**bound) if tolerant else "",
                 passed=_PASSED if tolerant else "",
