@@ -10,7 +10,7 @@ from msgspec import Struct
 from tallystick.domains.lending.checks import as_whole
 from tallystick.errors import Invalid
 
-__all__ = ["USUAL", "Buckets", "DayRange"]
+__all__ = ["USUAL", "Buckets", "DayRange", "as_buckets"]
 
 _LONGEST: Final = 40
 _MOST_DAYS: Final = 36_600
@@ -101,6 +101,13 @@ def _range(span: str) -> DayRange:
         raise Invalid("A range of days is not readable.", field="ranges", remedy='Write "31-60", "5" or "61+".')
     end = None if text.endswith("+") else int(parts[-1])
     return DayRange(text, int(first), end)
+
+
+def as_buckets(value: Buckets) -> Buckets:
+    """Return buckets; raises ``Invalid`` for anything else."""
+    if not isinstance(value, Buckets):
+        raise Invalid("Buckets are given as Buckets.", field="buckets", remedy='Write Buckets.of("1-30", "31+").')
+    return value
 
 
 USUAL: Final = Buckets(

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from tallystick.domains.lending.buckets import Buckets
+from tallystick.domains.lending.buckets import Buckets, as_buckets
 from tallystick.domains.lending.lateness import frame
-from tallystick.errors import Invalid
 from tallystick.money import Money
 
 if TYPE_CHECKING:
@@ -43,8 +42,7 @@ class Delinquency(Struct, frozen=True, kw_only=True):
 
 async def delinquency(db: Session, on: date | None, buckets: Buckets) -> Delinquency:
     """See ``Portfolio.delinquency``."""
-    if not isinstance(buckets, Buckets):
-        raise Invalid("Buckets are given as Buckets.", field="buckets", remedy='Write Buckets.of("1-30", "31+").')
+    as_buckets(buckets)
     at = await frame(db, on)
     # Days before the first range and after a last one that ends are both in none, which is place 0.
     bounds, places = f"{at.arg(buckets.bounds)}::int[]", len(buckets.ranges) + 1

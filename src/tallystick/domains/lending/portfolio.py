@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from tallystick.domains.lending import pausing
 from tallystick.domains.lending.buckets import USUAL, Buckets
@@ -16,10 +15,9 @@ from tallystick.domains.lending.pauses import DelinquencyPause
 from tallystick.domains.lending.provisioning import MICROFINANCE, ProvisionRates, Provisions, provisions
 from tallystick.domains.lending.risk import THRESHOLDS, PortfolioAtRisk, portfolio_at_risk
 from tallystick.domains.lending.spans import Span
-from tallystick.domains.lending.standing import LoanLike, Standing, standing
+from tallystick.domains.lending.standing import LoanLike, Standing, loan_id, standing
 from tallystick.domains.lending.vintages import Measure, Vintages, vintages
 from tallystick.domains.lending.worklist import LateLoan, worklist
-from tallystick.fields import Ref
 from tallystick.page import Page
 
 if TYPE_CHECKING:
@@ -33,6 +31,8 @@ class Portfolio:
     to hold up a payment. ``on`` is the business date, today unless given. For a past date an answer is what was
     effective by then as it is known now: a payment that was recorded late counts from its business date, one that was
     taken back never did. A date to come shows who will be late if nobody pays. A boarded loan counts from its boarding.
+    While an earlier version of a schedule was in force, its plan is what a loan is measured by; a payment that is dated
+    back behind a later version belongs to that one only, and counts from when it came into force.
     """
 
     __slots__ = ("_db",)
@@ -60,11 +60,11 @@ class Portfolio:
         Needs the permission "loans.adjust". Raises ``Conflict`` where the loan is not active or has a pause on one of
         the days, ``Invalid`` for days before it was paid out.
         """
-        return await pausing.pause(self._db, _id(loan), starts_on, ends_on, reason=reason, key=key)
+        return await pausing.pause(self._db, loan_id(loan), starts_on, ends_on, reason=reason, key=key)
 
     async def resume(self, loan: LoanLike, on: date | None = None, *, key: str | None) -> DelinquencyPause:
         """End the pause of a day: that day counts again. Needs "loans.adjust". Raises ``Conflict`` without a pause."""
-        return await pausing.resume(self._db, _id(loan), on, key)
+        return await pausing.resume(self._db, loan_id(loan), on, key)
 
     # -- all loans -----------------------------------------------------------------------------------------------
 
@@ -127,7 +127,3 @@ class Portfolio:
     ) -> Page[LateLoan]:
         """A page of late loans, most days past due first. Raises ``Invalid`` for a cursor of another day or tenant."""
         return await worklist(self._db, on, min_days, after, limit)
-
-
-def _id(loan: LoanLike) -> UUID:
-    return loan.id if isinstance(loan, (Loan, Ref)) else loan

@@ -82,7 +82,7 @@ class PortfolioAtRisk(Struct, frozen=True, kw_only=True):
 async def portfolio_at_risk(db: Session, on: date | None, thresholds: Sequence[int], by: str | None) -> PortfolioAtRisk:
     """See ``Portfolio.par``."""
     steps = _checked(thresholds)
-    if by is not None and by not in _LABELS:
+    if by is not None and (not isinstance(by, str) or by not in _LABELS):
         raise Invalid("The portfolio is not grouped by that.", field="by", remedy=f"Use {' or '.join(_LABELS)}.")
     at = await frame(db, on)
     column, label = ("NULL::uuid", "") if by is None else _LABELS[by]
