@@ -96,7 +96,7 @@ class Life:
         if what == "refund":
             return await loans.refund(self.loan, on=on, key=None)
         if what == "tranche":
-            return await loans.disburse(self.loan, usd("150"), on=on, key=None)
+            return await loans.disburse(self.loan, usd("150"), on=back, key=None)
         if what == "plan":
             return await self.plan(on)
         paid = [t for t in await loans.transactions(self.loan) if t.kind in PAYMENTS]
@@ -146,20 +146,17 @@ async def test_undo_restores(db: Session, seed: int) -> None:
             assert await life.state() == before
             continue
         before = await life.state()
-        versions = [
-            t.effective for t in await db.loans.transactions(life.loan) if t.kind in (K.RESTRUCTURE, K.DISBURSEMENT)
-        ]
-        since = max(versions[1:], default=DAY)
+        made = await db.loans.transactions(life.loan)
+        since = max(t.effective for t in made if t.kind in (K.RESTRUCTURE, K.DISBURSEMENT))
         on = max(since, life.day - timedelta(days=life.chance.choice([0, 2, 8])))
         try:
-            made = await life.db.loans.repay(life.loan, usd("123.45"), on=on, key=None)
+            paid = await life.db.loans.repay(life.loan, usd("123.45"), on=on, key=None)
         except Conflict:
             assert await life.state() == before
             continue
-        await db.loans.reverse(made, on=max(on, life.day), key=None)
+        await db.loans.reverse(paid, on=max(on, life.day), key=None)
         after = await life.state()
         assert after[:5] == before[:5]
-        assert after[5] == before[5]
-        assert after[6] == before[6]
+        assert after[5:] == before[5:]
     await audit(db)
     assert (await db.loans.get(life.loan.id)).status in (LoanStatus.ACTIVE, LoanStatus.CLOSED, LoanStatus.OVERPAID)
