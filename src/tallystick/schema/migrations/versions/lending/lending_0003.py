@@ -31,8 +31,11 @@ BEGIN
     status = CASE WHEN l.status NOT IN ('active', 'overpaid', 'closed') THEN l.status
       WHEN t.total > 0 THEN 'active' WHEN t.overpaid > 0 THEN 'overpaid' ELSE 'closed' END,
     closed_on = CASE WHEN l.status IN ('active', 'overpaid', 'closed') AND t.total = 0 AND t.overpaid = 0
-      THEN (SELECT max(a.effective) FROM tally.loan_allocation a
-        WHERE uuid_eq(a.tenant_id, me) AND a.loan_id = l.id) END
+      THEN (SELECT max(x.effective) FROM (SELECT a.effective FROM tally.loan_allocation a
+        JOIN LATERAL (SELECT * FROM tally.loan_schedule s
+          WHERE s.tenant_id = me AND s.id = a.schedule_id OFFSET 0) s ON s.current
+        WHERE uuid_eq(a.tenant_id, me) AND a.loan_id = l.id GROUP BY a.transaction_id, a.effective
+        HAVING sum(a.principal + a.interest + a.fees + a.penalties) <> 0 OR sum(a.overpaid) <> 0) x) END
   FROM (
     SELECT w.id, coalesce(o.principal, 0) AS principal, coalesce(o.interest, 0) AS interest,
       coalesce(o.fees, 0) AS fees, coalesce(o.penalties, 0) AS penalties,
