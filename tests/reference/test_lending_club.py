@@ -29,11 +29,11 @@ FOLDER = SHARED / "data" / lending_club.FOLDER
 real = pytest.mark.skipif(
     not FOLDER.is_dir(), reason=f"no data/{lending_club.FOLDER} in TALLYSTICK_SHARED or ../shared beside the checkout"
 )
-HEADER = (
+HEADER: str = (
     "rownames,homeownership,loan_purpose,application_type,loan_amount,term,interest_rate,installment,grade,sub_grade,"
     "issue_month,loan_status,balance,paid_total,paid_principal,paid_interest,paid_late_fees"
 )
-LINE = "7,RENT,car,individual,1200,36,12.5,40.15,B,B2,Mar-2018,Current,1116.93,120.45,83.07,37.38,0"
+LINE: str = "7,RENT,car,individual,1200,36,12.5,40.15,B,B2,Mar-2018,Current,1116.93,120.45,83.07,37.38,0"
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,8 @@ def write(folder: Path, *lines: str) -> Path:
 
 def altered(column: str, value: str) -> str:
     cells = LINE.split(",")
-    cells[HEADER.split(",").index(column)] = value
+    columns = HEADER.split(",")
+    cells[columns.index(column)] = value
     return ",".join(cells)
 
 

@@ -117,6 +117,7 @@ async def lending_club(
         async with tally.session(tenant, actor="load", permissions=["loans.board"]) as db:
             with run.output.progress("Boarding", total) as tell:
                 done = await load(db, path, tell)
+            await _counted(tally)
             found = await report(db)
     return Answer(lending_club_document(tenant, done, found), lambda out: show_lending_club(out, tenant, done, found))
 
@@ -144,8 +145,21 @@ async def berka(
         async with tally.session(tenant, actor="load", permissions=["loans.board"]) as db:
             with run.output.progress("Boarding") as tell:
                 done = await load(db, path, tell)
+            await _counted(tally)
             found = await report(db)
     return Answer(berka_document(tenant, done, found), lambda out: show_berka(out, tenant, done, found))
+
+
+async def _counted(tally: Tallystick) -> None:
+    """Let the database count what was loaded, where its owner's connection is at hand."""
+    from tallystick.domains.catalog import entities_of
+    from tallystick.schema.roles import Roles
+    from tallystick.schema.statistics import analyze
+
+    if tally.server is not None or tally.settings.admin_url is not None:
+        await analyze(
+            tally.admin_url, Roles(tally.settings.role_prefix), entities_of(["identity", "ledger", "lending"])
+        )
 
 
 async def _tenant(tally: Tallystick, slug: str) -> None:

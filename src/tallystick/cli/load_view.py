@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tallystick.cli.output import Output
     from tallystick.domains.lending.datasets import berka, berka_report, lending_club, lending_club_report
@@ -51,11 +51,9 @@ def show_lending_club(out: Output, tenant: str, done: lending_club.Loaded, found
     )
     for one in found.differ:
         out.line(f"Flagged: row {one.row} has an installment of {one.installment}; its annuity is {one.annuity}.")
-    became = ", ".join(f"{count:,} {status}" for status, count in found.our_statuses.items())
-    out.line(
-        f"Boarded as {became}. The books hold {found.books} of principal, without {found.charged_off} that is charged "
-        f"off; the trial balance is {'zero' if found.balanced else 'NOT zero'}."
-    )
+    charged_off = f", without {found.charged_off} that is charged off" if found.charged_off else ""
+    out.line(f"Boarded as {_became(found.our_statuses)}.")
+    out.line(f"The books hold {found.books} of principal{charged_off}; the trial balance is {_zero(found.balanced)}.")
 
 
 def show_berka(out: Output, tenant: str, done: berka.Loaded, found: berka_report.Report) -> None:
@@ -93,14 +91,23 @@ def show_berka(out: Output, tenant: str, done: berka.Loaded, found: berka_report
         f"Of {done.orders:,} standing orders {done.loan_orders:,} pay loans, {done.loan_orders_without_loan:,} of them "
         "one that the files do not have."
     )
+    out.line(f"Boarded as {_became(found.our_statuses)}.")
     out.line(
-        f"Boarded as {', '.join(f'{n:,} {s}' for s, n in found.our_statuses.items())}. {found.late:,} are late, by one "
-        "installment each: how much they owe is not in the files, and it is at least that."
+        f"{found.late:,} are late, by one installment each: the files do not say how much they owe, and it is at least "
+        "that."
     )
     out.line(
         f"The books hold {found.principal} of principal, {found.late_principal} of it on late loans; the trial balance "
-        f"is {'zero' if found.balanced else 'NOT zero'}."
+        f"is {_zero(found.balanced)}."
     )
+
+
+def _became(statuses: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {status}" for status, count in statuses.items())
+
+
+def _zero(balanced: bool) -> str:
+    return "zero" if balanced else "NOT zero"
 
 
 def _added(records: int, added: int, what: str) -> str:
