@@ -22,7 +22,7 @@ Total = Annotated[Money, Maintained()]
 
 
 class LoanStatus(StrEnum):
-    """Where a loan is in its life. Late, defaulted and charged off are not statuses: see ``loans.standing``."""
+    """Where a loan is in its life. Late, defaulted and charged off are not statuses: see ``portfolio.standing``."""
 
     REQUESTED = "requested"
     FUNDING = "funding"
@@ -100,7 +100,13 @@ class Loan(Entity):
         Unique("external_id"),
         Index("borrower", "status", query="a borrower's open loans"),
         Index("community", "status", "created_at", query="a community's loans, newest first"),
-        Index("status", "oldest_due", query="collections worklist and portfolio at risk on the business date of today"),
+        Index(
+            "status",
+            "oldest_due",
+            query="collections worklist and portfolio at risk on the business date of today",
+            # Portfolio at risk is of all loans: without these it reads whole rows, and judges the tenant of each.
+            include=("principal_outstanding", "charged_off_on"),
+        ),
         Index("disbursed_on", query="loans by the day they were paid out: vintages"),
         Check("principal", "principal > 0"),
         Check("terms", "installments between 1 and 3660 and annual_rate between 0 and 10"),
