@@ -85,7 +85,8 @@ def indexes(  # noqa: PLR0917
         elif isinstance(rule, Index):
             columns = ("tenant_id", *_rule_columns(cls, fields, rule.fields, unique=False), "id")
             name = short("ix", table, *columns[1:-1])
-            found[name] = IndexSpec(name, columns, False, rule.where, rule.query, rule.fields)
+            carried = _carried(cls, fields, rule.include)
+            found[name] = IndexSpec(name, columns, False, rule.where, rule.query, rule.fields, carried)
     for field in fields.values():
         if field.search and not any(field.index_column == i.columns[1] for i in found.values()):
             name = short("ix", table, field.index_column)
@@ -102,6 +103,13 @@ def indexes(  # noqa: PLR0917
         name = short("ix", table, "queue")
         found[name] = IndexSpec(name, columns, False, "done_at is null", "work items to claim", (queue,))
     return list(found.values())
+
+
+def _carried(cls: type[Entity], fields: dict[str, FieldSpec], names: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns of fields that an index carries along; an amount brings its asset."""
+    columns = list(_rule_columns(cls, fields, names, unique=True))
+    columns += [f.asset_column for n in names if (f := fields.get(n)) is not None and f.asset_column is not None]
+    return tuple(dict.fromkeys(columns))
 
 
 def quote(text: str) -> str:

@@ -19,18 +19,21 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,58}")
 class Index:
     """An index for one named query. The tenant comes first and the id last by themselves, so pages can use it.
 
-    ``where`` is a literal SQL predicate for a partial index.
+    ``where`` is a literal SQL predicate for a partial index. ``include`` are fields that it carries along, so that a
+    query over many rows reads the index alone; each change of one writes to the index.
     """
 
     fields: tuple[str, ...]
     query: str
     where: str | None
+    include: tuple[str, ...]
 
-    def __init__(self, *fields: str, query: str, where: str | None = None) -> None:
-        if not fields or len(set(fields)) < len(fields):
+    def __init__(self, *fields: str, query: str, where: str | None = None, include: tuple[str, ...] = ()) -> None:
+        if not fields or len({*fields, *include}) < len(fields) + len(include):
             raise Declaration(
                 "An index names one or more fields, each once.", remedy='Write Index("status", query=...).'
             )
+        object.__setattr__(self, "include", include)
         object.__setattr__(self, "fields", fields)
         object.__setattr__(self, "query", query)
         object.__setattr__(self, "where", where)

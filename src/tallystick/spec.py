@@ -113,6 +113,7 @@ class IndexSpec:
     where: str | None
     query: str
     fields: tuple[str, ...]
+    include: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,6 +206,16 @@ async def test_a_valid_index_is_taken_as_done_and_another_one_is_not(folder: Fol
         await folder.up()
 
 
+async def test_an_index_carries_columns_along(folder: Folder) -> None:
+    carrying = 'op.invoke(AddIndex("thing", Index("ix_thing_rank", ("tenant_id", "rank", "id"), include=("name",))))'
+    folder.add(carrying)
+    assert await folder.up() == ("app_0002",)
+    conn = await folder.database.connect("owner")
+    text = await conn.fetchval("SELECT pg_get_indexdef('tally.ix_thing_rank'::regclass)")
+    assert text.endswith("(tenant_id, rank, id) INCLUDE (name)")
+    await conn.close()
+
+
 async def test_duplicates_leave_no_invalid_index(folder: Folder) -> None:
     tenant = await folder.database.tenant()
     await fill(folder.database, tenant, 3, name="'same'")

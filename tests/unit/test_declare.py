@@ -135,6 +135,16 @@ def test_every_index_and_key_starts_with_the_tenant():
             assert key.columns[0] == "tenant_id"
 
 
+def test_an_index_carries_fields_along_and_an_amount_its_asset():
+    from tallystick import Loan
+
+    (index,) = [i for i in spec_of(Loan).indexes if i.include]
+    assert index.columns == ("tenant_id", "status", "oldest_due", "id")
+    assert index.include == ("principal_outstanding", "charged_off_on", "asset")
+    with pytest.raises(Declaration, match="each once"):
+        Index("status", query="x", include=("status",))
+
+
 def test_unique_rules_do_not_see_archived_rows():
     unique = {i.fields: i for i in SPEC.indexes if i.unique}
     assert unique[("email",)].columns == ("tenant_id", "email_bidx")

@@ -75,7 +75,10 @@ SELECT i.indrelid AS oid, c.relname::text AS name, i.indisunique AS unique, i.in
       || CASE WHEN m.amname <> 'btree' THEN ' ' || m.amname ELSE '' END
     FROM unnest(i.indkey) WITH ORDINALITY u (n, o)
       LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.n AND u.n > 0
-    WHERE u.o <= i.indnkeyatts ORDER BY u.o) AS columns
+    WHERE u.o <= i.indnkeyatts ORDER BY u.o) AS columns,
+  ARRAY(SELECT a.attname::text FROM unnest(i.indkey) WITH ORDINALITY u (n, o)
+      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.n
+    WHERE u.o > i.indnkeyatts ORDER BY u.o) AS include
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
 WHERE i.indrelid = ANY ($1::oid[]) AND NOT i.indisprimary ORDER BY i.indrelid, c.relname
 """
@@ -156,7 +159,14 @@ def _live(row: Any, parts: Mapping[str, Sequence[Any]], roles: Roles, schema: st
             if c["kind"] == "f"
         ),
         indexes=tuple(
-            Index(i["name"], tuple(i["columns"]), i["unique"], _bare(i["where"]) if i["where"] else None, i["comment"])
+            Index(
+                i["name"],
+                tuple(i["columns"]),
+                i["unique"],
+                _bare(i["where"]) if i["where"] else None,
+                i["comment"],
+                tuple(i["include"]),
+            )
             for i in parts["indexes"]
         ),
         policies=tuple(

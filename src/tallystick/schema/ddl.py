@@ -160,6 +160,8 @@ def create_index(table: Table, i: Index, *, concurrently: bool = False) -> str:
     """CREATE INDEX; concurrently on a table that has rows."""
     words = ["CREATE", *(["UNIQUE"] if i.unique else []), "INDEX", *(["CONCURRENTLY"] if concurrently else [])]
     text = f"{' '.join(words)} {quote_name(i.name)} ON {table.qualified} ({names(i.columns)})"
+    if i.include:
+        text = f"{text} INCLUDE ({names(i.include)})"
     return f"{text} WHERE {i.where}" if i.where else text
 
 

@@ -283,7 +283,7 @@ def _indexes(declared: Table, wanted: Table, live: Live) -> list[Difference]:
 def _outlives(index: Index, wanted: Table, found: Table) -> bool:
     """Whether a live index names only columns that stay, so that it can stand until its successor is built."""
     gone = {c.name for c in found.columns} - {c.name for c in wanted.columns}
-    return not gone & {*index.columns, *re.findall(r"[a-z_][a-z0-9_]*", index.where or "")}
+    return not gone & {*index.columns, *index.include, *re.findall(r"[a-z_][a-z0-9_]*", index.where or "")}
 
 
 def _guards(declared: Table, wanted: Table, live: Live, engine: ddl.Engine) -> list[Difference]:

@@ -59,6 +59,7 @@ class Index:
     unique: bool = False
     where: str | None = None
     comment: str = ""
+    include: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,7 @@ def model_of(spec: EntitySpec) -> Table:
         foreign_keys=tuple(
             ForeignKey(f.name, f.columns, f.table, f.target_columns, f.schema) for f in spec.foreign_keys
         ),
-        indexes=tuple(Index(i.name, i.columns, i.unique, i.where, i.query) for i in spec.indexes),
+        indexes=tuple(Index(i.name, i.columns, i.unique, i.where, i.query, i.include) for i in spec.indexes),
         policies=policies(),
         triggers=_triggers(spec),
         grants=_grants(spec),

@@ -134,7 +134,8 @@ class AddIndex(OnTable):
             if found is None:
                 return False
             if found.indisvalid:
-                if (tuple(found.columns), found.indisunique) == (self.index.columns, self.index.unique):
+                whole = (*self.index.columns, *self.index.include)
+                if (tuple(found.columns), found.indisunique) == (whole, self.index.unique):
                     return True
                 raise MigrationUnsafe(
                     f"An index {self.index.name} exists and is another one.",

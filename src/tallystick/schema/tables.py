@@ -74,7 +74,13 @@ def build(model: Table, metadata: sa.MetaData) -> sa.Table:
     table = sa.Table(model.name, metadata, *columns, *rules, schema=model.schema, comment=model.comment or None)
     for index in model.indexes:
         where = sa.text(index.where) if index.where else None
-        sa.Index(index.name, *(table.c[c] for c in index.columns), unique=index.unique, postgresql_where=where)
+        sa.Index(
+            index.name,
+            *(table.c[c] for c in index.columns),
+            unique=index.unique,
+            postgresql_where=where,
+            postgresql_include=index.include,
+        )
     return table
 
 

@@ -167,6 +167,7 @@ LOAN = Table(
             "ix_loan_status_oldest_due",
             ("tenant_id", "status", "oldest_due", "id"),
             comment="collections worklist and portfolio at risk on the business date of today",
+            include=("principal_outstanding", "charged_off_on", "asset"),
         ),
         Index(
             "ix_loan_disbursed_on",
