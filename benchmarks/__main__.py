@@ -42,7 +42,11 @@ def operations_of(text: str) -> list[str]:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog="`lending` as the first word measures journals, repayments, portfolio at risk and trust scores instead.",
+    )
     made.add_argument("--quick", action="store_true", help="fewer rounds: about a minute instead of several")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     made.add_argument(
@@ -125,8 +129,13 @@ def _table(subject: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     from tallystick.errors import TallystickError
 
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["lending"]:
+        from benchmarks.lending.command import main as lending
+
+        return lending(words[1:])
     given = parser()
-    options = given.parse_args(arguments)
+    options = given.parse_args(words)
     if options.json is not None:
         # Minutes of measuring should not end at a folder that is not there.
         try:

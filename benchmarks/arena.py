@@ -71,7 +71,7 @@ class Arena:
 
 
 @contextlib.asynccontextmanager
-async def _database(url: str | None) -> AsyncIterator[tuple[str, str, str, Roles, bool]]:
+async def new_database(url: str | None) -> AsyncIterator[tuple[str, str, str, Roles, bool]]:
     """(admin URL, application URL, application password, roles, whether we started the server) of a fresh database."""
     if url is None:
         from tallystick.stores.embedded import EmbeddedServer
@@ -84,7 +84,7 @@ async def _database(url: str | None) -> AsyncIterator[tuple[str, str, str, Roles
     mark = secrets.token_hex(4)
     name, roles = f"tallystick_bench_{mark}", Roles(f"bench_{mark}")
     where = connect_args(url)
-    async with _connected(where) as conn:
+    async with connected(where) as conn:
         if not await conn.fetchval("select rolsuper or rolcreatedb from pg_roles where rolname = current_user"):
             raise NotProvisioned(
                 "The role of --url may not create a database.",
@@ -100,14 +100,14 @@ async def _database(url: str | None) -> AsyncIterator[tuple[str, str, str, Roles
         )  # fmt: skip
         yield admin, app, password, roles, False
     finally:
-        async with _connected(where) as conn:
+        async with connected(where) as conn:
             await conn.execute(f"drop database if exists {name} with (force)")
             for role in roles.all:
                 await conn.execute(f"drop role if exists {role}")
 
 
 @contextlib.asynccontextmanager
-async def _connected(where: dict[str, Any]) -> AsyncIterator[asyncpg.Connection]:
+async def connected(where: dict[str, Any]) -> AsyncIterator[asyncpg.Connection]:
     problem = None
     try:
         conn = await asyncpg.connect(**where)
@@ -132,10 +132,10 @@ async def arena(url: str | None, *, durable: bool, pin: str) -> AsyncIterator[Ar
     it out makes the differences between them larger, not smaller.
     """
     async with contextlib.AsyncExitStack() as stack:
-        admin_url, app_url, password, roles, embedded = await stack.enter_async_context(_database(url))
+        admin_url, app_url, password, roles, embedded = await stack.enter_async_context(new_database(url))
         await provision(admin_url, app_password=password, roles=roles)
         settings = Settings(database_url=app_url, admin_url=admin_url, role_prefix=roles.prefix, pool_max=20)
-        async with _connected(connect_args(admin_url)) as conn:
+        async with connected(connect_args(admin_url)) as conn:
             database = connect_args(admin_url)["database"]
             # For every subject alike. The table fits into memory, and random_page_cost says so: at its default the
             # planner changes its mind about `find` with whether LIMIT is a literal or a parameter.
@@ -147,10 +147,10 @@ async def arena(url: str | None, *, durable: bool, pin: str) -> AsyncIterator[Ar
         await tally.migrate()
         tenants = {slug: (await tally.tenants.create(slug, name=slug)).id for slug in table.TENANTS}
         where = connect_args(admin_url) | {"server_settings": {"tally.actor": ACTOR}}
-        admin = await stack.enter_async_context(_connected(where))
+        admin = await stack.enter_async_context(connected(where))
         await admin.execute(f'set role "{roles.owner}"')
         made = Arena(settings, tally, admin, tenants, embedded)
-        made.pinned = await _pin(admin, pin if embedded else "off")
+        made.pinned = await pin_cores(admin, pin if embedded else "off")
         await table.make_twin(admin, roles.app)
         await _fill(made)
         yield made
@@ -176,12 +176,12 @@ async def _fill(made: Arena) -> None:
         await made.admin.execute(f"vacuum (freeze, analyze) {table.SCHEMA}.{name}")
 
 
-def _parent(process: int) -> int:
+def parent_of(process: int) -> int:
     status = Path(f"/proc/{process}/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("PPid:"))
 
 
-async def _pin(admin: asyncpg.Connection, pin: str) -> str:
+async def pin_cores(admin: asyncpg.Connection, pin: str) -> str:
     """Keep this process and the server's on cores of their own, or on one; what was done.
 
     Where the scheduler happens to put a connection's server process decides whether each message wakes a sleeping
@@ -191,7 +191,7 @@ async def _pin(admin: asyncpg.Connection, pin: str) -> str:
     if pin == "off" or len(cores) < 2:
         return "off"
     backend = await admin.fetchval("select pg_backend_pid()")
-    server = _parent(backend)
+    server = parent_of(backend)
     theirs = set(cores[1:]) if pin == "apart" else {cores[0]}
     os.sched_setaffinity(0, {cores[0]})
     for process in (server, backend):

@@ -1,0 +1,144 @@
+"""The server, tenant and twin tables of a run, and the connections of whoever is measured."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from benchmarks.arena import connected, new_database, parent_of, pin_cores
+from benchmarks.subjects import ACTOR
+from tallystick import Settings, Tallystick
+from tallystick.privacy.keys import LocalKeys
+from tallystick.schema.provision import provision
+from tallystick.settings import connect_args
+
+SLUG = "bench"
+CALLERS = 8
+TWINS = (
+    "command_key", "account", "account_stripe", "journal", "transfer", "loan", "loan_schedule", "loan_installment",
+    "loan_transaction", "loan_allocation", "trust_edge",
+)  # fmt: skip
+
+_FOREIGN_KEYS = """
+select conrelid::regclass::text as source, conname, pg_get_constraintdef(oid) as text
+from pg_constraint where contype = 'f' and conrelid = any ($1::text[]::regclass[]) order by conname
+"""
+
+
+@dataclass(slots=True)
+class Place:
+    """``admin`` acts as the owner of the tables, for the tenant; the measured connect as the application."""
+
+    settings: Settings
+    keys: LocalKeys
+    tally: Tallystick
+    tenant: UUID
+    admin: asyncpg.Connection
+    embedded: bool
+    superuser: bool
+
+    @contextlib.asynccontextmanager
+    async def by_hand(self, count: int = 1, *, durable: bool = False) -> AsyncIterator[list[asyncpg.Connection]]:
+        """Connections of the application's role for statements written by hand."""
+        where = connect_args(self.settings.database_url or "") | {"server_settings": _for_all(durable)}
+        async with contextlib.AsyncExitStack() as stack:
+            yield [await stack.enter_async_context(connected(where)) for _ in range(count)]
+
+    @contextlib.asynccontextmanager
+    async def opened(self, pool: int = 1) -> AsyncIterator[Tallystick]:
+        """An application of its own, so that its pool is as large as the other side's."""
+        settings = Settings(
+            database_url=self.settings.database_url, role_prefix=self.settings.role_prefix, pool_max=pool
+        )
+        async with Tallystick.open(settings=settings, keys=self.keys) as tally:
+            yield tally
+
+    async def durable(self, yes: bool) -> None:
+        """Whether commits of connections that are opened from now on wait for the disk."""
+        name = connect_args(self.settings.database_url or "")["database"]
+        await self.admin.execute(f'reset role; alter database "{name}" set synchronous_commit = {_on(yes)}')
+        await self.admin.execute(f'set role "{self.settings.roles.owner}"')
+
+    async def copy(self, *tables: str) -> None:
+        """Give the twins the rows that the tables have."""
+        for table in tables:
+            await self.admin.execute(f"insert into hand.{table} select * from tally.{table} on conflict do nothing")
+
+    async def analyze(self, *tables: str, freeze: bool = False) -> None:
+        """Settle both kinds of tables, and let no background worker change one in the middle of a row."""
+        for name in [f"{schema}.{table}" for table in tables for schema in ("tally", "hand")]:
+            await self.admin.execute(f"alter table {name} set (autovacuum_enabled = off)")
+            await self.admin.execute(f"vacuum ({'freeze, ' if freeze else ''}analyze) {name}")
+
+
+def _on(yes: bool) -> str:
+    return "on" if yes else "off"
+
+
+def _for_all(durable: bool) -> dict[str, str]:
+    return {"tally.actor": ACTOR, "synchronous_commit": _on(durable)}
+
+
+@contextlib.asynccontextmanager
+async def place(url: str | None) -> AsyncIterator[Place]:
+    """Make a database with all domains, one tenant and the twins; gone again afterwards."""
+    async with contextlib.AsyncExitStack() as stack:
+        admin_url, app_url, password, roles, embedded = await stack.enter_async_context(new_database(url))
+        await provision(admin_url, app_password=password, roles=roles)
+        settings = Settings(database_url=app_url, admin_url=admin_url, role_prefix=roles.prefix)
+        where = connect_args(admin_url) | {"server_settings": {"tally.actor": ACTOR, "synchronous_commit": "off"}}
+        admin = await stack.enter_async_context(connected(where))
+        name = where["database"]
+        for setting in ("jit = off", "random_page_cost = 1.1", "synchronous_commit = off"):
+            await admin.execute(f'alter database "{name}" set {setting}')
+        keys = LocalKeys(secrets.token_bytes(32))
+        tally = await stack.enter_async_context(Tallystick.open(settings=settings, keys=keys))
+        await tally.migrate()
+        tenant = (await tally.tenants.create(SLUG, name="Benchmark")).id
+        superuser = await admin.fetchval("select rolsuper from pg_roles where rolname = current_user")
+        await admin.execute(f'grant create, temporary on database "{name}" to "{roles.owner}"')
+        await admin.execute(f'set role "{roles.owner}"')
+        await admin.execute("select set_config('tally.tenant', $1, false)", str(tenant))
+        await make_twins(admin, roles.app)
+        yield Place(settings, keys, tally, tenant, admin, embedded, superuser)
+
+
+async def make_twins(admin: asyncpg.Connection, app_role: str, tables: Sequence[str] = TWINS) -> None:
+    """Clone tables into the schema ``hand``: no policies, no triggers; references stay within it where they can."""
+    await admin.execute("create schema hand")
+    for table in tables:
+        await admin.execute(f"create table hand.{table} (like tally.{table} including all)")
+    for row in await admin.fetch(_FOREIGN_KEYS, [f"tally.{table}" for table in tables]):
+        text = row["text"]
+        for table in tables:
+            text = text.replace(f"REFERENCES tally.{table}(", f"REFERENCES hand.{table}(")
+        source = row["source"].removeprefix("tally.")
+        await admin.execute(f'alter table hand.{source} add constraint "{row["conname"]}" {text}')
+    await admin.execute(f'grant usage on schema hand to "{app_role}"')
+    await admin.execute(f'grant select, insert, update on all tables in schema hand to "{app_role}"')
+
+
+@contextlib.asynccontextmanager
+async def pinned(made: Place, pin: str) -> AsyncIterator[str]:
+    """Client and embedded server on cores of their own, or on one, for connections that are opened in the block."""
+    if (was := await pin_cores(made.admin, pin if made.embedded else "off")) == "off":
+        yield was
+        return
+    backend = await made.admin.fetchval("select pg_backend_pid()")
+    try:
+        yield was
+    finally:
+        for process in (0, backend, parent_of(backend)):
+            os.sched_setaffinity(process, range(os.cpu_count() or 1))
+
+
+async def rows_of(conn: Any, sql: str, *args: Any) -> list[tuple[Any, ...]]:
+    """Rows as plain tuples, to be compared."""
+    return [tuple(row) for row in await conn.fetch(sql, *args)]
