@@ -279,40 +279,43 @@ class LoanBook:
             net[book_id(self.db, contra, self.asset)] = -entry.amount.units if out else entry.amount.units
         return await self.write(id, seq, entry, changes, net)
 
-    async def again(
-        self, *, add: Event | None = None, without: UUID | None = None, charged: date | None = None
-    ) -> dict[UUID, Outcome]:
+    async def again(self, *, add: Event | None = None, without: UUID | None = None) -> dict[UUID, Outcome]:
         """What changes for every transaction when one is added to the past or taken out of it.
 
-        ``charged`` is from when charges that are stored already count. What comes before the current version of the
-        schedule stays where that put it, unless the change is before it too: then all history is on this version.
+        What was recorded before the current version of the schedule was made stays where that put it; all else is
+        folded from there, what is dated before it first. Only where something from before a tranche is taken out all
+        history is on the version that holds now, since the tranche has used what was paid too much.
         """
         slots, events = await self.history()
         before = await self.recorded()
         if add is not None:
             events.append(add)
-        touched = (charged or date.min, self.next_seq, True)
-        if add is not None:
-            touched = add.key
-        elif without is not None:
-            touched = next(e.key for e in events if e.id == without)
         overpaid = 0
         held: dict[UUID, int] = {}
-        if (since := self._since()) is not None and since < touched:
-            earlier = sorted((e for e in events if e.key <= since), key=lambda e: e.key)
-            held, drawn = stand(slots, earlier, before)
+        version = self._version()
+        standing = [] if version is None else [e for e in events if _was_known(e, version)]
+        known = {e.id for e in standing}
+        if version is not None and not (version.kind is K.DISBURSEMENT and without in known):
+            stood = sorted((e for e in standing if e.id != without), key=lambda e: e.key)
+            held, drawn = stand(slots, stood, {e.id: before[e.id] for e in stood if e.id in before})
             overpaid = sum(held.values())
+            if overpaid < 0:
+                raise Conflict(
+                    "What was paid too much was used since then.",
+                    entity="Loan",
+                    remedy="Reverse the refund, or take the payment back with loans.chargeback().",
+                )
             before = {id: o for id, o in before.items() if id not in held} | drawn
-            events = [e for e in events if e.key > since]
+            events = [e for e in events if e.id not in known]
         after = fold(slots, [e for e in events if e.id != without], self.waterfall, overpaid, held)
         nothing = Outcome()
         found = {id: after.get(id, nothing).minus(before.get(id, nothing)) for id in after.keys() | before.keys()}
         return {id: o for id, o in found.items() if o or (add is not None and id == add.id)}
 
-    def _since(self) -> tuple[date, int, bool] | None:
+    def _version(self) -> LoanTransaction | None:
         """The transaction that made the current version of the schedule; None for the first version."""
         made = [t for t in self.standing if t.kind in (K.RESTRUCTURE, K.DISBURSEMENT)][1:]
-        return (made[-1].effective, made[-1].seq, True) if made else None
+        return made[-1] if made else None
 
     def _refuse_too_much(self, entry: Entry, changes: dict[UUID, Outcome]) -> None:
         refuses = self.product.servicing.overpayment is Overpayment.REFUSE
@@ -430,6 +433,13 @@ class LoanBook:
     def of(self, units: int) -> Money:
         """Minor units as the loan's money."""
         return Money(units, self.asset)
+
+
+def _was_known(event: Event, version: LoanTransaction) -> bool:
+    """Whether something had been recorded when a version of the schedule was made, and was not dated after it."""
+    # A charge with the version's number was made after it.
+    recorded = (event.seq, event.effect is Effect.CHARGE) <= (version.seq, False)
+    return recorded and event.key <= (version.effective, version.seq, True)
 
 
 def left(i: LoanInstallment) -> list[int]:

@@ -75,7 +75,7 @@ async def _ask(book: LoanBook, charges: Sequence[LoanCharge], on: date) -> None:
     if not book.loan.overpaid and (last is None or since >= last):
         return
     book = await opened(book.db, book.loan.id)
-    changes = await book.again(charged=since)
+    changes = await book.again()
     await post(book.db, book.money(changes), book.asset, op="loan.charge", on=on, loan=book.loan.id)
     await book.allocate(None, changes)
 
