@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tallystick.domains.ledger.journals import Journal
     from tallystick.domains.ledger.posting import Receipt
     from tallystick.domains.ledger.transfers import Transfer, transfer
+    from tallystick.domains.lending.boarding import Boarding, Overdue, Planned
     from tallystick.domains.lending.buckets import Buckets, DayRange
     from tallystick.domains.lending.calendar import BusinessDay, Frequency, HolidayCalendar, MonthEnd
     from tallystick.domains.lending.daycount import DayCount
@@ -165,6 +166,7 @@ _HOMES = {
     "domains.lending.buckets": "Buckets DayRange",
     "domains.lending.calendar": "BusinessDay Frequency HolidayCalendar MonthEnd",
     "domains.lending.daycount": "DayCount",
+    "domains.lending.boarding": "Boarding Overdue Planned",
     "domains.lending.fundings": "FundingStatus LenderPayout LoanFunding",
     "domains.lending.installments": "LoanInstallment LoanSchedule",
     "domains.lending.loans": "Loan LoanStatus",
@@ -218,6 +220,7 @@ __all__ = [
     "Application",
     "ApplicationStatus",
     "Asset",
+    "Boarding",
     "Buckets",
     "BusinessCalendar",
     "BusinessDay",
@@ -306,6 +309,7 @@ __all__ = [
     "OnHold",
     "Once",
     "Outcome",
+    "Overdue",
     "Overpayment",
     "OwnAsset",
     "Page",
@@ -313,6 +317,7 @@ __all__ = [
     "Payoff",
     "Personal",
     "Plan",
+    "Planned",
     "Price",
     "ProvisionRates",
     "Purpose",
