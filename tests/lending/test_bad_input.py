@@ -28,10 +28,10 @@ from tallystick import (
     uuid7,
 )
 from tallystick.domains.catalog import entities_of
-from tallystick.domains.lending.loans import Loan
+from tallystick.domains.lending.loans import Loan, LoanStatus
 from tallystick.domains.lending.products import LoanProduct
 from tallystick.domains.lending.receipts import LoanReceipt
-from tallystick.domains.lending.servicing import ChargeKind, Component, LateFee, Servicing
+from tallystick.domains.lending.servicing import AllocationStyle, ChargeKind, Component, LateFee, Servicing, Timing
 from tallystick.money import FIAT_MAX
 from tallystick.session import Session
 
@@ -481,3 +481,15 @@ async def test_another_tenants_loan_is_one_that_does_not_exist(case: Case, tally
         assert isinstance(one, (NotFound, Invalid))
     assert await db.loans.schedule(theirs.id) == []
     assert await db.loans.transactions(theirs.id) == []
+
+
+async def test_a_loan_that_owes_nothing_but_unearned_interest_is_settled_without_a_payment(db: Session) -> None:
+    order = tuple(f"{t.value}_{c}" for t in Timing for c in ("principal", "interest", "fee", "penalty"))
+    servicing = Servicing(allocation_order=order, allocation_style=AllocationStyle.BY_COMPONENT)
+    loan = await active(db, await product(db, rate=Decimal("0.12"), servicing=servicing))
+    await db.loans.repay(loan, usd("1000"), on=DAY, key=None)
+    assert not (await db.loans.payoff(loan, on=DAY)).total
+    settled = await db.loans.pay_off(loan, on=DAY, key="k")
+    assert settled.loan.status is LoanStatus.CLOSED
+    assert (await db.loans.pay_off(loan, on=DAY, key="k")).id == settled.id
+    await agree(db)

@@ -48,18 +48,20 @@ async def payoff(db: Session, loan: UUID, *, on: date | None) -> Payoff:
 
 
 async def pay_off(db: Session, loan: UUID, *, on: date | None, key: str | None) -> LoanReceipt:
-    """Waive what is not earned and take the rest."""
+    """Waive what is not earned and take the rest, where anything is left."""
     async with idempotent(db, "loans.pay_off", key, (loan, on)) as once:
         if once.replayed:
             return await receipt(db, once.results[0], replayed=True)
         book = await opened(db, loan)
         book.check_status(LoanStatus.ACTIVE)
         quote = _payoff(book, db.today() if on is None else on)
+        made = None
         if quote.unearned:
             waiver = Entry(TransactionKind.WAIVER, quote.on, quote.unearned, reason="settled early")
-            await book.happen(waiver, waives=(Component.INTEREST,), contra=None)
+            made = await book.happen(waiver, waives=(Component.INTEREST,), contra=None)
             book = await opened(db, loan)
-        made = await book.happen(Entry(TransactionKind.REPAYMENT, quote.on, quote.total), contra=Book.CLEARING)
+        if made is None or quote.total:
+            made = await book.happen(Entry(TransactionKind.REPAYMENT, quote.on, quote.total), contra=Book.CLEARING)
         once.results = (made.id,)
         return await written(db, made)
 
