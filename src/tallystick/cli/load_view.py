@@ -8,6 +8,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import date
 
     from tallystick.cli.output import Output
     from tallystick.domains.lending.datasets import berka, berka_report, lending_club, lending_club_report
@@ -25,6 +26,8 @@ def berka_document(tenant: str, done: berka.Loaded, found: berka_report.Report) 
 
 def show_lending_club(out: Output, tenant: str, done: lending_club.Loaded, found: lending_club_report.Report) -> None:
     """The answer for people."""
+    from tallystick.domains.lending.datasets.lending_club import AS_OF
+
     out.line(f"{done.file}: {_added(done.records, done.added, 'loans')} to {tenant}.")
     out.table(["Status in the file", "Loans"], [*found.statuses.items(), ("All", found.loans)], right=["Loans"])
     homes = list(next(iter(found.groups.values())))
@@ -54,10 +57,12 @@ def show_lending_club(out: Output, tenant: str, done: lending_club.Loaded, found
     charged_off = f", without {found.charged_off} that is charged off" if found.charged_off else ""
     out.line(f"Boarded as {_became(found.our_statuses)}.")
     out.line(f"The books hold {found.books} of principal{charged_off}; the trial balance is {_zero(found.balanced)}.")
+    _look(out, tenant, AS_OF)
 
 
 def show_berka(out: Output, tenant: str, done: berka.Loaded, found: berka_report.Report) -> None:
     """The answer for people."""
+    from tallystick.domains.lending.datasets.berka import AS_OF
     from tallystick.domains.lending.datasets.berka_files import STATUSES
 
     out.line(
@@ -100,6 +105,11 @@ def show_berka(out: Output, tenant: str, done: berka.Loaded, found: berka_report
         f"The books hold {found.principal} of principal, {found.late_principal} of it on late loans; the trial balance "
         f"is {_zero(found.balanced)}."
     )
+    _look(out, tenant, AS_OF)
+
+
+def _look(out: Output, tenant: str, on: date) -> None:
+    out.line(f"The file is of {on}, and late since: tallystick report par --tenant {tenant} --on {on}", "dim")
 
 
 def _became(statuses: Mapping[str, int]) -> str:
