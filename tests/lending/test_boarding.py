@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Sequence
 from datetime import date, timedelta
 from decimal import Decimal
@@ -465,11 +466,84 @@ async def test_terms_that_do_not_tell_what_is_left_need_a_plan(db: Session) -> N
         await board(db, await given_of(db, product=await product_of(db, equal), installment=usd("100")), key=None)
 
 
+async def test_products_and_borrowers_of_another_tenant_do_not_exist(tally: Tallystick, tenant: str) -> None:
+    other = f"other-{uuid4().hex}"
+    await tally.tenants.create(other, name="Another")
+    async with tally.session(other, actor="user:x", permissions=["loans.*"]) as db:
+        theirs = await given_of(db)
+    async with tally.session(tenant, actor="user:x", permissions=["loans.*"]) as db:
+        mine = await given_of(db)
+        for stolen in (replace(mine, product=theirs.product), replace(mine, borrower=theirs.borrower)):
+            with pytest.raises(UnknownReference):
+                await board(db, stolen, key=None)
+        assert await db[Loan].count() == 0
+
+
 async def test_it_needs_a_permission(tally: Tallystick, db: Session) -> None:
     given = await given_of(db)
     async with tally.session(db.tenant.slug, actor="user:x", permissions=["loans.decide"]) as other:
         with pytest.raises(RoleMissing):
             await board(other, given, key=None)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_whatever_is_boarded_holds(db: Session, seed: int) -> None:
+    dice = random.Random(seed)
+    borrower = await borrower_of(db)
+    products = [
+        await product_of(db, replace(TERMS, amortization=amortization, interest_method=method))
+        for amortization in (Amortization.EQUAL_INSTALLMENTS, Amortization.EQUAL_PRINCIPAL, Amortization.INTEREST_ONLY)
+        for method in InterestMethod
+    ]
+    many = [anything(dice, dice.choice(products), borrower, n) for n in range(120)]
+    loans = await board_many(db, many, key=None)
+    await check(db, loans)
+    for one, loan in zip(many, loans, strict=True):
+        assert loan.principal_outstanding == (usd("0") if one.written_off_on else one.principal_outstanding)
+        assert loan.external_id == one.external_id
+        assert one.overpaid is None or loan.overpaid == one.overpaid
+    assert {loan.status for loan in loans} == {
+        LoanStatus.ACTIVE,
+        LoanStatus.OVERPAID,
+        LoanStatus.CLOSED,
+        LoanStatus.WRITTEN_OFF,
+    }
+
+
+def anything(dice: random.Random, product: LoanProduct, borrower: User, number: int) -> Boarding:
+    """Some loan that could be: any product, any part repaid, anything overdue, any end."""
+    principal = dice.randint(100, 10_000_000)
+    owed = dice.choice([0, principal, dice.randint(1, principal)])
+    installments = dice.randint(1, 60)
+    paid_out = TODAY - timedelta(days=dice.randint(40, 2_000))
+    late = dice.randint(0, owed)
+    rest = owed - late
+    since = paid_out + timedelta(days=dice.randint(1, (TODAY - paid_out).days - 1))
+    parts = [Money(dice.choice([0, 0, dice.randint(1, 9_999)]), "USD") for _ in range(6)]
+    overdue = Overdue(since=since, principal=Money(late, "USD"), interest=parts[0], fees=parts[1], penalties=parts[2])
+    is_late = bool(owed and (late or any(parts[:3])))
+    end = dice.choice(["", "", "", "charged off", "written off"]) if owed else ""
+    lost_on = since + timedelta(days=dice.randint(0, (TODAY - since).days))
+    return Boarding(
+        product=product,
+        borrower=borrower,
+        principal=Money(principal, "USD"),
+        principal_outstanding=Money(owed, "USD"),
+        annual_rate=Decimal(dice.randint(0, 4_000)) / 10_000,
+        installments=installments,
+        disbursed_on=paid_out,
+        on=TODAY,
+        overdue=overdue if is_late else None,
+        next_due=since + timedelta(days=dice.randint(1, 90)) if rest else None,
+        installments_left=dice.randint(1, installments) if rest else None,
+        interest_paid=parts[3],
+        fees_paid=parts[4],
+        penalties_paid=parts[5],
+        overpaid=None if owed or dice.random() < 0.5 else Money(dice.randint(1, 10_000), "USD"),
+        charged_off_on=lost_on if end == "charged off" else None,
+        written_off_on=lost_on if end == "written off" else None,
+        external_id=f"any:{number}",
+    )
 
 
 async def test_hundreds_in_a_few_statements(db: Session) -> None:
