@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -51,7 +51,8 @@ class Command:
 
 
 _CLAIM = (
-    "INSERT INTO tally.command_key (tenant_id, id, op, key, request, results) VALUES ($1, $2, $3, $4, $5, '[]') "
+    "INSERT INTO tally.command_key (tenant_id, id, op, key, request, results) "
+    "VALUES ($1, $2, $3, $4, $5, $6::jsonb) "
     "ON CONFLICT (tenant_id, op, key) DO NOTHING RETURNING id"
 )
 _KNOWN = "SELECT request, results FROM tally.command_key WHERE tenant_id = $1 AND op = $2 AND key = $3"
@@ -61,13 +62,16 @@ _ids = msgspec.json.Decoder(list[UUID]).decode
 
 
 @asynccontextmanager
-async def idempotent(db: Session, op: str, key: str | None, request: Any) -> AsyncIterator[Command]:
+async def idempotent(
+    db: Session, op: str, key: str | None, request: Any, *, makes: Sequence[UUID] = ()
+) -> AsyncIterator[Command]:
     """A transaction whose work is done once for each key: ``async with idempotent(db, op, key, request) as once``.
 
     When ``once.replayed`` is true the work was done before: read ``once.results`` again and answer that. Otherwise do
     the work and set ``once.results`` to the ids of what it made. Callers with the same key wait for the first one; if
     it fails nothing is remembered and the next does the work. ``request`` is whatever tells two requests apart: a
-    tuple or dict of plain values, money, dates, ids and structs. Without a key it is only a transaction.
+    tuple or dict of plain values, money, dates, ids and structs. Without a key it is only a transaction. ``makes`` are
+    the results, where the caller chose the ids: what a hot row waits for is then a round trip shorter.
 
     Raises ``KeyReused`` when the key came with another request before, ``Invalid`` for an unusable key.
     """
@@ -79,18 +83,17 @@ async def idempotent(db: Session, op: str, key: str | None, request: Any) -> Asy
     _check(key, _LONGEST_KEY, "key")
     digest = sha256(_canonical(request).encode("utf-8", "surrogatepass")).digest()
     async with db.transaction():
-        once = await _claim(db, op, key, digest)
+        once = await _claim(db, op, key, digest, tuple(makes))
         yield once
-        if not once.replayed:
-            results = msgspec.json.encode(once.results).decode()
-            await db.unit.call(_REMEMBER, (db.tenant_id, op, key, results))
+        if not once.replayed and once.results != tuple(makes):
+            await db.unit.call(_REMEMBER, (db.tenant_id, op, key, _written(once.results)))
 
 
-async def _claim(db: Session, op: str, key: str, digest: bytes) -> Command:
+async def _claim(db: Session, op: str, key: str, digest: bytes, makes: tuple[UUID, ...]) -> Command:
     """Take the key, or wait for who has it and learn what they made."""
     for _ in range(_CLAIM_TRIES):
-        if await db.unit.call(_CLAIM, (db.tenant_id, uuid7(), op, key, digest)):
-            return Command()
+        if await db.unit.call(_CLAIM, (db.tenant_id, uuid7(), op, key, digest, _written(makes))):
+            return Command(makes)
         # A statement of its own, because only a fresh snapshot sees the row that was waited for.
         known = await db.unit.call(_KNOWN, (db.tenant_id, op, key))
         if known:
@@ -98,6 +101,10 @@ async def _claim(db: Session, op: str, key: str, digest: bytes) -> Command:
                 raise KeyReused("The key was used before, for a different request.", entity="CommandKey", rule=op)
             return Command(_ids(known[0][1]), replayed=True)
     raise KeyReused("The key was removed while it was looked at.", entity="CommandKey", rule=op)
+
+
+def _written(results: Iterable[UUID]) -> str:
+    return msgspec.json.encode(list(results)).decode()
 
 
 def _check(text: Any, most: int, field: str) -> None:

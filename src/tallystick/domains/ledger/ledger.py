@@ -130,11 +130,12 @@ class Ledger:
         db = self._db
         if not drafts or not all(d.__class__ is Draft for d in drafts):
             raise Invalid("A batch needs drafts.", field="drafts", remedy="Write post_many([draft([...], op=...)]).")
-        async with idempotent(db, "ledger.post_many", key, [request_of(d) for d in drafts]) as once:
+        given = [journal_of(db, d) for d in drafts]
+        makes = [j.id for j, _ in given]
+        async with idempotent(db, "ledger.post_many", key, [request_of(d) for d in drafts], makes=makes) as once:
             if once.replayed:
                 return [await self.receipt(id, replayed=True) for id in once.results]
-            written = await write(db, [journal_of(db, d) for d in drafts])
-            once.results = tuple(j.id for j, _ in written)
+            written = await write(db, given)
         return [Receipt(journal=j, transfers=ts) for j, ts in written]
 
     async def settle(
@@ -244,13 +245,13 @@ class Ledger:
 
     async def _once(self, verb: str, key: str | None, given: Draft, phase: Phase) -> Receipt:
         db = self._db
-        async with idempotent(db, f"ledger.{verb}.{given.op}", key, request_of(given)) as once:
+        journal, _ = journal_of(db, given)
+        op = f"ledger.{verb}.{given.op}"
+        async with idempotent(db, op, key, request_of(given), makes=(journal.id,)) as once:
             if once.replayed:
                 return await self.receipt(once.results[0], replayed=True)
-            journal, _ = journal_of(db, given)
             rows = tuple(row(journal, n, leg, phase) for n, leg in enumerate(given.legs, 1))
             ((made, transfers),) = await write(db, [(journal, rows)])
-            once.results = (made.id,)
         return Receipt(journal=made, transfers=transfers)
 
     async def _resolve(

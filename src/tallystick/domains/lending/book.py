@@ -258,13 +258,15 @@ class LoanBook:
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    async def happen(self, entry: Entry, *, waives: tuple[Component, ...] = (), contra: Book | None) -> LoanTransaction:
+    async def happen(
+        self, entry: Entry, *, waives: tuple[Component, ...] = (), contra: Book | None, id: UUID | None = None
+    ) -> LoanTransaction:
         """Let something happen: allocate it, move what it moves of earlier allocations, post the journal, write it.
 
         ``contra`` is the account on the other side of the money, None where none moves. Raises ``Conflict`` when a
         later refund or waiver would lose its ground, and what the ledger raises.
         """
-        id, seq = uuid7(), self.next_seq
+        id, seq = id or uuid7(), self.next_seq
         event = self.event(id, seq, entry, waives=waives)
         slots = await self.present(entry.effective)
         if slots is not None:

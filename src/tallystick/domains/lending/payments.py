@@ -43,7 +43,9 @@ async def pay(
     reason: str | None = None,
 ) -> LoanReceipt:
     """Take a payment and give it to the installments by the product's order; what is too much is owed back."""
-    async with idempotent(db, f"loans.{kind.value}", key, (loan, amount, on, external_id, reason)) as once:
+    id = uuid7()
+    request = (loan, amount, on, external_id, reason)
+    async with idempotent(db, f"loans.{kind.value}", key, request, makes=(id,)) as once:
         if once.replayed:
             return await receipt(db, once.results[0], replayed=True)
         book = await opened(db, loan)
@@ -51,9 +53,8 @@ async def pay(
         day = db.today() if on is None else on
         _check_day(book, day)
         made = await book.happen(
-            Entry(kind, day, amount, external_id=external_id, reason=reason), contra=_MONEY_IN[kind]
+            Entry(kind, day, amount, external_id=external_id, reason=reason), contra=_MONEY_IN[kind], id=id
         )
-        once.results = (made.id,)
         return await written(db, made)
 
 
