@@ -8,7 +8,7 @@ from tests.ledger.support import audit as audit_ledger
 from tests.lending.support import audit as audit_loans
 
 from tallystick.domains.lending.books import Book, book_id
-from tallystick.domains.lending.fundings import FundingStatus, LoanFunding
+from tallystick.domains.lending.fundings import FundingStatus, LenderPayout, LoanFunding
 from tallystick.domains.lending.installments import LoanSchedule
 from tallystick.domains.lending.loans import Loan
 from tallystick.domains.lending.transactions import LoanAllocation, LoanTransaction, TransactionKind
@@ -58,6 +58,9 @@ async def _expected(db: Session) -> Counter[Book]:
     for funding in await db[LoanFunding].find():
         if funding.status is not FundingStatus.RELEASED:
             found[Book.CLEARING] += funding.amount.units
+    for payout in await db[LenderPayout].find():
+        found[Book.CLEARING] -= payout.principal.units + payout.interest.units
+        found[Book.LENDER_INTEREST] += payout.interest.units
     current = {s.id for s in await db[LoanSchedule].find(LoanSchedule.current == True)}  # noqa: E712  a condition
     rows = [a for a in await db[LoanAllocation].find() if a.schedule.id in current and a.settlement == "paid"]
     for a in rows:

@@ -113,3 +113,22 @@ def test_shares_are_whole_and_nobody_gives_back(weights: list[int], steps: list[
     last = shares(sum(weights), weights, paid)
     if all(had <= w for had, w in zip(paid, weights, strict=True)):
         assert [a + b for a, b in zip(paid, last, strict=True)] == list(weights)
+
+
+async def test_a_payment_that_was_charged_back_is_nobodys(db: Session) -> None:
+    loan = await funded(db, "250", "750", servicing=Servicing(lenders_interest=Decimal(1)))
+    await db.loans.approve(loan, on=DAY, key=None)
+    await db.loans.disburse(loan, on=DAY, key=None)
+    first, second, third = await db.loans.schedule(loan)
+    paid = await db.loans.repay(loan, first.total, on=first.due, key=None)
+    await db.loans.distribute(loan, on=first.due, key=None)
+    await db.loans.chargeback(paid, on=first.due, key=None)
+    assert await db.loans.distribute(loan, on=first.due, key=None) == []
+    await db.loans.repay(loan, second.total + first.total, on=second.due, key=None)
+    await db.loans.distribute(loan, on=second.due, key=None)
+    await db.loans.repay(loan, third.total, on=third.due, key=None)
+    await db.loans.distribute(loan, on=third.due, key=None)
+    assert (await db.loans.get(loan.id)).status is LoanStatus.CLOSED
+    assert await balance(db, "loan:1:lenders") == usd("0")
+    assert sum_of(p.principal for p in await db.loans.payouts(loan)) == usd("1000")
+    await audit(db)

@@ -66,7 +66,9 @@ class Model:
             [list(row) for row in self.asked],
             {how: [[0] * 4 for _ in range(dues)] for how in ("paid", "waived", "written_off")},
         )
-        for one in sorted(happened or self.happened, key=lambda e: (e.on, e.seq, e.kind == "charge")):
+        for one in sorted(
+            self.happened if happened is None else happened, key=lambda e: (e.on, e.seq, e.kind == "charge")
+        ):
             getattr(self, "_" + one.kind)(state, one)
         return state
 

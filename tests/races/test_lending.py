@@ -245,6 +245,33 @@ async def test_lenders_have_their_money_back_or_the_loan_goes_on_and_never_both(
 
 
 @pytest.mark.parametrize("_", REPEATS)
+async def test_lenders_are_paid_what_came_in_once(race: Race, db: Session, _: int):
+    borrower, *lenders = [await db.users.add(User(status=UserStatus.ACTIVE)) for _ in range(4)]
+    what = await product(db, rate=Decimal("0.12"), servicing=Servicing(lenders_interest=Decimal("0.9")))
+    loan = await db.loans.request(product=what, borrower=borrower, principal=usd("1000"), on=DAY, key=None)
+    await db.loans.open_funding(loan, on=DAY, key=None)
+    for lender, part in zip(lenders, ("333.33", "333.33", "333.34"), strict=True):
+        await db.loans.fund(loan, lender, usd(part), on=DAY, key=None)
+    await db.loans.approve(loan, on=DAY, key=None)
+    await db.loans.disburse(loan, on=DAY, key=None)
+    await db.loans.repay(loan, usd("500"), on=FEB, key=None)
+
+    async def act(s: Session, i: int) -> Any:
+        if i % 4 == 3:
+            return await s.loans.repay(loan, usd("25"), on=MARCH, key=f"k{i}")
+        return await s.loans.distribute(loan, on=MARCH, key=f"k{i}")
+
+    result = await race(N, act)
+    assert result.errors == []
+    await db.loans.distribute(loan, on=MARCH, key=None)
+    rows = await db.loans.schedule(loan)
+    payouts = await db.loans.payouts(loan)
+    assert sum((p.principal for p in payouts), usd("0")) == sum((i.principal_paid for i in rows), usd("0"))
+    assert sum((i.principal_paid + i.interest_paid for i in rows), usd("0")) == usd("600")
+    await agree(db)
+
+
+@pytest.mark.parametrize("_", REPEATS)
 async def test_a_payout_on_its_way_is_resolved_once(race: Race, db: Session, _: int):
     loan = await approved(db)
     await db.loans.begin_disbursement(loan, usd("600"), on=DAY, key=None)

@@ -63,9 +63,11 @@ async def distribute(db: Session, loan: UUID, *, on: date | None, key: str | Non
 
 
 def _came_in(book: LoanBook) -> tuple[int, int]:
-    """Principal, recoveries after a write-off included, and the lenders' part of the interest, in minor units."""
+    """Principal with recoveries and without chargebacks, and the lenders' part of the interest, in minor units."""
     principal = sum(i.principal_paid.units for i in book.installments)
     principal += sum(t.amount.units for t in book.standing if t.kind is TransactionKind.RECOVERY)
+    # What was charged back is principal that is owed, and paid, a second time.
+    principal -= sum(t.amount.units for t in book.standing if t.kind is TransactionKind.CHARGEBACK)
     interest = book.of(sum(i.interest_paid.units for i in book.installments))
     return principal, interest.times(book.product.servicing.lenders_interest, rounding=Rounding.DOWN).units
 
