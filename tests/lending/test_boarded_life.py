@@ -9,12 +9,12 @@ import pytest
 from tests.ledger.support import audit
 from tests.lending.test_boarding import TODAY, given_of, product_of
 
-from tallystick import Session, Unsupported, usd
+from tallystick import Invalid, Session, Unsupported, usd
 from tallystick.domains.lending.boarding import Overdue, board
 from tallystick.domains.lending.books import Own, own_id
 from tallystick.domains.lending.installments import LoanInstallment
 from tallystick.domains.lending.loans import Loan, LoanStatus
-from tallystick.domains.lending.servicing import AllocationStyle, Servicing
+from tallystick.domains.lending.servicing import DEFAULT_ORDER, AllocationStyle, FutureAllocation, Servicing
 from tallystick.domains.lending.transactions import LoanTransaction, TransactionKind
 
 MAY = date(2026, 5, 10)
@@ -121,3 +121,19 @@ async def test_where_it_stands(db: Session) -> None:
     at = await db.portfolio.standing(loan, TODAY)
     assert (at.days_past_due, at.overdue.total) == ((TODAY - date(2026, 1, 10)).days, usd("310.59"))
     assert (await db.portfolio.standing(loan, TODAY.replace(day=1))).days_past_due == 0
+
+
+async def test_what_was_paid_elsewhere_stays_whatever_the_order(db: Session) -> None:
+    order = tuple(sorted(DEFAULT_ORDER, key=lambda name: not name.startswith("in_advance")))
+    for future in FutureAllocation:
+        servicing = Servicing(allocation_order=order, future_allocation=future)
+        product = await db.products.revise(await product_of(db), servicing=servicing)
+        loan = await board(db, await given_of(db, product=product), key=None)
+        first = await db.loans.repay(loan, usd("50"), on=date(2026, 4, 10), key=None)
+        await db.loans.repay(loan, usd("60"), on=MAY, key=None)
+        await db.loans.reverse(first, on=MAY, key=None)
+        await equal(db, loan)
+        settled = (await db[LoanInstallment].find(LoanInstallment.loan == loan.ref, order=LoanInstallment.seq))[0]
+        assert (settled.principal_paid, settled.settled_on) == (usd("600"), date(2026, 3, 10))
+        with pytest.raises(Invalid, match="taken over"):
+            await db.loans.repay(loan, usd("5"), on=date(2026, 3, 9), key=None)

@@ -150,6 +150,12 @@ class LoanBook:
                 field="on",
                 remedy="Give the business date on which the money moved.",
             )
+        if any(t.kind is K.BOARDING and on < t.effective for t in self.transactions):
+            raise Invalid(
+                "The date is before what the loan was taken over with.",
+                field="on",
+                remedy="What happened before is in its opening balances.",
+            )
 
     def check_status(self, *allowed: LoanStatus) -> None:
         """Raise ``Conflict`` unless the loan is in one of these statuses."""
@@ -315,8 +321,11 @@ class LoanBook:
         return {id: o for id, o in found.items() if o or (add is not None and id == add.id)}
 
     def _version(self) -> LoanTransaction | None:
-        """The transaction that made the current version of the schedule; None for the first version."""
-        made = [t for t in self.standing if t.kind in (K.RESTRUCTURE, K.DISBURSEMENT)][1:]
+        """The transaction that made the current version of the schedule; None for the first version.
+
+        What had been paid before a loan was taken over is settled like what came before a version.
+        """
+        made = [t for t in self.standing if t.kind in (K.RESTRUCTURE, K.DISBURSEMENT, K.BOARDING)][1:]
         return made[-1] if made else None
 
     def _refuse_too_much(self, entry: Entry, changes: dict[UUID, Outcome]) -> None:
