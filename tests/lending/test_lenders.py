@@ -132,3 +132,18 @@ async def test_a_payment_that_was_charged_back_is_nobodys(db: Session) -> None:
     assert await balance(db, "loan:1:lenders") == usd("0")
     assert sum_of(p.principal for p in await db.loans.payouts(loan)) == usd("1000")
     await audit(db)
+
+
+async def test_lenders_lose_no_more_than_they_have_not_got_back(db: Session) -> None:
+    loan = await funded(db, "250", "750")
+    await db.loans.approve(loan, on=DAY, key=None)
+    await db.loans.disburse(loan, on=DAY, key=None)
+    first = (await db.loans.schedule(loan))[0]
+    paid = await db.loans.repay(loan, first.total, on=first.due, key=None)
+    await db.loans.distribute(loan, on=first.due, key=None)
+    await db.loans.reverse(paid, on=first.due, key=None)
+    await db.loans.write_off(loan, on=date(2026, 6, 1), key=None)
+    assert await balance(db, "loan:1:lenders") == usd("0")
+    # What they were paid of a payment that bounced is the house's loss.
+    assert await balance(db, "loans.credit_loss:USD") == first.principal
+    await audit(db)

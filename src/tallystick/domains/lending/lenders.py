@@ -98,4 +98,8 @@ async def lenders_loss(book: LoanBook) -> int:
     """What the lenders of a loan that is written off do not get back, in minor units; 0 for a loan without lenders."""
     committed = (LoanFunding.loan == book.loan.ref, LoanFunding.status == FundingStatus.COMMITTED)
     given = sum(f.amount.units for f in await book.db[LoanFunding].find(*committed))
-    return max(0, given - _came_in(book)[0]) if given else 0
+    if not given:
+        return 0
+    paid = sum(p.principal.units for p in await book.db[LenderPayout].find(LenderPayout.loan == book.loan.ref))
+    # What they were paid before a payment was taken back they keep.
+    return max(0, given - max(_came_in(book)[0], paid))
