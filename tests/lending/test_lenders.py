@@ -147,3 +147,13 @@ async def test_lenders_lose_no_more_than_they_have_not_got_back(db: Session) -> 
     # What they were paid of a payment that bounced is the house's loss.
     assert await balance(db, "loans.credit_loss:USD") == first.principal
     await audit(db)
+
+
+async def test_what_was_never_paid_out_is_not_lost(db: Session) -> None:
+    loan = await funded(db, "250", "750")
+    await db.loans.approve(loan, on=DAY, key=None)
+    await db.loans.disburse(loan, usd("600"), on=DAY, key=None)
+    await db.loans.write_off(loan, on=date(2026, 6, 1), key=None)
+    assert await balance(db, "loans.credit_loss:USD") == usd("0")
+    assert await balance(db, "loan:1:lenders") == usd("400")
+    await audit(db)

@@ -101,5 +101,5 @@ async def lenders_loss(book: LoanBook) -> int:
     if not given:
         return 0
     paid = sum(p.principal.units for p in await book.db[LenderPayout].find(LenderPayout.loan == book.loan.ref))
-    # What they were paid before a payment was taken back they keep.
-    return max(0, given - max(_came_in(book)[0], paid))
+    # What they were paid before a payment was taken back they keep; what was never paid out is still theirs.
+    return max(0, min(given, book.loan.disbursed.units) - max(_came_in(book)[0], paid))
