@@ -304,6 +304,35 @@ async def test_a_status_does_not_say_what_totals_do_not(scene: Scene) -> None:
     await agree(db)
 
 
+async def test_what_is_owed_does_not_go_with_its_plan(scene: Scene) -> None:
+    db, loan = scene.db, scene.loan
+    first = (await db.loans.schedule(loan))[0]
+    gone = "UPDATE tally.loan_installment SET current = false WHERE tenant_id = $1 AND loan_id = $2"
+    args = (db.tenant_id, loan.id)
+    no_plan = "UPDATE tally.loan_schedule SET current = false WHERE tenant_id = $1 AND loan_id = $2"
+    plan = (
+        "INSERT INTO tally.loan_schedule (tenant_id, id, loan_id, edition, reason, since, current) "
+        "VALUES ($1, gen_random_uuid(), $2, 2, 'reschedule', '2026-02-01', true)"
+    )
+    little = (
+        "INSERT INTO tally.loan_installment (tenant_id, id, loan_id, schedule_id, seq, kind, start, due, principal, "
+        "asset, interest, fees, penalties, current) SELECT $1, gen_random_uuid(), $2, s.id, 1, 'regular', '2026-02-01', "
+        "'2026-03-01', 40000, 'USD', 0, 0, 0, true FROM tally.loan_schedule s WHERE s.loan_id = $2 AND s.current"
+    )
+    one = gone + f" AND id = '{first.id}'"
+    for steps in ([gone], [one], [no_plan, gone], [no_plan, plan, gone], [no_plan, plan, little, gone]):
+        with pytest.raises(Conflict):
+            async with db.transaction():
+                for sql in steps:
+                    await db.unit.call(sql, args)
+        await agree(db)
+    with pytest.raises(Conflict):
+        async with db.transaction():
+            for sql in (no_plan, plan, little, one):
+                await db.unit.call(sql, args)
+    await agree(db)
+
+
 async def test_funding_stops_at_the_loan(scene: Scene) -> None:
     db = scene.db
     (given,) = await db.loans.fundings(scene.open)

@@ -67,9 +67,22 @@ DECLARE
   loans uuid[];
 BEGIN
   SELECT (array_agg(n.tenant_id))[1], array_agg(DISTINCT n.loan_id) INTO me, loans FROM fresh n;
-  IF loans IS NOT NULL THEN
-    PERFORM tally.loan_totals(me, loans);
+  IF loans IS NULL THEN
+    RETURN NULL;
   END IF;
+  -- A plan goes when the next one is there and asks for no less principal.
+  IF TG_OP = 'UPDATE' AND EXISTS (
+    SELECT FROM (SELECT DISTINCT n.loan_id, n.schedule_id FROM fresh n WHERE NOT n.current) gone
+    WHERE (SELECT coalesce(sum(i.principal), 0) FROM tally.loan_installment i
+        WHERE uuid_eq(i.tenant_id, me) AND i.schedule_id = gone.schedule_id)
+      > (SELECT coalesce(sum(i.principal), 0) FROM tally.loan_installment i
+        JOIN LATERAL (SELECT * FROM tally.loan_schedule s
+          WHERE s.tenant_id = me AND s.id = i.schedule_id OFFSET 0) s ON s.current
+        WHERE uuid_eq(i.tenant_id, me) AND i.loan_id = gone.loan_id AND i.current)
+  ) THEN
+    RAISE EXCEPTION 'a plan without the next one' USING ERRCODE = 'TS501', TABLE = TG_ARGV[0];
+  END IF;
+  PERFORM tally.loan_totals(me, loans);
   RETURN NULL;
 END $f$"""
 
