@@ -130,7 +130,7 @@ def by_hand(conn: asyncpg.Connection, db: Session) -> Repay:
             seq, last = await conn.fetchrow(_LAST, tenant, id)
             if last is not None and on < last:
                 raise LookupError(last)
-            parts = _allocate([tuple(row) for row in left], units)
+            parts = allocate([tuple(row) for row in left], units)
             paid = [sum(part[2][at] for part in parts) for at in range(4)]
             await conn.execute(_JOURNAL, tenant, journal, on, id)
             legs = [(own_id(id, Own.PRINCIPAL), paid[0]), (income, paid[1])]
@@ -149,7 +149,7 @@ def by_hand(conn: asyncpg.Connection, db: Session) -> Repay:
     return repay
 
 
-def _allocate(left: list[tuple[Any, ...]], units: int) -> list[tuple[UUID, UUID, list[int], bool]]:
+def allocate(left: list[tuple[Any, ...]], units: int) -> list[tuple[UUID, UUID, list[int], bool]]:
     """(installment, schedule, amounts by component, whether it is settled) by due date, then by component."""
     found = []
     for id, schedule, *open_ in left:
@@ -205,7 +205,6 @@ async def measure(
     async with place.tally.session(SLUG, actor="bench", permissions=["*"]) as db:
         made = await make_loans(db, count)
     await _copy(place)
-    await place.analyze(*TABLES)
     calls = [(loan, *plan[n]) for n in range(each) for loan, plan in made]
     taken: dict[str, list[int]] = {"ours": [], "by hand": []}
     async with AsyncExitStack() as stack:
@@ -215,13 +214,14 @@ async def measure(
         sides = {"ours": ours(db), "by hand": by_hand(conn, db)}
         gc.collect()
         gc.freeze()
-        for turn, start in enumerate(range(0, len(calls), batch)):
+        # The first payment of each loan prepares statements and fills tables, for which plans are then made anew.
+        for repay in sides.values():
+            await _batch(repay, calls[:count])
+        await place.analyze(*TABLES)
+        for turn, start in enumerate(range(count, len(calls), batch)):
             for side in list(sides)[:: 1 if turn % 2 else -1]:
                 gc.collect()
-                found = await _batch(sides[side], calls[start : start + batch])
-                # The first payment of each loan prepares statements and fills caches.
-                if start >= count:
-                    taken[side] += found
+                taken[side] += await _batch(sides[side], calls[start : start + batch])
             progress(f"repay: {start + batch} of {len(calls)}")
         gc.unfreeze()
     progress("")

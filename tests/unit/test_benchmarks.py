@@ -5,16 +5,27 @@ from __future__ import annotations
 import json
 import socket
 import threading
+from uuid import uuid4
 
 import pytest
 
 pytest.importorskip("benchmarks", reason="run from the repository's root")
 
 from benchmarks import __main__ as command
+from benchmarks.lending import command as lending
+from benchmarks.lending import journals, repayments, risk, trust
+from benchmarks.lending.figures import RATE, TIME, Row
+from benchmarks.lending.figures import text_of as lending_text
+from benchmarks.lending.journals import sums
+from benchmarks.lending.place import place
+from benchmarks.lending.repayments import allocate
+from benchmarks.lending.trust import ALPHA, walk
 from benchmarks.proxy import Proxy
 from benchmarks.runner import OPERATIONS, grid, percentile, rows_of, table_text
 from benchmarks.subjects import BASE, DEFAULT_PEERS, SUBJECTS
 from benchmarks.table import COLUMNS, PER_TENANT, TENANTS, PaymentStatus, fresh, seeded
+
+from tallystick.domains.community.eigentrust import eigentrust
 
 
 def test_a_percentile_lies_between_its_neighbours():
@@ -130,3 +141,72 @@ def test_the_proxy_counts_bursts_that_were_answered():
                 client.sendall(b"unanswered")
                 assert proxy.trips == 0
             answering.join(10)
+
+
+def test_rows_of_lending_say_what_was_aimed_at():
+    rows = [
+        Row("par", TIME, 40_000, 39_000, 40 / 39, most=1.2, within=150_000),
+        Row("striped over plain", RATE, 700, 500, 1.4, least=1.5, beside="plain"),
+        Row("repay", TIME, 4_000, 2_000, 2.0),
+    ]
+    assert [row.as_json()["reached"] for row in rows] == [True, False, None]
+    head, _, par, striped, repay = lending_text(rows).splitlines()
+    assert head.split() == ["row", "Tallystick", "beside", "ratio", "aim"]
+    assert "ratio <= 1.2: reached; < 150.0 ms: reached" in par
+    assert striped.split()[3:] == ["700/s", "500/s", "1.40", "ratio", ">=", "1.5:", "MISSED"]
+    assert repay.split() == ["repay", "4.0", "ms", "2.0", "ms", "2.00", "-"]
+
+
+def test_parts_of_lending_are_named(capsys):
+    assert lending.parts_of("par, journals") == ["journals", "par"]
+    with pytest.raises(SystemExit) as refused:
+        command.main(["lending", "--parts", "savings"])
+    assert refused.value.code == 2
+    assert "choose from: repay, journals, par, trust" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_anything_runs(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        command.main(["lending", "--json", str(tmp_path / "no" / "file")])
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_what_is_written_by_hand_is_right():
+    first, second, third = (uuid4() for _ in range(3))
+    moved = {account: (debits, credits) for account, debits, credits in sums([(first, second, 5), (first, third, 2)])}
+    assert moved == {first: (7, 0), second: (0, 5), third: (0, 2)}
+    assert allocate([(first, third, 100, 7, 0, 0), (second, third, 100, 6, 1, 0)], 110) == [
+        (first, third, [100, 7, 0, 0], True),
+        (second, third, [0, 2, 1, 0], False),
+    ]
+    edges = [(first, second, 5), (second, third, 3), (third, first, 1), (third, second, -4), (first, third, 2)]
+    assert walk(edges) == pytest.approx(eigentrust(edges, alpha=ALPHA))
+
+
+async def test_every_row_of_lending_is_measured_on_the_same_effects(monkeypatch, tmp_path):
+    """Each row compares both sides before or after it times them, and raises where they differ."""
+    monkeypatch.setenv("TALLYSTICK_SHARED", str(tmp_path))
+    folder = tmp_path / "data" / "bitcoin_otc"
+    assert trust.folder() == folder
+    async with place(None) as made:
+        assert await trust.measure(made, quick=True) == []
+        folder.mkdir(parents=True)
+        ratings = [(6, 2, 4), (6, 5, 2), (1, 15, 1), (4, 3, 7), (13, 16, 8), (13, 10, -1), (7, 5, 1), (2, 21, 5)]
+        lines = [f"{source},{target},{weight},1289241911.{at}" for at, (source, target, weight) in enumerate(ratings)]
+        (folder / "soc-sign-bitcoinotc.csv").write_text("\n".join(lines) + "\n")
+        rows = [
+            *await repayments.measure(made, quick=True, loans=2, payments=3, batch=2),
+            *await journals.measure(made, quick=True, seconds=0.02, accounts=20),
+            *await risk.measure(made, quick=True, active=300, closed=30, rounds=2),
+            *await trust.measure(made, quick=True),
+        ]
+    assert [row.name for row in rows] == [
+        "repay, 36 installments",
+        *(f"journal, {kind}" for kind in journals.KINDS),
+        "striped over plain",
+        "par over 300 loans, today",
+        "par over 300 loans, a past date",
+        "trust scores, 8 edges",
+    ]
+    assert all(row.ours > 0 and row.theirs > 0 for row in rows)
+    assert [row.name for row in rows if row.aims] == ["striped over plain", "par over 300 loans, today"]
