@@ -316,8 +316,9 @@ async def test_what_is_owed_does_not_go_with_its_plan(scene: Scene) -> None:
     )
     little = (
         "INSERT INTO tally.loan_installment (tenant_id, id, loan_id, schedule_id, seq, kind, start, due, principal, "
-        "asset, interest, fees, penalties, current) SELECT $1, gen_random_uuid(), $2, s.id, 1, 'regular', '2026-02-01', "
-        "'2026-03-01', 40000, 'USD', 0, 0, 0, true FROM tally.loan_schedule s WHERE s.loan_id = $2 AND s.current"
+        "asset, interest, fees, penalties, current) SELECT $1, gen_random_uuid(), $2, s.id, 1, 'regular', "
+        "'2026-02-01', '2026-03-01', 40000, 'USD', 0, 0, 0, true FROM tally.loan_schedule s "
+        "WHERE s.loan_id = $2 AND s.current"
     )
     one = gone + f" AND id = '{first.id}'"
     for steps in ([gone], [one], [no_plan, gone], [no_plan, plan, gone], [no_plan, plan, little, gone]):
