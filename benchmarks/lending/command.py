@@ -101,7 +101,7 @@ def main(arguments: Sequence[str]) -> int:
         print(found.pop("text"))
         print(
             f"\nMedians; the other side is SQL written by hand with the same effects, on tables without row-level "
-            f"security.\nPostgreSQL {about['server']['server_version']}, Python {about['python']}, {about['cores']} "
+            f"security.\nA ratio of times is better the lower, of things a second the higher.\nPostgreSQL {about['server']['server_version']}, Python {about['python']}, {about['cores']} "
             f"cores, {about['seconds']:.0f} s."
         )
         if written is not None:
