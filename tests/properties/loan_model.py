@@ -66,8 +66,10 @@ class Model:
             [list(row) for row in self.asked],
             {how: [[0] * 4 for _ in range(dues)] for how in ("paid", "waived", "written_off")},
         )
+        # A write-off takes what is left when it is made, charges of a later day too, and nothing moves after it.
         for one in sorted(
-            self.happened if happened is None else happened, key=lambda e: (e.on, e.seq, e.kind == "charge")
+            self.happened if happened is None else happened,
+            key=lambda e: (e.kind == "write_off", e.on, e.seq, e.kind == "charge"),
         ):
             getattr(self, "_" + one.kind)(state, one)
         return state
@@ -224,7 +226,7 @@ class Model:
         if self.lost_on is not None:
             self._must(on >= self.lost_on)
         amount = sum(sum(row) for row in self.now.left)
-        self._add(Happened("write_off", on, self.seq + 1, amount, parts=(0, 1, 2, 3)), any_day=True)
+        self._add(Happened("write_off", on, self.seq + 1, amount, parts=(0, 1, 2, 3)))
         self.written_off = True
 
     # -- what is allowed -------------------------------------------------------------------------------------------
@@ -251,7 +253,7 @@ class Model:
             return len(self.dues) - 1
         return place
 
-    def _add(self, fresh: Happened, *, any_day: bool = False) -> None:
-        self.state([*self.happened, fresh] if not any_day else self.happened)
+    def _add(self, fresh: Happened) -> None:
+        self.state([*self.happened, fresh])
         self.happened.append(fresh)
         self.seq += 1

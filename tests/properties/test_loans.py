@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from tests.lending.money import agree
 from tests.lending.support import DAY, active, product
@@ -413,6 +413,8 @@ async def same(db: Session, loan: Loan, model: Model, state: State) -> None:
 
 @ON_A_SERVER
 @given(seed=SEEDS)
+@example(seed=122_980_795_127).via("a charge of a later day than the write-off")
+@example(seed=337_532_268_512_705_152).via("a waiver dated before everything")
 async def test_a_loan_lives_as_the_model_says(tally: Tallystick, tenant: str, seed: int) -> None:
     mine = life(seed, WEIGHTS, [F.NEXT_INSTALLMENT, F.LAST_INSTALLMENT])
     async with Sandbox(tally) as sandbox, sandbox.session(tenant, actor="test", permissions=("*",)) as db:
@@ -488,6 +490,7 @@ async def conserved(db: Session, loan: Loan) -> None:
 
 @ON_A_SERVER
 @given(seed=SEEDS)
+@example(seed=13).via("a payment dated before the plan that holds")
 async def test_whatever_happens_to_a_loan_adds_up_and_what_is_undone_has_not_been(
     tally: Tallystick, tenant: str, seed: int
 ) -> None:
