@@ -100,9 +100,10 @@ def main(arguments: Sequence[str]) -> int:
         about = found["environment"]
         print(found.pop("text"))
         print(
-            f"\nMedians; the other side is SQL written by hand with the same effects, on tables without row-level "
-            f"security.\nA ratio of times is better the lower, of things a second the higher.\nPostgreSQL {about['server']['server_version']}, Python {about['python']}, {about['cores']} "
-            f"cores, {about['seconds']:.0f} s."
+            "\nMedians; the other side is SQL written by hand with the same effects, on tables without row-level "
+            "security.\nA ratio of times is better the lower, of things a second the higher.\n"
+            f"PostgreSQL {about['server']['server_version']}, Python {about['python']}, {about['cores']} cores, "
+            f"{about['seconds']:.0f} s."
         )
         if written is not None:
             json.dump(found, written, indent=1)
