@@ -288,7 +288,7 @@ def life(seed: int, weights: dict[str, int], futures: Sequence[F]) -> Life:
 
 # Shrinking a life takes longer than reading it.
 ON_A_SERVER = settings(
-    max_examples=150,
+    max_examples=120,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
