@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections import defaultdict
 from collections.abc import Sequence
@@ -193,13 +194,32 @@ class Book:
         self.left[at][{ChargeKind.FEE: 2, ChargeKind.PENALTY: 3, ChargeKind.CHARGEBACK: 0}[kind]] += amount
 
     async def reschedule(self, rows: list[Row], on: date, reason: ScheduleReason) -> None:
-        """Another plan, whose rows are all that is left."""
-        db = self.db
-        await db[LoanInstallment].update_where(LoanInstallment.schedule == self.schedule.ref, current=False)
+        """Another plan: what was settled as one installment of its own, and rows that are all that is left."""
+        db, old = self.db, self.schedule
+        nets: dict[UUID, list[int]] = {}
+        for a in await db[LoanAllocation].find(LoanAllocation.schedule == old.ref):
+            net = nets.setdefault(a.transaction.id, [0] * 5)
+            for n, name in enumerate((*PARTS, "overpaid")):
+                net[n] += getattr(a, name).units
+        settled = [sum(net[n] for net in nets.values()) for n in range(4)]
+        # The database lets no plan go before another asks for as much.
+        old_principal = sum(i.principal.units for i in await self._rows(old))
+        first = Row(min(on, min(r.due for r in rows)), *settled)
+        missing = max(0, old_principal - settled[0] - sum(r.principal for r in rows))
+        rows = [*rows[:-1], dataclasses.replace(rows[-1], principal=rows[-1].principal + missing)]
+        every = [first, *rows] if any(settled) else rows
         await db[LoanSchedule].update_where(LoanSchedule.loan == self.loan.ref, current=False)
-        self.schedule, self.installments = await plan(db, self.loan, rows, on, reason, self.schedule.edition + 1)
-        self.left = [[r.principal, r.interest, r.fees, r.penalties] for r in rows]
-        await self.record(K.RESTRUCTURE, on, [0] * 4, amount=sum(map(sum, self.left)))
+        self.schedule, self.installments = await plan(db, self.loan, every, on, reason, old.edition + 1)
+        await db[LoanInstallment].update_where(LoanInstallment.schedule == old.ref, current=False)
+        self.left = [[r.principal, r.interest, r.fees, r.penalties] for r in every]
+        made = await self.record(K.RESTRUCTURE, on, [0] * 4, amount=sum(r.principal + r.interest for r in rows))
+        for t in self.transactions:
+            net = nets.get(t.id)
+            if net is not None and any(net):
+                await self.allocate(t, {0: net[:4]} if any(net[:4]) else {}, net[4], made)
+
+    async def _rows(self, schedule: LoanSchedule) -> list[LoanInstallment]:
+        return await self.db[LoanInstallment].find(LoanInstallment.schedule == schedule.ref)
 
     async def charge_off(self, on: date) -> None:
         await self.record(K.CHARGE_OFF, on, [sum(left[n] for left in self.left) for n in range(4)])
