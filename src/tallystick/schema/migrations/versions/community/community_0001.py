@@ -66,7 +66,7 @@ COMMUNITY = Table(
             "tally_start_status",
             "BEFORE INSERT",
             "tally.refuse_transition('community', 'status')",
-            when='NOT (NEW."status" = ANY (ARRAY[\'forming\']))',
+            when="NOT (NEW.\"status\" = ANY (ARRAY['forming']))",
         ),
         Trigger(
             "tally_step_status",
@@ -74,9 +74,9 @@ COMMUNITY = Table(
             "tally.refuse_transition('community', 'status')",
             when=(
                 'OLD."status" IS DISTINCT FROM NEW."status" AND ((OLD."status" = \'forming\' AND NEW."status" = '
-                'ANY (ARRAY[\'active\', \'dissolved\'])) OR (OLD."status" = \'active\' AND NEW."status" = ANY '
-                '(ARRAY[\'suspended\', \'dissolved\'])) OR (OLD."status" = \'suspended\' AND NEW."status" = ANY '
-                '(ARRAY[\'active\', \'dissolved\'])) OR (OLD."status" IS NULL AND NEW."status" = ANY '
+                "ANY (ARRAY['active', 'dissolved'])) OR (OLD.\"status\" = 'active' AND NEW.\"status\" = ANY "
+                "(ARRAY['suspended', 'dissolved'])) OR (OLD.\"status\" = 'suspended' AND NEW.\"status\" = ANY "
+                "(ARRAY['active', 'dissolved'])) OR (OLD.\"status\" IS NULL AND NEW.\"status\" = ANY "
                 "(ARRAY['forming']))) IS NOT TRUE"
             ),
         ),
@@ -169,7 +169,7 @@ COMMUNITY_MEMBERSHIP = Table(
             "tally_start_status",
             "BEFORE INSERT",
             "tally.refuse_transition('community_membership', 'status')",
-            when='NOT (NEW."status" = ANY (ARRAY[\'invited\', \'active\']))',
+            when="NOT (NEW.\"status\" = ANY (ARRAY['invited', 'active']))",
         ),
         Trigger(
             "tally_step_status",
@@ -177,10 +177,10 @@ COMMUNITY_MEMBERSHIP = Table(
             "tally.refuse_transition('community_membership', 'status')",
             when=(
                 'OLD."status" IS DISTINCT FROM NEW."status" AND ((OLD."status" = \'invited\' AND NEW."status" = '
-                'ANY (ARRAY[\'active\', \'left\', \'banned\'])) OR (OLD."status" = \'active\' AND NEW."status" = '
-                'ANY (ARRAY[\'suspended\', \'left\', \'banned\'])) OR (OLD."status" = \'suspended\' AND '
-                'NEW."status" = ANY (ARRAY[\'active\', \'banned\'])) OR (OLD."status" = \'left\' AND NEW."status" '
-                '= ANY (ARRAY[\'invited\', \'active\', \'banned\'])) OR (OLD."status" = \'banned\' AND '
+                "ANY (ARRAY['active', 'left', 'banned'])) OR (OLD.\"status\" = 'active' AND NEW.\"status\" = "
+                "ANY (ARRAY['suspended', 'left', 'banned'])) OR (OLD.\"status\" = 'suspended' AND "
+                "NEW.\"status\" = ANY (ARRAY['active', 'banned'])) OR (OLD.\"status\" = 'left' AND NEW.\"status\" "
+                "= ANY (ARRAY['invited', 'active', 'banned'])) OR (OLD.\"status\" = 'banned' AND "
                 'NEW."status" = ANY (ARRAY[\'left\'])) OR (OLD."status" IS NULL AND NEW."status" = ANY '
                 "(ARRAY['invited', 'active']))) IS NOT TRUE"
             ),
@@ -383,7 +383,7 @@ ENDORSEMENT = Table(
             "tally_start_status",
             "BEFORE INSERT",
             "tally.refuse_transition('endorsement', 'status')",
-            when='NOT (NEW."status" = ANY (ARRAY[\'active\']))',
+            when="NOT (NEW.\"status\" = ANY (ARRAY['active']))",
         ),
         Trigger(
             "tally_step_status",
@@ -391,7 +391,7 @@ ENDORSEMENT = Table(
             "tally.refuse_transition('endorsement', 'status')",
             when=(
                 'OLD."status" IS DISTINCT FROM NEW."status" AND ((OLD."status" = \'active\' AND NEW."status" = ANY '
-                '(ARRAY[\'withdrawn\', \'slashed\'])) OR (OLD."status" IS NULL AND NEW."status" = ANY '
+                "(ARRAY['withdrawn', 'slashed'])) OR (OLD.\"status\" IS NULL AND NEW.\"status\" = ANY "
                 "(ARRAY['active']))) IS NOT TRUE"
             ),
         ),
