@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tallystick import Tallystick
+from tallystick import LenderPayout, Tallystick
 from tallystick.domains.catalog import DOMAINS, entities_of
 from tallystick.entity import spec_of
 from tallystick.testing.conformance import ENTITIES, StoreConformance
@@ -16,5 +16,6 @@ def store_app(tally: Tallystick) -> Tallystick:
 
 
 class TestPostgres(StoreConformance):
-    # Entities with guards of their own are written through the operations of their domain, which have their own tests.
-    entities = (*(e for e in entities_of(DOMAINS) if not spec_of(e).guards), *ENTITIES)
+    # Entities with guards of their own are written through the operations of their domain, which have their own tests;
+    # a payout is about one of them.
+    entities = (*(e for e in entities_of(DOMAINS) if not spec_of(e).guards and e is not LenderPayout), *ENTITIES)
