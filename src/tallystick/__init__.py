@@ -57,6 +57,27 @@ if TYPE_CHECKING:
     from tallystick.domains.lending.settling import Payoff
     from tallystick.domains.lending.terms import Amortization, EmiAdjustment, InterestCalc, InterestMethod, Terms
     from tallystick.domains.lending.transactions import LoanAllocation, LoanCharge, LoanTransaction, TransactionKind
+    from tallystick.domains.proofs.circuits import Circuit, ProofProtocol, ProofType, VerifyingKey
+    from tallystick.domains.proofs.proofs import Proof, ProofEvent, ProofEventKind, VerificationStatus
+    from tallystick.domains.proofs.signals import Signal, SignalRole
+    from tallystick.domains.proofs.verifier import Attestor, Verdict, Verifier
+    from tallystick.domains.reputation.analyses import AIAnalysis
+    from tallystick.domains.reputation.analytics import BehaviorAnalyticsSummary
+    from tallystick.domains.reputation.beta import Beta, ReputationPolicy, decayed
+    from tallystick.domains.reputation.evidence import ReputationEvidence
+    from tallystick.domains.reputation.inputs import BehaviorInput, InputSource, InputType
+    from tallystick.domains.reputation.records import ReputationRecord, ReputationStatus, ScoringPeriod
+    from tallystick.domains.reputation.reputation import Standing
+    from tallystick.domains.reputation.scores import Score, ScoringCategory, input_set_hash
+    from tallystick.domains.reputation.sessions import BehaviorSession, SessionStatus, SessionType
+    from tallystick.domains.reputation.summary import UserReputationSummary
+    from tallystick.domains.savings.contributions import ChainLog, Contribution, ContributionKind, ContributionStatus
+    from tallystick.domains.savings.groups import GroupStatus, OrderKind, SavingsGroup
+    from tallystick.domains.savings.members import GroupMember, GroupMemberStatus
+    from tallystick.domains.savings.ordering import commitment
+    from tallystick.domains.savings.payouts import Bid, Payout, PayoutKind, PayoutStatus
+    from tallystick.domains.savings.rounds import GroupRound, RoundStatus
+    from tallystick.domains.savings.views import Circle
     from tallystick.domains.underwriting.applications import Application, ApplicationStatus
     from tallystick.domains.underwriting.decisions import Decision, DecisionKind, Outcome
     from tallystick.domains.underwriting.statistics import Comparison, GroupRate, Statistics, compare
@@ -179,6 +200,27 @@ _HOMES = {
     "domains.lending.settling": "Payoff",
     "domains.lending.terms": "Amortization EmiAdjustment InterestCalc InterestMethod Terms",
     "domains.lending.transactions": "LoanAllocation LoanCharge LoanTransaction TransactionKind",
+    "domains.proofs.circuits": "Circuit ProofProtocol ProofType VerifyingKey",
+    "domains.proofs.proofs": "Proof ProofEvent ProofEventKind VerificationStatus",
+    "domains.proofs.signals": "Signal SignalRole",
+    "domains.proofs.verifier": "Attestor Verdict Verifier",
+    "domains.reputation.analyses": "AIAnalysis",
+    "domains.reputation.analytics": "BehaviorAnalyticsSummary",
+    "domains.reputation.beta": "Beta ReputationPolicy decayed",
+    "domains.reputation.evidence": "ReputationEvidence",
+    "domains.reputation.inputs": "BehaviorInput InputSource InputType",
+    "domains.reputation.records": "ReputationRecord ReputationStatus ScoringPeriod",
+    "domains.reputation.reputation": "Standing",
+    "domains.reputation.scores": "Score ScoringCategory input_set_hash",
+    "domains.reputation.sessions": "BehaviorSession SessionStatus SessionType",
+    "domains.reputation.summary": "UserReputationSummary",
+    "domains.savings.contributions": "ChainLog Contribution ContributionKind ContributionStatus",
+    "domains.savings.groups": "GroupStatus OrderKind SavingsGroup",
+    "domains.savings.members": "GroupMember GroupMemberStatus",
+    "domains.savings.ordering": "commitment",
+    "domains.savings.payouts": "Bid Payout PayoutKind PayoutStatus",
+    "domains.savings.rounds": "GroupRound RoundStatus",
+    "domains.savings.views": "Circle",
     "domains.underwriting.applications": "Application ApplicationStatus",
     "domains.underwriting.decisions": "Decision DecisionKind Outcome",
     "domains.underwriting.statistics": "Comparison GroupRate Statistics compare",
@@ -211,6 +253,7 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
+    "AIAnalysis",
     "Account",
     "AccountKind",
     "AllocationStyle",
@@ -218,13 +261,22 @@ __all__ = [
     "Application",
     "ApplicationStatus",
     "Asset",
+    "Attestor",
+    "BehaviorAnalyticsSummary",
+    "BehaviorInput",
+    "BehaviorSession",
+    "Beta",
+    "Bid",
     "Buckets",
     "BusinessCalendar",
     "BusinessDay",
     "ChainAmount",
+    "ChainLog",
     "ChargeBasis",
     "ChargeKind",
     "Check",
+    "Circle",
+    "Circuit",
     "Claimed",
     "Clock",
     "CommitUnknown",
@@ -236,6 +288,9 @@ __all__ = [
     "Conflict",
     "Consent",
     "ConsentMissing",
+    "Contribution",
+    "ContributionKind",
+    "ContributionStatus",
     "DayCount",
     "DayRange",
     "Decision",
@@ -258,11 +313,17 @@ __all__ = [
     "FundingStatus",
     "FutureAllocation",
     "Governance",
+    "GroupMember",
+    "GroupMemberStatus",
     "GroupRate",
+    "GroupRound",
+    "GroupStatus",
     "Guard",
     "HolidayCalendar",
     "HomeOwnership",
     "Index",
+    "InputSource",
+    "InputType",
     "Installment",
     "InsufficientFunds",
     "InterestCalc",
@@ -305,15 +366,24 @@ __all__ = [
     "Offset",
     "OnHold",
     "Once",
+    "OrderKind",
     "Outcome",
     "Overpayment",
     "OwnAsset",
     "Page",
     "PageQuery",
     "Payoff",
+    "Payout",
+    "PayoutKind",
+    "PayoutStatus",
     "Personal",
     "Plan",
     "Price",
+    "Proof",
+    "ProofEvent",
+    "ProofEventKind",
+    "ProofProtocol",
+    "ProofType",
     "ProvisionRates",
     "Purpose",
     "Queue",
@@ -322,17 +392,31 @@ __all__ = [
     "Receipt",
     "Ref",
     "Repository",
+    "ReputationEvidence",
+    "ReputationPolicy",
+    "ReputationRecord",
+    "ReputationStatus",
     "RoleMissing",
+    "RoundStatus",
     "Rounding",
     "Rules",
+    "SavingsGroup",
     "Schedule",
+    "Score",
+    "ScoringCategory",
+    "ScoringPeriod",
     "Search",
     "Secret",
     "Serialization",
     "Servicing",
     "Session",
+    "SessionStatus",
+    "SessionType",
     "Settings",
+    "Signal",
+    "SignalRole",
     "StaleVersion",
+    "Standing",
     "Statistics",
     "StillReferenced",
     "StorageFull",
@@ -356,8 +440,13 @@ __all__ = [
     "Unsupported",
     "User",
     "UserProfile",
+    "UserReputationSummary",
     "UserRole",
     "UserStatus",
+    "Verdict",
+    "VerificationStatus",
+    "Verifier",
+    "VerifyingKey",
     "Wallet",
     "WrongTenant",
     "all_of",
@@ -369,12 +458,15 @@ __all__ = [
     "at_most",
     "backref",
     "between",
+    "commitment",
     "compare",
     "contains",
+    "decayed",
     "desc",
     "eur",
     "gbp",
     "idempotent",
+    "input_set_hash",
     "kept",
     "kes",
     "key",

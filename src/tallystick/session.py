@@ -37,6 +37,15 @@ if TYPE_CHECKING:
     from tallystick.domains.lending.portfolio import Portfolio
     from tallystick.domains.lending.products import Products
     from tallystick.domains.lending.repository import Loans
+    from tallystick.domains.proofs.circuits import Circuits
+    from tallystick.domains.proofs.repository import Proofs
+    from tallystick.domains.proofs.verifier import Verifier
+    from tallystick.domains.reputation.analyses import Analyses
+    from tallystick.domains.reputation.inputs import Inputs
+    from tallystick.domains.reputation.reputation import Reputations
+    from tallystick.domains.reputation.scores import Scores
+    from tallystick.domains.reputation.sessions import BehaviorSessions
+    from tallystick.domains.savings.circles import Circles
     from tallystick.stores.base import Isolation, Unit
 
 E = TypeVar("E", bound=Entity)
@@ -150,6 +159,67 @@ class Session:
         from tallystick.domains.community.endorsements import Endorsements
 
         return self._built_in(Endorsements)
+
+    @property
+    def circles(self) -> Circles:
+        """Savings circles: groups whose members pay in each round, and each receive the pot once."""
+        from tallystick.domains.savings.circles import Circles
+
+        return self._built_in(Circles)
+
+    @property
+    def behavior(self) -> BehaviorSessions:
+        """Sessions in which users' behaviour came in."""
+        from tallystick.domains.reputation.sessions import BehaviorSessions
+
+        return self._built_in(BehaviorSessions)
+
+    @property
+    def inputs(self) -> Inputs:
+        """What users did, to be processed into scores."""
+        from tallystick.domains.reputation.inputs import Inputs
+
+        return self._built_in(Inputs)
+
+    @property
+    def scores(self) -> Scores:
+        """What models made of users' inputs; append-only, each behind a consent."""
+        from tallystick.domains.reputation.scores import Scores
+
+        return self._built_in(Scores)
+
+    @property
+    def analyses(self) -> Analyses:
+        """AI analyses of users, each behind a consent and for a limited time."""
+        from tallystick.domains.reputation.analyses import Analyses
+
+        return self._built_in(Analyses)
+
+    @property
+    def reputation(self) -> Reputations:
+        """How well users are thought of, worked out from the evidence when somebody asks."""
+        from tallystick.domains.reputation.reputation import Reputations
+
+        return self._built_in(Reputations)
+
+    @property
+    def circuits(self) -> Circuits:
+        """What can be proved, and the keys by which proofs are checked."""
+        from tallystick.domains.proofs.circuits import Circuits
+
+        return self._built_in(Circuits)
+
+    @property
+    def proofs(self) -> Proofs:
+        """Proofs: asked for, received, judged, used once."""
+        from tallystick.domains.proofs.repository import Proofs
+
+        return self._built_in(Proofs)
+
+    @property
+    def verifier(self) -> Verifier | None:
+        """Who judges proofs here, where a verifier is installed."""
+        return self._app.verifier
 
     @property
     def ledger(self) -> Ledger:
