@@ -81,6 +81,18 @@ if TYPE_CHECKING:
     from tallystick.domains.underwriting.applications import Application, ApplicationStatus
     from tallystick.domains.underwriting.decisions import Decision, DecisionKind, Outcome
     from tallystick.domains.underwriting.statistics import Comparison, GroupRate, Statistics, compare
+    from tallystick.domains.vaults.agents import Agent, AgentStatus, CredibilityTier
+    from tallystick.domains.vaults.alerts import AlertKind, AlertSeverity, AlertState, RiskAlert, VaultMetric
+    from tallystick.domains.vaults.assets import VaultAsset, VaultAssetChange
+    from tallystick.domains.vaults.liquidating import ChainRef
+    from tallystick.domains.vaults.liquidations import LiquidationEvent, LiquidationOrigin
+    from tallystick.domains.vaults.observations import VaultObservation
+    from tallystick.domains.vaults.prices import AssetPrice
+    from tallystick.domains.vaults.protection import ProtectionKind, ProtectionRule, RuleFiring
+    from tallystick.domains.vaults.repository import Protection
+    from tallystick.domains.vaults.ticking import TickReceipt
+    from tallystick.domains.vaults.ticks import PriceTick
+    from tallystick.domains.vaults.vaults import Vault, VaultPosition, VaultSide, VaultStatus
     from tallystick.entity import Entity
     from tallystick.errors import (
         CommitUnknown,
@@ -224,6 +236,18 @@ _HOMES = {
     "domains.underwriting.applications": "Application ApplicationStatus",
     "domains.underwriting.decisions": "Decision DecisionKind Outcome",
     "domains.underwriting.statistics": "Comparison GroupRate Statistics compare",
+    "domains.vaults.agents": "Agent AgentStatus CredibilityTier",
+    "domains.vaults.alerts": "AlertKind AlertSeverity AlertState RiskAlert VaultMetric",
+    "domains.vaults.assets": "VaultAsset VaultAssetChange",
+    "domains.vaults.liquidating": "ChainRef",
+    "domains.vaults.liquidations": "LiquidationEvent LiquidationOrigin",
+    "domains.vaults.observations": "VaultObservation",
+    "domains.vaults.prices": "AssetPrice",
+    "domains.vaults.protection": "ProtectionKind ProtectionRule RuleFiring",
+    "domains.vaults.repository": "Protection",
+    "domains.vaults.ticking": "TickReceipt",
+    "domains.vaults.ticks": "PriceTick",
+    "domains.vaults.vaults": "Vault VaultPosition VaultSide VaultStatus",
     "entity": "Entity",
     "errors": (
         "CommitUnknown Conflict ConsentMissing Declaration Denied Duplicate Erased InsufficientFunds Invalid "
@@ -256,11 +280,17 @@ __all__ = [
     "AIAnalysis",
     "Account",
     "AccountKind",
+    "Agent",
+    "AgentStatus",
+    "AlertKind",
+    "AlertSeverity",
+    "AlertState",
     "AllocationStyle",
     "Amortization",
     "Application",
     "ApplicationStatus",
     "Asset",
+    "AssetPrice",
     "Attestor",
     "BehaviorAnalyticsSummary",
     "BehaviorInput",
@@ -272,6 +302,7 @@ __all__ = [
     "BusinessDay",
     "ChainAmount",
     "ChainLog",
+    "ChainRef",
     "ChargeBasis",
     "ChargeKind",
     "Check",
@@ -291,6 +322,7 @@ __all__ = [
     "Contribution",
     "ContributionKind",
     "ContributionStatus",
+    "CredibilityTier",
     "DayCount",
     "DayRange",
     "Decision",
@@ -340,6 +372,8 @@ __all__ = [
     "LegalBasis",
     "LenderPayout",
     "Length",
+    "LiquidationEvent",
+    "LiquidationOrigin",
     "Loan",
     "LoanAllocation",
     "LoanCharge",
@@ -379,11 +413,15 @@ __all__ = [
     "Personal",
     "Plan",
     "Price",
+    "PriceTick",
     "Proof",
     "ProofEvent",
     "ProofEventKind",
     "ProofProtocol",
     "ProofType",
+    "Protection",
+    "ProtectionKind",
+    "ProtectionRule",
     "ProvisionRates",
     "Purpose",
     "Queue",
@@ -396,9 +434,11 @@ __all__ = [
     "ReputationPolicy",
     "ReputationRecord",
     "ReputationStatus",
+    "RiskAlert",
     "RoleMissing",
     "RoundStatus",
     "Rounding",
+    "RuleFiring",
     "Rules",
     "SavingsGroup",
     "Schedule",
@@ -428,6 +468,7 @@ __all__ = [
     "TenantInfo",
     "TenantMissing",
     "Terms",
+    "TickReceipt",
     "TlsFailed",
     "TransactionKind",
     "Transfer",
@@ -443,6 +484,14 @@ __all__ = [
     "UserReputationSummary",
     "UserRole",
     "UserStatus",
+    "Vault",
+    "VaultAsset",
+    "VaultAssetChange",
+    "VaultMetric",
+    "VaultObservation",
+    "VaultPosition",
+    "VaultSide",
+    "VaultStatus",
     "Verdict",
     "VerificationStatus",
     "Verifier",

@@ -46,6 +46,12 @@ if TYPE_CHECKING:
     from tallystick.domains.reputation.scores import Scores
     from tallystick.domains.reputation.sessions import BehaviorSessions
     from tallystick.domains.savings.circles import Circles
+    from tallystick.domains.vaults.agents import Agents
+    from tallystick.domains.vaults.alerts import RiskAlerts
+    from tallystick.domains.vaults.assets import VaultAssets
+    from tallystick.domains.vaults.prices import Prices
+    from tallystick.domains.vaults.protection import ProtectionRules
+    from tallystick.domains.vaults.repository import Vaults
     from tallystick.stores.base import Isolation, Unit
 
 E = TypeVar("E", bound=Entity)
@@ -227,6 +233,48 @@ class Session:
         from tallystick.domains.ledger.ledger import Ledger
 
         return Ledger(self)
+
+    @property
+    def agents(self) -> Agents:
+        """Who runs vaults."""
+        from tallystick.domains.vaults.agents import Agents
+
+        return self._built_in(Agents)
+
+    @property
+    def vault_assets(self) -> VaultAssets:
+        """What vaults may hold and owe, with its risk parameters."""
+        from tallystick.domains.vaults.assets import VaultAssets
+
+        return self._built_in(VaultAssets)
+
+    @property
+    def vaults(self) -> Vaults:
+        """Vaults: positions, prices applied to them, liquidations."""
+        from tallystick.domains.vaults.repository import Vaults
+
+        return self._built_in(Vaults)
+
+    @property
+    def risk_alerts(self) -> RiskAlerts:
+        """What is wrong with vaults."""
+        from tallystick.domains.vaults.alerts import RiskAlerts
+
+        return self._built_in(RiskAlerts)
+
+    @property
+    def protection_rules(self) -> ProtectionRules:
+        """What is done for vaults when they get worse."""
+        from tallystick.domains.vaults.protection import ProtectionRules
+
+        return self._built_in(ProtectionRules)
+
+    @property
+    def prices(self) -> Prices:
+        """The market data that all tenants share."""
+        from tallystick.domains.vaults.prices import Prices
+
+        return Prices(self)
 
     def _built_in(self, kind: type[R]) -> R:
         found: Any = self[kind.entity]  # type: ignore[attr-defined]

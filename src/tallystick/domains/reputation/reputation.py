@@ -97,7 +97,7 @@ class Reputations(Guarded[ReputationRecord]):
         and ``RoleMissing`` without "reputation.manage".
         """
         await self.db.require(MANAGE)
-        named = evidence if isinstance(evidence, UUID) else getattr(evidence, "id", None)
+        named: Any = evidence if isinstance(evidence, UUID) else getattr(evidence, "id", None)
         found = await self.db[ReputationEvidence].get(named)
         if found.cancels is not None:
             raise Invalid("A cancellation is not cancelled.", entity="ReputationEvidence", remedy="Observe it again.")

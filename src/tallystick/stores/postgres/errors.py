@@ -120,6 +120,33 @@ _RAISED: dict[str, tuple[type[e.TallystickError], str, str]] = {
         "The proof is not in the state for that, or has expired.",
         "Read it again: db.proofs.get().",
     ),
+    "TS621": (
+        e.Denied,
+        "Rows of this kind are written by the database alone.",
+        "Alerts, firings and histories follow from prices, positions and parameters.",
+    ),
+    "TS622": (
+        e.Conflict,
+        "The asset has no price in the quote of the vault.",
+        "Record one and apply it: db.vaults.tick(AssetPrice(...)).",
+    ),
+    "TS623": (e.Conflict, "The vault has ended.", "Open another one."),
+    "TS624": (
+        e.Conflict,
+        "The vault is healthy, or does not run: it may not be liquidated.",
+        "A vault may be liquidated while its health factor is below 1; read it again.",
+    ),
+    "TS625": (e.Conflict, "The vault has no such debt or no such collateral.", "Look at its positions."),
+    "TS626": (
+        e.Conflict,
+        "The liquidation is of more than the close factor allows.",
+        "Leave repay out for as much as is allowed.",
+    ),
+    "TS627": (
+        e.Conflict,
+        "The liquidation would leave a position too small to be liquidated later.",
+        "Repay all of the debt, take all of the collateral, or leave more of both.",
+    ),
     "TS407": (
         e.Denied,
         "The journal is above the tenant's limit and was not approved by a second person.",
