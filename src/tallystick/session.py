@@ -382,7 +382,9 @@ def _whole(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, Decimal) and value.as_tuple().exponent == 0
+    # 50000 may arrive as 5E+4; exponents of NaN and infinities are letters.
+    exponent = value.as_tuple().exponent if isinstance(value, Decimal) else None
+    return isinstance(exponent, int) and exponent >= 0
 
 
 class _Closed:

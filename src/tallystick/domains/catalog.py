@@ -92,8 +92,9 @@ _ENTITIES: dict[str, tuple[tuple[str, str], ...]] = {
 _NEEDS = {
     "underwriting": ("identity",),
     "community": ("ledger",),
-    "lending": ("ledger", "community"), "vaults": ("identity",),
+    "lending": ("ledger", "community"),
     "savings": ("ledger",),
+    "vaults": ("ledger",),
 }
 DOMAINS = tuple(_ENTITIES)
 
