@@ -16,6 +16,7 @@ from tallystick.fields import Ref
 
 if TYPE_CHECKING:
     from tallystick.domains.identity.users import UserLike
+    from tallystick.domains.savings.overview import Overview
     from tallystick.domains.savings.views import Circle
     from tallystick.money import Money
 
@@ -256,6 +257,12 @@ class Circles(Guarded[SavingsGroup]):
         from tallystick.domains.savings.views import circle
 
         return await circle(self.db, group)
+
+    async def overview(self) -> list[Overview]:
+        """Every group of the tenant with what was paid in and out, what is held and what is owed, oldest first."""
+        from tallystick.domains.savings.overview import overview
+
+        return await overview(self.db)
 
     async def members(self, group: UUID) -> list[GroupMember]:
         """The members of a group, in their order."""
