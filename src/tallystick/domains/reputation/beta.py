@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -142,11 +142,11 @@ def decayed_count(count: int, elapsed: timedelta, half_life: timedelta) -> int:
         return int((Decimal(count) * factor(elapsed, half_life)).quantize(_ONE, ROUND_HALF_UP))
 
 
-def counted(count: object) -> int:
+def counted(count: Any) -> int:
     """How many experiences came at once. Raises ``Invalid`` unless it is 1 to a million."""
     if count.__class__ is not int or not 1 <= count <= 1_000_000:
         raise Invalid("Experiences come in whole numbers from 1 to 1,000,000.", field="count")
-    return count
+    return int(count)
 
 
 def days(number: Decimal) -> timedelta:

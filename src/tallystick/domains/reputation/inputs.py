@@ -180,13 +180,11 @@ def payload_hash(payload: Any) -> bytes:
         ) from None
 
 
-def _ids(inputs: Iterable[BehaviorInput | UUID]) -> list[UUID]:
-    if isinstance(inputs, (BehaviorInput, UUID)):
-        inputs = [inputs]
+def _ids(inputs: Any) -> list[UUID]:
     try:
-        given = list(inputs)
+        given = [inputs] if isinstance(inputs, (BehaviorInput, UUID)) else list(inputs)
     except TypeError:
-        given = [inputs]  # type: ignore[list-item]
+        given = [inputs]
     if len(given) > _MOST_IDS or not all(isinstance(i, (BehaviorInput, UUID)) for i in given):
         raise Invalid(
             f"mark_processed() takes up to {_MOST_IDS:,} inputs or their ids.",
