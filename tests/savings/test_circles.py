@@ -410,11 +410,63 @@ async def test_no_row_goes_round_the_rules(db: Session, make: Make):
     with pytest.raises(Conflict):
         row = Contribution(group=group.ref, round=second.ref, member=hers.ref, amount=1)
         await put(db[Contribution], row)
+    # An order that was settled stays, and what was paid stands in the ledger.
+    with pytest.raises(Conflict):
+        await alter(db[GroupRound], second, recipient=(await member(db, group, users[2])).ref)
+    with pytest.raises(Conflict):
+        await alter(db[GroupRound], second, recipient=None)
+    for wrong in ({"covered": 1}, {"effective": DAY + WEEK}, {"journal": None}):
+        with pytest.raises(Conflict):
+            await alter(db[Contribution], await contribution_of(db, group, users[0]), **wrong)
+    for settled in ({"rounds": 4}, {"started_on": DAY + WEEK}):
+        with pytest.raises(Conflict):
+            await alter(db.circles, await db.circles.get(group.id), **settled)
+    unpaid, _ = await running(db, make, 2)
+    row = (await db.circles.circle(unpaid.id)).contributions[0]
+    for paid in ({}, {"journal": (await contribution_of(db, group, users[0])).journal}):
+        with pytest.raises(Conflict):
+            await alter(db[Contribution], row, status=ContributionStatus.CONFIRMED, effective=DAY, **paid)
     other, _ = await running(db, make, 2)
     with pytest.raises(Invalid):
         row = Contribution(group=other.ref, round=second.ref, member=hers.ref, amount=usd("50").units)
         await put(db[Contribution], row)
     await agree(db, group)
+
+
+async def test_what_a_chain_orphans_after_its_pot_and_confirms_again_changes_nothing(db: Session, make: Make):
+    group, users = await running(db, make, 2, **CHAIN, external_id="9", contribution_amount=10**30)
+    await all_pay(db, group, users)
+    await db.circles.pay_out(group.id, on=DAY, key=None)
+    paid = await contribution_of(db, group, users[1])
+    await db.circles.settle_contribution(paid.id, ContributionStatus.ORPHANED)
+    again = await db.circles.settle_contribution(paid.id, ContributionStatus.CONFIRMED, log=log(5))
+    assert (again.status, again.log_index) == (ContributionStatus.CONFIRMED, 5)
+    found = await db.circles.circle(group.id)
+    assert [(p.kind, p.amount) for p in found.payouts] == [(PayoutKind.POT, 2 * 10**30)]
+    assert found.held.units == 0
+
+
+async def test_a_member_s_word_is_not_a_chain_s(db: Session, make: Make, sandbox: Sandbox, tenant: str):
+    group, users = await running(db, make, 2, **CHAIN, external_id="9")
+    async with as_user(sandbox, tenant, users[0]) as hers:
+        with pytest.raises(RoleMissing):
+            await hers.circles.contribute(group.id, log=log(0), key=None)
+        notice = await hers.circles.contribute(group.id, log=log(0), pending=True, key=None)
+        with pytest.raises(RoleMissing):
+            await hers.circles.settle_contribution(notice.id, ContributionStatus.CONFIRMED)
+    assert (await contribution_of(db, group, users[0])).status is ContributionStatus.PENDING
+
+
+async def test_a_bid_whose_payout_failed_is_paid_again_as_it_was_asked(db: Session, make: Make):
+    group, users = await running(db, make, 3, **CHAIN, external_id="9", order_kind=OrderKind.BIDDING)
+    await db.circles.bid(group.id, users[1], amount=group.money(12_000), key=None)
+    await all_pay(db, group, users)
+    first = await db.circles.pay_out(group.id, on=DAY, key=None)
+    await db.circles.settle_payout(first.id, PayoutStatus.FAILED)
+    await db.circles.settle_payout(first.id, PayoutStatus.VOID)
+    again = await db.circles.pay_out(group.id, on=DAY, key=None)
+    assert (again.amount, again.member) == (first.amount, first.member) == (12_000, first.member)
+    assert [p.amount for p in await db[Payout].find(Payout.kind == PayoutKind.DIVIDEND)] == [1_500, 1_500]
 
 
 async def test_members_act_for_themselves_and_the_organizer_leads(

@@ -138,7 +138,8 @@ class Circles(Guarded[SavingsGroup]):
         """Take a member's contribution: the oldest that they owe, or that of a round, whole.
 
         It is accepted however late, after the end of the group too; what comes after its pot was paid is passed on
-        to who received it short. ``pending``, with its ``log``, is one that its chain has not settled. Raises
+        to who received it short. Call it when the money is there: it is posted. In a mirrored group members only give
+        notice, ``pending`` and with its ``log``; that it is settled is said with "circles.manage". Raises
         ``Conflict`` with rule "contributed" when nothing is owed, ``Duplicate`` for a log that is known, ``Invalid``
         for another amount, ``Denied`` for who is not a member.
         """

@@ -64,6 +64,9 @@ async def contribute(  # noqa: PLR0917
                 field="pending",
                 remedy="Give the log, in a mirrored group.",
             )
+        if found.mirrored and not pending:
+            # A chain's word, and not the member's own.
+            await db.require(MANAGE)
         member = await member_of(db, found, who)
         if found.order_kind is OrderKind.NONE:
             paid = await _save(db, found, member, amount, seq, day)

@@ -112,7 +112,7 @@ class Contribution(Entity):
             },
             initial=[_S.EXPECTED, _S.CONFIRMED, _S.DEFAULTED],
         ),
-        Guard("tally_contribution", "AFTER INSERT OR UPDATE OF status", "tally.circle_contribution('contribution')"),
+        Guard("tally_contribution", "AFTER INSERT OR UPDATE", "tally.circle_contribution('contribution')"),
         kept(),
         retain="savings",
         fillfactor=80,

@@ -61,8 +61,11 @@ _TERMS = (
 )
 
 
-def _row(side: str) -> str:
-    return "(" + ", ".join(f"{side}.{column}" for column in _TERMS) + ")"
+_SETTLED = ("rounds", "started_on", "seed")
+
+
+def _row(side: str, columns: tuple[str, ...]) -> str:
+    return "(" + ", ".join(f"{side}.{column}" for column in columns) + ")"
 
 
 class SavingsGroup(Entity):
@@ -131,7 +134,10 @@ class SavingsGroup(Entity):
             "tally_terms",
             "BEFORE UPDATE",
             "tally.circle_terms('savings_group')",
-            when=f"old.status <> 'recruiting' and {_row('old')} is distinct from {_row('new')}",
+            when=(
+                f"(old.status <> 'recruiting' and {_row('old', _TERMS)} is distinct from {_row('new', _TERMS)}) or "
+                f"(old.started_on is not null and {_row('old', _SETTLED)} is distinct from {_row('new', _SETTLED)})"
+            ),
         ),
         kept(),
         retain="savings",

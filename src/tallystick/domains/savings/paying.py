@@ -99,6 +99,11 @@ async def pay_out(db: Session, group: UUID, log: ChainLog | None, on: date | Non
         if current.recipient is None:
             current = await alter(db[GroupRound], current, recipient=winner.ref)
         shares = _shares(net - amount, [m for m in _sorted(members) if m.id != winner.id])
+        if await db[Payout].exists(
+            Payout.round == current.ref, Payout.kind == _K.DIVIDEND, one_of(Payout.status, _STANDING)
+        ):
+            # The pot failed on its chain and is paid again; its dividends are not.
+            shares = []
         moves = [(Purse.POT, Purse.CLEARING, amount), (Purse.POT, Purse.FEES, fee)]
         moves += [(Purse.POT, Purse.CLEARING, units) for _, units in shares]
         journal = await post(db, found, moves, op="circle.pot", on=day)
@@ -146,9 +151,13 @@ async def pass_on(  # noqa: PLR0917
     db: Session, group: SavingsGroup, current: GroupRound, paid: Contribution, units: int, day: date
 ) -> None:
     """A contribution that came after its pot goes to who received the pot short, and to all once their bid is met."""
+    given = await db[Payout].find(Payout.round == current.ref, one_of(Payout.status, _STANDING))
+    # One that a chain orphaned after its pot was paid, and confirmed again, was in that pot already.
+    units = min(units, await gross(db, current) - sum(p.amount + p.fee for p in given))
+    if units <= 0:
+        return
     fee = group.fee(units)
     net = units - fee
-    given = await db[Payout].find(Payout.round == current.ref, one_of(Payout.status, _STANDING))
     pot = next(p for p in given if p.kind is _K.POT)
     to_pot = net
     members = {m.id: m for m in await db[GroupMember].find(GroupMember.group == group.ref)}
@@ -232,10 +241,11 @@ async def _winner(
     In a group with an order who is behind receives it all the same, and is marked; bids of who fell behind since
     do not count.
     """
-    if current.recipient is not None:
-        return members[current.recipient.id], None
-    able = {m.id: m for m in members.values() if not m.has_received and m.status is GroupMemberStatus.ACTIVE}
     bids = await db[Bid].find(Bid.round == current.ref)
+    if current.recipient is not None:
+        asked = [b.amount for b in bids if b.member == current.recipient]
+        return members[current.recipient.id], asked[0] if asked else None
+    able = {m.id: m for m in members.values() if not m.has_received and m.status is GroupMemberStatus.ACTIVE}
     standing = [b for b in bids if b.member.id in able and not able[b.member.id].in_debt]
     if standing:
         best = min(standing, key=lambda b: (b.amount, b.updated_at, b.id))

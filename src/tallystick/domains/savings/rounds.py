@@ -69,7 +69,7 @@ class GroupRound(Entity):
             "tally_collected",
             "AFTER UPDATE",
             "tally.circle_round('group_round')",
-            when="old.status is distinct from new.status",
+            when="(old.status, old.recipient_id) is distinct from (new.status, new.recipient_id)",
         ),
         kept(),
         retain="savings",

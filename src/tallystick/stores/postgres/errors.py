@@ -76,17 +76,17 @@ _RAISED: dict[str, tuple[type[e.TallystickError], str, str]] = {
     ),
     "TS613": (
         e.Conflict,
-        "The round is not that far: contributions are open, or its pot was not paid out.",
+        "The round is not that far, contributions are open or its pot unpaid; or it has another recipient.",
         "Collect or give up what is open, pay out, then advance: see db.circles.",
     ),
     "TS614": (
         e.Conflict,
-        "A contribution is of the amount that the savings group agreed on.",
+        "A contribution is of the amount that was agreed on, and what was paid stands in the ledger.",
         "Use db.circles.contribute().",
     ),
     "TS615": (
         e.Conflict,
-        "The payout does not fit its round: not payable, another's turn, or not what was collected.",
+        "The payout does not fit its round: not payable, another's turn, not what was collected or not in the ledger.",
         "Use db.circles.pay_out(), which computes it.",
     ),
     "TS901": (

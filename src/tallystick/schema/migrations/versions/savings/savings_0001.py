@@ -17,7 +17,7 @@ depends_on = ["identity_0001", "ledger_0002"]
 # Rules of the migration lint that this revision may break, each with the reason a reviewer accepted.
 accepted: dict[str, str] = {}
 
-# Only called when a term differs and the group no longer recruits.
+# Only called when a term differs and the group no longer recruits, or what the start settled differs after it.
 TERMS = """
 CREATE FUNCTION tally.circle_terms() RETURNS trigger LANGUAGE plpgsql
   SET search_path = pg_catalog, pg_temp AS $f$
@@ -204,12 +204,13 @@ SAVINGS_GROUP = Table(
             "BEFORE UPDATE",
             "tally.circle_terms('savings_group')",
             when=(
-                "old.status <> 'recruiting' and (old.asset, old.contribution_amount, old.frequency_days, "
+                "(old.status <> 'recruiting' and (old.asset, old.contribution_amount, old.frequency_days, "
                 "old.max_members, old.order_kind, old.seed_hash, old.bid_floor_bps, old.grace_days, old.late_fee, "
                 "old.collateral_required, old.service_fee_bps, old.mirrored) is distinct from (new.asset, "
                 "new.contribution_amount, new.frequency_days, new.max_members, new.order_kind, new.seed_hash, "
                 "new.bid_floor_bps, new.grace_days, new.late_fee, new.collateral_required, new.service_fee_bps, "
-                "new.mirrored)"
+                "new.mirrored)) or (old.started_on is not null and (old.rounds, old.started_on, old.seed) is "
+                "distinct from (new.rounds, new.started_on, new.seed))"
             ),
         ),
         Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()", when="pg_trigger_depth() = 0"),

@@ -21,12 +21,13 @@ ROUND = """
 CREATE FUNCTION tally.circle_round() RETURNS trigger LANGUAGE plpgsql
   SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
-  IF (NEW.status IN ('funded', 'defaulted') AND EXISTS (
+  IF (NEW.status IN ('funded', 'defaulted') AND NEW.status <> OLD.status AND EXISTS (
       SELECT FROM tally.contribution c WHERE uuid_eq(c.tenant_id, NEW.tenant_id) AND c.round_id = NEW.id
         AND c.kind = 'regular' AND c.status NOT IN ('confirmed', 'waived', 'defaulted')))
     OR (NEW.status = 'paid_out' AND NOT EXISTS (
       SELECT FROM tally.payout p WHERE uuid_eq(p.tenant_id, NEW.tenant_id) AND p.round_id = NEW.id
         AND p.kind = 'pot' AND p.status <> 'void'))
+    OR (OLD.recipient_id IS NOT NULL AND NEW.recipient_id IS DISTINCT FROM OLD.recipient_id)
     OR (OLD.status = 'open' AND NEW.status = 'closed' AND NOT EXISTS (
       SELECT FROM tally.savings_group g WHERE uuid_eq(g.tenant_id, NEW.tenant_id) AND g.id = NEW.group_id
         AND g.order_kind = 'none')) THEN
@@ -104,7 +105,7 @@ GROUP_ROUND = Table(
             "tally_collected",
             "AFTER UPDATE",
             "tally.circle_round('group_round')",
-            when="old.status is distinct from new.status",
+            when="(old.status, old.recipient_id) is distinct from (new.status, new.recipient_id)",
         ),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('group_round')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),

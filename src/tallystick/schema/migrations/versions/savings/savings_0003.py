@@ -23,10 +23,15 @@ CREATE FUNCTION tally.circle_contribution() RETURNS trigger LANGUAGE plpgsql
 DECLARE
   owing boolean;
 BEGIN
-  IF TG_OP = 'INSERT' AND NEW.kind = 'regular' AND NOT EXISTS (
+  IF EXISTS (
     SELECT FROM tally.savings_group g WHERE uuid_eq(g.tenant_id, NEW.tenant_id) AND g.id = NEW.group_id
-      AND (g.order_kind = 'none' OR g.contribution_amount = NEW.amount)
-  ) THEN
+      AND ((NEW.kind = 'regular' AND g.order_kind <> 'none' AND g.contribution_amount <> NEW.amount)
+        OR (NEW.status = 'confirmed' AND NOT g.mirrored AND NEW.covered < NEW.amount AND NOT EXISTS (
+          SELECT FROM tally.journal j
+          WHERE uuid_eq(j.tenant_id, NEW.tenant_id) AND j.id = NEW.journal_id AND j.source_id = NEW.group_id)))
+  ) OR (TG_OP = 'UPDATE' AND OLD.covered <> NEW.covered AND (OLD.status = NEW.status OR NEW.status <> 'defaulted'))
+    OR (TG_OP = 'UPDATE' AND OLD.status = 'confirmed' AND NEW.status = 'confirmed'
+      AND (OLD.effective, OLD.journal_id) IS DISTINCT FROM (NEW.effective, NEW.journal_id)) THEN
     RAISE EXCEPTION 'a contribution of another amount' USING ERRCODE = 'TS614', TABLE = TG_ARGV[0];
   END IF;
   IF TG_OP = 'UPDATE' OR NEW.status NOT IN ('expected', 'confirmed') THEN
@@ -133,11 +138,7 @@ CONTRIBUTION_TABLE = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
-        Trigger(
-            "tally_contribution",
-            "AFTER INSERT OR UPDATE OF status",
-            "tally.circle_contribution('contribution')",
-        ),
+        Trigger("tally_contribution", "AFTER INSERT OR UPDATE", "tally.circle_contribution('contribution')"),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('contribution')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger(

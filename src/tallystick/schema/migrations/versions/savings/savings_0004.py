@@ -26,7 +26,7 @@ DECLARE
   collected numeric;
   gone numeric;
 BEGIN
-  SELECT d.status, d.recipient_id, g.order_kind INTO r FROM tally.group_round d
+  SELECT d.status, d.recipient_id, g.order_kind, g.mirrored INTO r FROM tally.group_round d
     JOIN tally.savings_group g ON uuid_eq(g.tenant_id, d.tenant_id) AND g.id = d.group_id
     WHERE uuid_eq(d.tenant_id, NEW.tenant_id) AND d.id = NEW.round_id FOR NO KEY UPDATE OF d;
   IF TG_OP = 'INSERT' THEN
@@ -43,6 +43,9 @@ BEGIN
         WHERE uuid_eq(p.tenant_id, NEW.tenant_id) AND p.round_id = NEW.round_id AND p.status <> 'void';
     END IF;
     IF gone > collected OR (NEW.kind = 'share_out') <> (r.order_kind = 'none')
+      OR (NOT r.mirrored AND NEW.amount + NEW.fee > 0 AND NOT EXISTS (
+        SELECT FROM tally.journal j
+        WHERE uuid_eq(j.tenant_id, NEW.tenant_id) AND j.id = NEW.journal_id AND j.source_id = NEW.group_id))
       OR (NEW.kind = 'dividend' AND r.order_kind <> 'bidding')
       OR (NEW.kind = 'arrears' AND r.status NOT IN ('paid_out', 'closed'))
       OR (NEW.kind = 'pot' AND (r.status NOT IN ('funded', 'defaulted') OR r.recipient_id <> NEW.member_id
