@@ -27,7 +27,7 @@ _INTO: Final = (
     "FROM unnest($3::uuid[], $4::text[], $5::uuid[], $6::numeric[]) n (id, side, asset, quantity) "
     "ORDER BY n.side, n.asset ON CONFLICT (tenant_id, vault_id, side, asset_id) DO UPDATE SET quantity = "
 )
-_SET: Final = _INTO + "excluded.quantity"
+SET: Final = _INTO + "excluded.quantity"
 _MORE: Final = _INTO + "p.quantity + excluded.quantity"
 _LESS: Final = (
     "UPDATE tally.vault_position SET quantity = quantity - $5 WHERE tenant_id = $1 AND vault_id = $2 AND side = $3 "
@@ -84,7 +84,7 @@ async def mirror(db: Session, vault: UUID, collateral: Quantities, debt: Quantit
     async with db.transaction():
         if rows:
             await hold(db, vault, [asset for _, asset, _ in rows])
-            await write(db, vault, _SET, rows)
+            await write(db, vault, SET, rows)
         return await db.vaults.get(vault)
 
 

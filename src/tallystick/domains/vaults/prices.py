@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _BATCH: Final = 10_000
 _MOST: Final = Decimal(10) ** 20
+_STEP: Final = Decimal(1).scaleb(-18)
+_WIDE: Final = Context(prec=60)
 _COLUMNS: Final = "asset, quote, source, observed_at, price, round, block, open, high, low, volume"
 _RECORD: Final = (
     "SELECT added, latest FROM tally_ref.market_record($1::text[], $2::text[], $3::text[], $4::timestamptz[], "
@@ -155,21 +157,10 @@ def _row(p: AssetPrice) -> tuple[Any, ...]:
         raise Invalid(
             "A price is an AssetPrice.", field="prices", remedy="Write AssetPrice(asset=..., price=..., ...)."
         )
-    for name in ("price", "open", "high", "low", "volume"):
-        value: Any = getattr(p, name)
-        if value is None and name != "price":
-            continue
-        if (
-            value.__class__ is not Decimal
-            or not value.is_finite()
-            or not (0 <= value < _MOST if name == "volume" else 0 < value < _MOST)
-            or value != round(value, 18)
-        ):
-            raise Invalid(
-                f"The {name} of a price is a Decimal above zero, below 10^20, with at most 18 decimals.",
-                field=name,
-                remedy="Round what a source gives in more decimals; floats are refused.",
-            )
+    _amount(p.price, "price")
+    for name in ("open", "high", "low", "volume"):
+        if getattr(p, name) is not None:
+            _amount(getattr(p, name), name)
     for name, most in (("round", CHAIN_CEILING), ("block", 2**63)):
         number: Any = getattr(p, name)
         if number is not None and (number.__class__ is not int or not 0 <= number < most):
@@ -195,6 +186,25 @@ def _row(p: AssetPrice) -> tuple[Any, ...]:
         p.low,
         p.volume,
     )
+
+
+def eighteen(value: Decimal) -> Decimal:
+    """A number below 10^20 rounded half to even to the 18 decimals that prices have."""
+    return value.quantize(_STEP, context=_WIDE)
+
+
+def _amount(value: Any, name: str) -> None:
+    if (
+        value.__class__ is not Decimal
+        or not value.is_finite()
+        or not (0 <= value < _MOST if name == "volume" else 0 < value < _MOST)
+        or value != eighteen(value)
+    ):
+        raise Invalid(
+            f"The {name} of a price is a Decimal above zero, below 10^20, with at most 18 decimals.",
+            field=name,
+            remedy="Round what a source gives in more decimals; floats are refused.",
+        )
 
 
 def _price(row: Any) -> AssetPrice:
