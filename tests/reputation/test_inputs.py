@@ -18,6 +18,7 @@ from tallystick import (
     InputType,
     Invalid,
     InvalidTransition,
+    LeaseLost,
     NotFound,
     SessionStatus,
     SessionType,
@@ -106,6 +107,25 @@ async def test_what_is_processed_stays_processed(db: Session, make: Make):
             await db.unit.call(
                 "UPDATE tally.behavior_input SET processed_at = now() WHERE tenant_id = $1", (db.tenant_id,)
             )
+
+
+async def test_many_claimed_inputs_are_finished_in_one_statement(db: Session, make: Make):
+    ada = await make.user()
+    for number in range(6):
+        await db.inputs.receive(done(ada, number))
+    claimed = [c async for c in db.inputs.claim(limit=4)]
+    await claimed[3].release()
+    with pytest.raises(LeaseLost):
+        await db.inputs.finish(claimed)
+    assert len(await db.inputs.unprocessed()) == 6
+    assert await db.inputs.finish(claimed[:3]) == 3
+    with pytest.raises(LeaseLost):
+        await db.inputs.finish(claimed[:1])
+    assert [i.external_id for i in await db.inputs.unprocessed()] == ["event-3", "event-4", "event-5"]
+    assert await db.inputs.finish([]) == 0
+    for wrong in ([1], [done(ada)]):
+        with pytest.raises(Invalid):
+            await db.inputs.finish(wrong)  # type: ignore[arg-type]
 
 
 async def test_analytics_add_up(db: Session, make: Make):

@@ -11,10 +11,11 @@ from uuid import UUID
 
 import msgspec
 
+from tallystick.claims import Claimed
 from tallystick.domains.identity.users import User, UserLike, user_id
 from tallystick.domains.reputation.sessions import BehaviorSession
 from tallystick.entity import Entity, with_fields
-from tallystick.errors import Conflict, Duplicate, Invalid
+from tallystick.errors import Conflict, Duplicate, Invalid, LeaseLost
 from tallystick.fields import Length, Maintained, Once, Ref
 from tallystick.query import missing
 from tallystick.repository import Repository
@@ -28,6 +29,11 @@ _MARK = (
     "UPDATE tally.behavior_input b SET done_at = now(), lease_token = NULL, lease_until = NULL "
     "WHERE b.tenant_id = $1 AND b.id = ANY ($2::uuid[]) AND b.done_at IS NULL "
     "AND (b.lease_until IS NULL OR b.lease_until < now()) RETURNING b.id"
+)
+_FINISH = (
+    "UPDATE tally.behavior_input b SET done_at = now(), lease_token = NULL, lease_until = NULL "
+    "FROM unnest($2::uuid[], $3::uuid[]) AS w (id, token) "
+    "WHERE b.tenant_id = $1 AND b.id = w.id AND b.lease_token = w.token AND b.done_at IS NULL RETURNING b.id"
 )
 _LOCK = (
     "SELECT b.id FROM tally.behavior_input b WHERE b.tenant_id = $1 AND b.id = ANY ($2::uuid[]) "
@@ -85,7 +91,12 @@ class BehaviorInput(Entity):
         Index("client_session", "occurred_at", query="the inputs of an outside session"),
         Index("type", "occurred_at", query="inputs of a type by time"),
         Check("payload_hash", "payload_hash is null or octet_length(payload_hash) = 32"),
-        Guard("tally_processed", "BEFORE UPDATE", "tally.behavior_processed('behavior_input')"),
+        Guard(
+            "tally_processed",
+            "BEFORE UPDATE",
+            "tally.behavior_processed('behavior_input')",
+            when='OLD."done_at" IS DISTINCT FROM NEW."done_at"',
+        ),
         Queue("occurred_at"),
         retain="scoring",
     )
@@ -156,6 +167,25 @@ class Inputs(Repository[BehaviorInput]):
                     entity="BehaviorInput",
                     remedy="Claim inputs with db.inputs.claim(...), so that nobody else works on them.",
                 )
+        return len(done)
+
+    async def finish(self, items: Iterable[Claimed[BehaviorInput]]) -> int:
+        """Mark claimed inputs done in one statement, all or none; answers how many.
+
+        For workers that take many at a time, where ``async with item`` would be a round trip each. Raises
+        ``LeaseLost`` when the lease on any of them is over: then none is marked, and those still held can be finished.
+        """
+        given = [items] if isinstance(items, Claimed) else list(items)
+        if len(given) > _MOST_IDS or not all(isinstance(i, Claimed) for i in given):
+            raise Invalid("finish() takes what claim() gave.", field="items", entity="BehaviorInput")
+        held = {i.value.id: i.token for i in given}
+        if not held:
+            return 0
+        async with self.db.transaction():
+            args = (self.db.tenant_id, list(held), list(held.values()))
+            done = await self.db.unit.call(_FINISH, args, self.spec)
+            if len(done) != len(held):
+                raise LeaseLost(f"The lease on {len(held) - len(done)} of the inputs is over.", entity="BehaviorInput")
         return len(done)
 
     async def analytics(

@@ -213,7 +213,12 @@ BEHAVIOR_INPUT = Table(
             when='pg_trigger_depth() = 0 AND (NEW."processed_at" IS DISTINCT FROM NULL)',
         ),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
-        Trigger("tally_processed", "BEFORE UPDATE", "tally.behavior_processed('behavior_input')"),
+        Trigger(
+            "tally_processed",
+            "BEFORE UPDATE",
+            "tally.behavior_processed('behavior_input')",
+            when='OLD."done_at" IS DISTINCT FROM NEW."done_at"',
+        ),
         Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()", when="pg_trigger_depth() = 0"),
     ),
     grants=(
