@@ -13,6 +13,7 @@ from tallystick import (
     ContributionStatus,
     GroupMember,
     GroupMemberStatus,
+    GroupStatus,
     OrderKind,
     SavingsGroup,
     User,
@@ -100,6 +101,8 @@ def claims(found: Any) -> int:
     """What members who gave up owe: of rounds that were, and of those still to come."""
     past = sum(c.owed for c in found.contributions if c.status is _C.DEFAULTED)
     gone = sum(m.status is GroupMemberStatus.DEFAULTED for m in found.members)
+    if found.group.status is GroupStatus.DISSOLVED:
+        return past
     rest: int = gone * (found.group.rounds - found.group.current_round) * found.group.contribution_amount
     return past + rest
 

@@ -529,6 +529,39 @@ async def test_a_group_pauses_and_ends_early(db: Session, make: Make):
     await agree(db, other)
 
 
+async def test_a_group_that_is_dissolved_keeps_the_debts_of_rounds_that_were(db: Session, make: Make):
+    group, users = await running(db, make, 4)
+    await all_pay(db, group, users)
+    await db.circles.pay_out(group.id, on=DAY, key=None)
+    await db.circles.advance(group.id, on=DAY, key=None)
+    await all_pay(db, group, users[1:])
+    await db.circles.default(group.id, users[0], on=DAY + WEEK * 3, key=None)
+    await db.circles.pay_out(group.id, on=DAY + WEEK * 3, key=None)
+    await db.circles.advance(group.id, on=DAY + WEEK * 3, key=None)
+    await agree(db, group)
+    await db.circles.dissolve(group.id, on=DAY + WEEK * 3)
+    await agree(db, group)
+    assert await db.ledger.balance(purse_id(db, group, Purse.RECEIVABLE)) == usd("50")
+    with pytest.raises(Conflict):
+        await db.circles.contribute(group.id, users[1], on=DAY + WEEK * 4, key=None)
+    await db.circles.contribute(group.id, users[0], on=DAY + WEEK * 4, key=None)
+    with pytest.raises(Conflict):
+        await db.circles.contribute(group.id, users[0], on=DAY + WEEK * 4, key=None)
+    await agree(db, group)
+    found = await db.circles.circle(group.id)
+    assert (found.held, found.owed) == (usd("0"), usd("0"))
+
+
+async def test_a_claim_is_waived(db: Session, make: Make):
+    group, users = await running(db, make, 2)
+    await all_pay(db, group, users[1:])
+    row = await db.circles.default(group.id, users[0], on=OVERDUE, key=None)
+    assert (await db.circles.waive(row.id, key=None)).status is ContributionStatus.WAIVED
+    assert (await db.circles.pay_out(group.id, on=OVERDUE, key=None)).amount == usd("50").units
+    assert not (await member(db, group, users[0])).in_debt
+    await agree(db, group)
+
+
 async def test_a_waived_contribution_leaves_the_pot_short(db: Session, make: Make):
     group, users = await running(db, make, 3)
     await all_pay(db, group, users[1:])

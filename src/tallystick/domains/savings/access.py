@@ -17,8 +17,6 @@ from tallystick.fields import Ref
 if TYPE_CHECKING:
     from tallystick.session import Session
 
-RUNNING = (GroupStatus.ACTIVE,)
-
 
 async def held(db: Session, group: UUID, *statuses: GroupStatus) -> SavingsGroup:
     """The group, in which nobody else does anything until the transaction ends.
@@ -42,7 +40,7 @@ async def organize(db: Session, group: SavingsGroup) -> None:
     if await may(db, MANAGE):
         return
     who = actor_user(db)
-    if group.organizer is None or who != group.organizer.id:
+    if who is None or group.organizer is None or who != group.organizer.id:
         raise RoleMissing(
             "Only the organizer of the group does this.",
             remedy=f'Open the session as "user:<id>" of the organizer, or with the permission {MANAGE}.',

@@ -164,7 +164,7 @@ class Circles(Guarded[SavingsGroup]):
         return await default(self.db, group, user, on, key)
 
     async def waive(self, contribution: UUID, *, key: str | None) -> Contribution:
-        """Forgive a contribution or a late fee; takes "circles.manage". The pot is short by it."""
+        """Forgive a contribution, a claim or a late fee; takes "circles.manage". The pot is short by it."""
         from tallystick.domains.savings.collecting import waive
 
         return await waive(self.db, contribution, key)
@@ -227,7 +227,11 @@ class Circles(Guarded[SavingsGroup]):
         return await move(self.db, group, GroupStatus.CANCELLED, on)
 
     async def dissolve(self, group: UUID, *, on: date | None = None) -> SavingsGroup:
-        """End a group early. Raises ``Conflict`` with rule "pot_held" while its round holds contributions."""
+        """End a group early; collateral comes back, and nobody owes contributions to rounds that never come.
+
+        What is owed to rounds that were paid out stays owed. Raises ``Conflict`` with rule "pot_held" while the round
+        under way holds contributions.
+        """
         from tallystick.domains.savings.turning import move
 
         return await move(self.db, group, GroupStatus.DISSOLVED, on)

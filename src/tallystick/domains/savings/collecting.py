@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tallystick.session import Session
 
 _C, _K, _R = ContributionStatus, ContributionKind, RoundStatus
-PAYING = (GroupStatus.ACTIVE, GroupStatus.PAUSED, GroupStatus.COMPLETED)
+PAYING = (GroupStatus.ACTIVE, GroupStatus.PAUSED, GroupStatus.COMPLETED, GroupStatus.DISSOLVED)
 """Contributions are accepted even after the end of a group."""
 
 
@@ -155,8 +155,11 @@ async def waive(db: Session, contribution: UUID, key: str | None) -> Contributio
         if once.replayed:
             return await db[Contribution].get(once.results[0])
         known = await db[Contribution].get(contribution)
-        await held(db, known.group.id, *PAYING)
+        found = await held(db, known.group.id, *PAYING)
         row = await db[Contribution].lock(contribution)
+        if row.status is _C.DEFAULTED:
+            claim = [(Purse.CLAIMED, Purse.RECEIVABLE, row.owed)]
+            await post(db, found, claim, op="circle.waive", on=db.today())
         waived = await alter(db[Contribution], row, status=_C.WAIVED)
         if row.kind is _K.REGULAR:
             await collected(db, await db[GroupRound].get(row.round.id))

@@ -106,7 +106,7 @@ class Contribution(Entity):
                 _S.PENDING: [_S.CONFIRMED, _S.FAILED],
                 _S.FAILED: [_S.PENDING, _S.CONFIRMED, _S.LATE, _S.DEFAULTED, _S.WAIVED],
                 _S.LATE: [_S.PENDING, _S.CONFIRMED, _S.DEFAULTED, _S.WAIVED],
-                _S.DEFAULTED: [_S.PENDING, _S.CONFIRMED],
+                _S.DEFAULTED: [_S.PENDING, _S.CONFIRMED, _S.WAIVED],
                 _S.CONFIRMED: [_S.ORPHANED],
                 _S.ORPHANED: [_S.CONFIRMED, _S.FAILED],
             },

@@ -16,7 +16,7 @@ from tallystick.domains.savings import ordering
 from tallystick.domains.savings.access import day_of, held, organize, themselves
 from tallystick.domains.savings.books import Purse, open_purses, post
 from tallystick.domains.savings.contributions import Contribution
-from tallystick.domains.savings.groups import MANAGE, GroupStatus, OrderKind, SavingsGroup
+from tallystick.domains.savings.groups import MANAGE, TERMS, GroupStatus, OrderKind, SavingsGroup
 from tallystick.domains.savings.members import GroupMember, GroupMemberStatus
 from tallystick.domains.savings.rounds import GroupRound, RoundStatus
 from tallystick.entity import with_fields
@@ -29,21 +29,7 @@ if TYPE_CHECKING:
     from tallystick.session import Session
 
 _S, _M = GroupStatus, GroupMemberStatus
-MUTABLE = (
-    "name",
-    "asset",
-    "contribution_amount",
-    "frequency_days",
-    "max_members",
-    "order_kind",
-    "seed_hash",
-    "bid_floor_bps",
-    "grace_days",
-    "late_fee",
-    "collateral_required",
-    "service_fee_bps",
-    "mirrored",
-)
+MUTABLE = ("name", *TERMS)
 """What can change about a group while it recruits."""
 
 

@@ -45,7 +45,7 @@ class GroupStatus(StrEnum):
 
 
 _S = GroupStatus
-_TERMS = (
+TERMS = (
     "asset",
     "contribution_amount",
     "frequency_days",
@@ -59,6 +59,7 @@ _TERMS = (
     "service_fee_bps",
     "mirrored",
 )
+"""What members agreed to; it can change while a group recruits."""
 
 
 _SETTLED = ("rounds", "started_on", "seed")
@@ -135,7 +136,7 @@ class SavingsGroup(Entity):
             "BEFORE UPDATE",
             "tally.circle_terms('savings_group')",
             when=(
-                f"(old.status <> 'recruiting' and {_row('old', _TERMS)} is distinct from {_row('new', _TERMS)}) or "
+                f"(old.status <> 'recruiting' and {_row('old', TERMS)} is distinct from {_row('new', TERMS)}) or "
                 f"(old.started_on is not null and {_row('old', _SETTLED)} is distinct from {_row('new', _SETTLED)})"
             ),
         ),

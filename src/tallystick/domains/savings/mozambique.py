@@ -265,7 +265,7 @@ async def _store(db: Session, given: SavingsGroup, households: list[Household]) 
 
 
 def _text(path: Path) -> str:
-    problem = ""
+    problem = text = ""
     try:
         with path.open("rb") as file:
             raw = file.read(_LARGEST + 1)

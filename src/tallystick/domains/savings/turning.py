@@ -10,6 +10,7 @@ from tallystick.domains.guarded import alter
 from tallystick.domains.idempotency import idempotent
 from tallystick.domains.savings.access import day_of, held, organize, round_of
 from tallystick.domains.savings.books import Move, Purse, post
+from tallystick.domains.savings.contributions import UNPAID, Contribution, ContributionKind, ContributionStatus
 from tallystick.domains.savings.founding import open_round
 from tallystick.domains.savings.groups import GroupStatus, OrderKind, SavingsGroup
 from tallystick.domains.savings.members import GroupMember, GroupMemberStatus
@@ -17,6 +18,7 @@ from tallystick.domains.savings.paying import gross
 from tallystick.domains.savings.payouts import Payout, PayoutKind, PayoutStatus
 from tallystick.domains.savings.rounds import GroupRound, RoundStatus
 from tallystick.errors import Conflict
+from tallystick.query import one_of
 
 if TYPE_CHECKING:
     from tallystick.session import Session
@@ -81,9 +83,29 @@ async def move(db: Session, group: UUID, status: GroupStatus, on: date | None) -
         over = status in (_S.CANCELLED, _S.DISSOLVED)
         if not over:
             return await alter(db.circles, found, status=status)
+        if status is _S.DISSOLVED:
+            await _forgive(db, found, day)
         moved = await alter(db.circles, found, status=status, ended_on=day)
         await _give_back(db, moved, day)
     return moved
+
+
+async def _forgive(db: Session, group: SavingsGroup, day: date) -> None:
+    """Nobody owes contributions to a round that never comes, nor to the one that is not paid out."""
+    defaulted = await db[GroupMember].count(
+        GroupMember.group == group.ref, GroupMember.status == GroupMemberStatus.DEFAULTED
+    )
+    claimed = defaulted * (group.rounds - group.current_round) * group.contribution_amount
+    current = await round_of(db, group)
+    rows = await db[Contribution].find(
+        Contribution.round == current.ref,
+        Contribution.kind == ContributionKind.REGULAR,
+        one_of(Contribution.status, UNPAID),
+    )
+    for row in rows if current.status not in (_R.PAID_OUT, _R.CLOSED) else []:
+        claimed += row.owed if row.status is ContributionStatus.DEFAULTED else 0
+        await alter(db[Contribution], row, status=ContributionStatus.WAIVED)
+    await post(db, group, [(Purse.CLAIMED, Purse.RECEIVABLE, claimed)], op="circle.dissolve", on=day)
 
 
 async def _give_back(db: Session, group: SavingsGroup, day: date) -> None:

@@ -158,8 +158,8 @@ CONTRIBUTION_TABLE = Table(
                 "'failed' AND NEW.\"status\" = ANY (ARRAY['pending', 'confirmed', 'late', 'defaulted', "
                 "'waived'])) OR (OLD.\"status\" = 'late' AND NEW.\"status\" = ANY (ARRAY['pending', "
                 "'confirmed', 'defaulted', 'waived'])) OR (OLD.\"status\" = 'defaulted' AND NEW.\"status\" = "
-                "ANY (ARRAY['pending', 'confirmed'])) OR (OLD.\"status\" = 'confirmed' AND NEW.\"status\" = ANY "
-                "(ARRAY['orphaned'])) OR (OLD.\"status\" = 'orphaned' AND NEW.\"status\" = ANY "
+                "ANY (ARRAY['pending', 'confirmed', 'waived'])) OR (OLD.\"status\" = 'confirmed' AND "
+                'NEW."status" = ANY (ARRAY[\'orphaned\'])) OR (OLD."status" = \'orphaned\' AND NEW."status" = ANY '
                 "(ARRAY['confirmed', 'failed'])) OR (OLD.\"status\" IS NULL AND NEW.\"status\" = ANY "
                 "(ARRAY['expected', 'confirmed', 'defaulted']))) IS NOT TRUE"
             ),
