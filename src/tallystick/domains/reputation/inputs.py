@@ -32,8 +32,8 @@ _MARK = (
 )
 _FINISH = (
     "UPDATE tally.behavior_input b SET done_at = now(), lease_token = NULL, lease_until = NULL "
-    "FROM unnest($2::uuid[], $3::uuid[]) AS w (id, token) "
-    "WHERE b.tenant_id = $1 AND b.id = w.id AND b.lease_token = w.token AND b.done_at IS NULL RETURNING b.id"
+    "WHERE b.tenant_id = $1 AND b.id = ANY ($2::uuid[]) AND b.lease_token = ANY ($3::uuid[]) AND b.done_at IS NULL "
+    "RETURNING b.id"
 )
 _LOCK = (
     "SELECT b.id FROM tally.behavior_input b WHERE b.tenant_id = $1 AND b.id = ANY ($2::uuid[]) "
@@ -182,7 +182,7 @@ class Inputs(Repository[BehaviorInput]):
         if not held:
             return 0
         async with self.db.transaction():
-            args = (self.db.tenant_id, list(held), list(held.values()))
+            args = (self.db.tenant_id, list(held), list(set(held.values())))
             done = await self.db.unit.call(_FINISH, args, self.spec)
             if len(done) != len(held):
                 raise LeaseLost(f"The lease on {len(held) - len(done)} of the inputs is over.", entity="BehaviorInput")
