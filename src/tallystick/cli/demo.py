@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tallystick.cli.demo_circles import Circles
     from tallystick.cli.demo_lending import Lending
     from tallystick.cli.demo_reputation import Reputed
+    from tallystick.cli.demo_vaults import Guarded
     from tallystick.cli.demo_wall import Crossing
     from tallystick.domains.underwriting.applications import Application
     from tallystick.domains.underwriting.statistics import Comparison, GroupRate, Statistics
@@ -50,6 +51,7 @@ class Story:
     lending: Lending | None = None
     circles: Circles | None = None
     reputation: Reputed | None = None
+    vaults: Guarded | None = None
     crossings: list[Crossing] = field(default_factory=list)
     seconds: float = 0
     kept: str | None = None
@@ -64,7 +66,8 @@ class Story:
         """Whether the wall stood and the money was right."""
         saved = self.circles is not None and self.circles.held
         reputed = self.reputation is not None and self.reputation.held
-        return self.walled and saved and reputed and self.lending is not None and self.lending.held
+        guarded = self.vaults is not None and self.vaults.held
+        return self.walled and saved and reputed and guarded and self.lending is not None and self.lending.held
 
 
 async def demo(
@@ -122,7 +125,7 @@ async def _server(story: Story, *, keep: bool) -> AsyncIterator[Tallystick]:
 
 
 async def _work(run: Run, tally: Tallystick, story: Story, file: Path | None) -> None:
-    from tallystick.cli import demo_circles, demo_reputation
+    from tallystick.cli import demo_circles, demo_reputation, demo_vaults
     from tallystick.cli.demo_lending import lend
     from tallystick.cli.demo_wall import cross
 
@@ -153,6 +156,12 @@ async def _work(run: Run, tally: Tallystick, story: Story, file: Path | None) ->
     with out.progress("Scoring and proving"):
         story.reputation = await demo_reputation.repute(tally, _OWN)
     _step(story, f"Scored {demo_reputation.INPUTS} inputs by {demo_reputation.WORKERS} workers at once", started)
+    started = time.perf_counter()
+    with out.progress("Guarding vaults"):
+        story.vaults = await demo_vaults.guard(tally, _OWN)
+    _step(
+        story, f"Valued {demo_vaults.VAULTS} vaults, each price delivered {demo_vaults.WORKERS} times at once", started
+    )
     with out.progress("Trying to cross the wall"):
         story.crossings = await cross(tally, _OWN, _OTHER)
 

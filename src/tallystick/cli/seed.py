@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 async def seed(
     run: Run,
     name: Annotated[
-        str, typer.Argument(help="tenants, users, applications, community, circles, reputation or all.")
+        str, typer.Argument(help="tenants, users, applications, community, circles, reputation, vaults or all.")
     ] = "all",
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Do not ask, on a server that is not the embedded one.")
     ] = False,
 ) -> Answer:
     """Plant made-up tenants, users, applications, a community and savings circles; what is there already stays."""
-    from tallystick.seeds import APPLICATIONS, CIRCLES, LOANS, REPUTATIONS, plant, wanted
+    from tallystick.seeds import APPLICATIONS, CIRCLES, LOANS, REPUTATIONS, VAULTS, plant, wanted
 
     seeds = wanted(name)
     async with run.opened() as tally:
@@ -32,6 +32,7 @@ async def seed(
         total += LOANS * len(APPLICATIONS) if "community" in seeds else 0
         total += CIRCLES * len(APPLICATIONS) if "circles" in seeds else 0
         total += REPUTATIONS * len(APPLICATIONS) if "reputation" in seeds else 0
+        total += VAULTS * len(APPLICATIONS) if "vaults" in seeds else 0
         with run.output.progress("Planting", total or None) as tell:
             planted = await plant(tally, name, tell)
 

@@ -17,7 +17,7 @@ from tallystick.errors import Invalid
 if TYPE_CHECKING:
     from tallystick.app import Tallystick
 
-NAMES = ("tenants", "users", "applications", "community", "circles", "reputation")
+NAMES = ("tenants", "users", "applications", "community", "circles", "reputation", "vaults")
 ALL = "all"
 APPLICATIONS = {"sunrise": 1_000, "harbour": 250}
 """How many applications each tenant of the seeds has."""
@@ -27,6 +27,8 @@ CIRCLES = 4
 """How many savings groups each tenant of the seeds has."""
 REPUTATIONS = 6
 """How many people with a reputation each tenant of the seeds has."""
+VAULTS = 36
+"""How many vaults each tenant of the seeds has."""
 _ACTOR = "seed"
 Told = Callable[[int], None]
 
@@ -56,7 +58,7 @@ async def plant(tally: Tallystick, name: str = ALL, told: Told | None = None) ->
 
     ``told`` hears of every application, loan and savings group that is stored. Raises ``Invalid`` for another name.
     """
-    from tallystick.seeds import applications, circles, community, reputation, tenants, users
+    from tallystick.seeds import applications, circles, community, reputation, tenants, users, vaults
 
     report: list[Planted] = []
     for seed in wanted(name):
@@ -73,6 +75,8 @@ async def plant(tally: Tallystick, name: str = ALL, told: Told | None = None) ->
                     report.append(await circles.plant(db, told))
                 elif seed == "reputation":
                     report.append(await reputation.plant(db, told))
+                elif seed == "vaults":
+                    report.append(await vaults.plant(db, told))
                 else:
                     report.append(await applications.plant(db, APPLICATIONS[tenant.slug], told))
     return report

@@ -14,6 +14,7 @@ from tallystick.domains.guarded import Guarded, alter, put
 from tallystick.domains.vaults import liquidating, positions, ticking
 from tallystick.domains.vaults.alerts import AlertState, RiskAlert, VaultMetric
 from tallystick.domains.vaults.observations import VaultObservation
+from tallystick.domains.vaults.overview import Overview, overview
 from tallystick.domains.vaults.protection import ProtectionKind, ProtectionRule
 from tallystick.domains.vaults.scale import ratio, scaled
 from tallystick.domains.vaults.ticking import TickReceipt
@@ -172,6 +173,10 @@ class Vaults(Guarded[Vault]):
         if contract is not None:
             where.append(Vault.contract == contract)
         return await self.find(*where, limit=limit)
+
+    async def overview(self) -> Overview:
+        """How all vaults stand: totals by status, bands of health, alerts that stand, the worst ones."""
+        return await overview(self.db)
 
     async def alerts(self, vault: VaultLike | None = None) -> list[RiskAlert]:
         """The alerts that stand, of one vault or of all, newest first."""
