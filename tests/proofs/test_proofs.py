@@ -374,6 +374,11 @@ async def test_circuits_and_keys(db: Session, sandbox: Sandbox, tenant: str):
     await db.circuits.retire(key)
     with pytest.raises(NotFound):
         await request(db, what)
+    with pytest.raises(Denied):
+        async with db.transaction():
+            await db.unit.call(
+                "UPDATE tally.zk_verifying_key SET retired_at = NULL WHERE tenant_id = $1", (db.tenant_id,)
+            )
     forged = Proof(
         **{
             name: getattr(asked, name)
@@ -391,6 +396,9 @@ async def test_circuits_and_keys(db: Session, sandbox: Sandbox, tenant: str):
             lambda: clerk.circuits.retire(key),
             lambda: clerk.proofs.revoke(asked, reason="x"),
             lambda: clerk.proofs.add(forged),
+            lambda: clerk[Proof].add(forged),
+            lambda: clerk[VerifyingKey].add(key),
+            lambda: clerk[ProofEvent].add(ProofEvent(proof=asked.ref, kind=_K.REVOKED, reason="x")),
         ):
             with pytest.raises(RoleMissing):
                 await call()

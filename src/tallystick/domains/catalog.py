@@ -67,12 +67,12 @@ _ENTITIES: dict[str, tuple[tuple[str, str], ...]] = {
         ("tallystick.domains.reputation.scores", "Score"),
         ("tallystick.domains.reputation.analyses", "AIAnalysis"),
         ("tallystick.domains.reputation.evidence", "ReputationEvidence"),
-        ("tallystick.domains.reputation.records", "ReputationRecord"),
+        ("tallystick.domains.reputation.reputation", "ReputationRecord"),
     ),
     "proofs": (
         ("tallystick.domains.proofs.circuits", "Circuit"),
         ("tallystick.domains.proofs.circuits", "VerifyingKey"),
-        ("tallystick.domains.proofs.proofs", "Proof"),
+        ("tallystick.domains.proofs.repository", "Proof"),
         ("tallystick.domains.proofs.proofs", "ProofEvent"),
     ),
     "vaults": (

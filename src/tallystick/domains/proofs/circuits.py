@@ -10,13 +10,13 @@ from uuid import UUID
 
 import msgspec
 
-from tallystick.domains.guarded import Guarded, put
+from tallystick.domains.guarded import Guarded, alter, put
 from tallystick.domains.proofs.signals import BN254, Signal, check_signals
 from tallystick.entity import Entity
 from tallystick.errors import Invalid
 from tallystick.fields import Length, Once, Ref
 from tallystick.query import desc, missing
-from tallystick.rules import Check, Rules, Unique, kept
+from tallystick.rules import Check, Guard, Rules, Unique, kept
 
 MANAGE = "proofs.manage"
 _LONGEST_KEY = 1_000_000
@@ -93,10 +93,23 @@ class VerifyingKey(Entity):
         Check("sha256", "sha256 = pg_catalog.sha256(document)"),
         Check("document", "octet_length(document) between 1 and 1000000"),
         Check("circuit_version", "circuit_version >= 1"),
+        Guard(
+            "tally_retired",
+            "BEFORE UPDATE",
+            "tally.refuse_change('zk_verifying_key')",
+            when='OLD."retired_at" IS NOT NULL',
+        ),
         kept(),
         table="zk_verifying_key",
         retain="proofs",
     )
+
+
+class VerifyingKeys(Guarded[VerifyingKey]):
+    """The keys by which proofs are checked."""
+
+    permission = MANAGE
+    instead = "db.circuits.add_key() and retire()"
 
 
 class Circuits(Guarded[Circuit]):
@@ -136,7 +149,7 @@ class Circuits(Guarded[Circuit]):
             sha256=sha256(document).digest(),
             ceremony=ceremony,
         )
-        return await self.db[VerifyingKey].add(made)
+        return await put(self.db[VerifyingKey], made)
 
     async def key(self, hash: bytes) -> VerifyingKey | None:
         """The verifying key with this SHA-256."""
@@ -154,4 +167,4 @@ class Circuits(Guarded[Circuit]):
     async def retire(self, key: VerifyingKey) -> VerifyingKey:
         """Take no more requests for a key; what was verified with it stays verified."""
         await self.db.require(MANAGE)
-        return await self.db[VerifyingKey].update(key, retired_at=self.db.now())
+        return await alter(self.db[VerifyingKey], key, retired_at=self.db.now())

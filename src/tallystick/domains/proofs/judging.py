@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from tallystick.domains.guarded import put
 from tallystick.domains.proofs.circuits import Circuit, VerifyingKey
 from tallystick.domains.proofs.proofs import Proof, ProofEvent, ProofEventKind, VerificationStatus
 from tallystick.domains.proofs.signals import number
@@ -71,7 +72,7 @@ async def _write(  # noqa: PLR0917
     async with db.transaction():
         _check_waiting(db, await db.proofs.lock(proof.id))
         event = ProofEvent(proof=Ref(proof.id), kind=kind, reason=reason, verifier=verifier.name, attestation=signed)
-        await db[ProofEvent].add(event)
+        await put(db[ProofEvent], event)
     return await db.proofs.get(proof.id)
 
 

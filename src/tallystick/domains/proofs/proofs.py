@@ -8,9 +8,10 @@ from typing import Annotated
 
 import msgspec
 
+from tallystick.domains.guarded import Guarded
 from tallystick.domains.identity.consents import Consent
 from tallystick.domains.identity.users import User
-from tallystick.domains.proofs.circuits import Circuit, VerifyingKey
+from tallystick.domains.proofs.circuits import MANAGE, Circuit, VerifyingKey
 from tallystick.entity import Entity
 from tallystick.fields import Length, Maintained, Once, Ref
 from tallystick.rules import Check, Foreign, Guard, Index, Rules, Transitions, Unique, append_only
@@ -134,3 +135,10 @@ class ProofEvent(Entity):
         table="zk_proof_event",
         retain="proofs",
     )
+
+
+class ProofEvents(Guarded[ProofEvent]):
+    """What happened to proofs."""
+
+    permission = MANAGE
+    instead = "db.proofs.verify(), consume() and revoke()"

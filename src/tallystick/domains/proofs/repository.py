@@ -174,7 +174,7 @@ class Proofs(Guarded[Proof]):
             raise Conflict(f"The proof is {found.status.value}.", entity="Proof", rule="status")
         if kind is _K.CONSUMED and found.expired(self.db.now()):
             raise Conflict("The proof has expired.", entity="Proof", rule="expires_at", remedy="Ask for a new one.")
-        await self.db[ProofEvent].add(ProofEvent(proof=found.ref, kind=kind, reason=reason))
+        await put(self.db[ProofEvent], ProofEvent(proof=found.ref, kind=kind, reason=reason))
         return await self.get(id)
 
 

@@ -109,6 +109,12 @@ ZK_VERIFYING_KEY = Table(
     triggers=(
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('zk_verifying_key')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
+        Trigger(
+            "tally_retired",
+            "BEFORE UPDATE",
+            "tally.refuse_change('zk_verifying_key')",
+            when='OLD."retired_at" IS NOT NULL',
+        ),
         Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()"),
     ),
     grants=(
