@@ -371,7 +371,8 @@ async def test_circuits_and_keys(db: Session, sandbox: Sandbox, tenant: str):
             )
         )
     asked = await request(db, what)
-    await db.circuits.retire(key)
+    retired = await db.circuits.retire(key)
+    assert await db.circuits.retire(retired) == retired
     with pytest.raises(NotFound):
         await request(db, what)
     with pytest.raises(Denied):

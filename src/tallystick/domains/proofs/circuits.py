@@ -165,6 +165,8 @@ class Circuits(Guarded[Circuit]):
         return found[0] if found else None
 
     async def retire(self, key: VerifyingKey) -> VerifyingKey:
-        """Take no more requests for a key; what was verified with it stays verified."""
+        """Take no more requests for a key, for good; what was verified with it stays verified."""
         await self.db.require(MANAGE)
+        if key.retired_at is not None:
+            return key
         return await alter(self.db[VerifyingKey], key, retired_at=self.db.now())
