@@ -10,6 +10,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from tallystick._names import HOME
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -58,9 +60,42 @@ if TYPE_CHECKING:
     from tallystick.domains.lending.settling import Payoff
     from tallystick.domains.lending.terms import Amortization, EmiAdjustment, InterestCalc, InterestMethod, Terms
     from tallystick.domains.lending.transactions import LoanAllocation, LoanCharge, LoanTransaction, TransactionKind
+    from tallystick.domains.proofs.circuits import Circuit, ProofProtocol, ProofType, VerifyingKey
+    from tallystick.domains.proofs.proofs import Proof, ProofEvent, ProofEventKind, VerificationStatus
+    from tallystick.domains.proofs.signals import Signal, SignalRole
+    from tallystick.domains.proofs.verifier import Attestor, Verdict, Verifier
+    from tallystick.domains.reputation.analyses import AIAnalysis
+    from tallystick.domains.reputation.analytics import BehaviorAnalyticsSummary
+    from tallystick.domains.reputation.beta import Beta, ReputationPolicy, decayed
+    from tallystick.domains.reputation.evidence import ReputationEvidence
+    from tallystick.domains.reputation.inputs import BehaviorInput, InputSource, InputType
+    from tallystick.domains.reputation.records import ReputationRecord, ReputationStatus, ScoringPeriod
+    from tallystick.domains.reputation.reputation import Standing
+    from tallystick.domains.reputation.scores import Score, ScoringCategory, input_set_hash
+    from tallystick.domains.reputation.sessions import BehaviorSession, SessionStatus, SessionType
+    from tallystick.domains.reputation.summary import UserReputationSummary
+    from tallystick.domains.savings.contributions import ChainLog, Contribution, ContributionKind, ContributionStatus
+    from tallystick.domains.savings.groups import GroupStatus, OrderKind, SavingsGroup
+    from tallystick.domains.savings.members import GroupMember, GroupMemberStatus
+    from tallystick.domains.savings.ordering import commitment
+    from tallystick.domains.savings.payouts import Bid, Payout, PayoutKind, PayoutStatus
+    from tallystick.domains.savings.rounds import GroupRound, RoundStatus
+    from tallystick.domains.savings.views import Circle
     from tallystick.domains.underwriting.applications import Application, ApplicationStatus
     from tallystick.domains.underwriting.decisions import Decision, DecisionKind, Outcome
     from tallystick.domains.underwriting.statistics import Comparison, GroupRate, Statistics, compare
+    from tallystick.domains.vaults.agents import Agent, AgentStatus, CredibilityTier
+    from tallystick.domains.vaults.alerts import AlertKind, AlertSeverity, AlertState, RiskAlert, VaultMetric
+    from tallystick.domains.vaults.assets import VaultAsset, VaultAssetChange
+    from tallystick.domains.vaults.liquidating import ChainRef
+    from tallystick.domains.vaults.liquidations import LiquidationEvent, LiquidationOrigin
+    from tallystick.domains.vaults.observations import VaultObservation
+    from tallystick.domains.vaults.prices import AssetPrice
+    from tallystick.domains.vaults.protection import ProtectionKind, ProtectionRule, RuleFiring
+    from tallystick.domains.vaults.repository import Protection
+    from tallystick.domains.vaults.ticking import TickReceipt
+    from tallystick.domains.vaults.ticks import PriceTick
+    from tallystick.domains.vaults.vaults import Vault, VaultPosition, VaultSide, VaultStatus
     from tallystick.entity import Entity
     from tallystick.errors import (
         CommitUnknown,
@@ -143,91 +178,39 @@ if TYPE_CHECKING:
     from tallystick.session import Session
     from tallystick.settings import Settings
 
-_HOMES = {
-    "app": "Tallystick",
-    "assets": "Asset asset register",
-    "claims": "Claimed",
-    "clock": "Clock FixedClock SystemClock",
-    "domains.community.communities": "Community CommunityStatus",
-    "domains.community.endorsements": "Endorsement EndorsementStatus",
-    "domains.community.governance": "Governance MemberRole TrustPolicy",
-    "domains.community.memberships": "CommunityMembership MembershipStatus",
-    "domains.community.trust_edges": "TrustEdge",
-    "domains.idempotency": "idempotent",
-    "domains.identity.consents": "Consent LegalBasis Purpose",
-    "domains.identity.profiles": "EmploymentStatus HomeOwnership UserProfile",
-    "domains.identity.tenants": "Plan Tenant TenantInfo",
-    "domains.identity.users": "User UserRole UserStatus",
-    "domains.identity.wallets": "Wallet",
-    "domains.ledger.accounts": "Account AccountKind FloorRule",
-    "domains.ledger.journals": "Journal",
-    "domains.ledger.posting": "Receipt",
-    "domains.ledger.transfers": "Transfer transfer",
-    "domains.lending.buckets": "Buckets DayRange",
-    "domains.lending.calendar": "BusinessDay Frequency HolidayCalendar MonthEnd",
-    "domains.lending.daycount": "DayCount",
-    "domains.lending.boarding": "Boarding Overdue Planned",
-    "domains.lending.fundings": "FundingStatus LenderPayout LoanFunding",
-    "domains.lending.installments": "LoanInstallment LoanSchedule",
-    "domains.lending.loans": "Loan LoanStatus",
-    "domains.lending.periods": "make_periods periods_to",
-    "domains.lending.products": "BusinessCalendar LoanProduct",
-    "domains.lending.provisioning": "ProvisionRates",
-    "domains.lending.receipts": "LoanReceipt",
-    "domains.lending.schedule": "Installment Schedule make_schedule",
-    "domains.lending.servicing": (
-        "AllocationStyle ChargeBasis ChargeKind Component FeeRule FutureAllocation LateFee Overpayment Servicing "
-    ),
-    "domains.lending.settling": "Payoff",
-    "domains.lending.terms": "Amortization EmiAdjustment InterestCalc InterestMethod Terms",
-    "domains.lending.transactions": "LoanAllocation LoanCharge LoanTransaction TransactionKind",
-    "domains.underwriting.applications": "Application ApplicationStatus",
-    "domains.underwriting.decisions": "Decision DecisionKind Outcome",
-    "domains.underwriting.statistics": "Comparison GroupRate Statistics compare",
-    "entity": "Entity",
-    "errors": (
-        "CommitUnknown Conflict ConsentMissing Declaration Denied Duplicate Erased InsufficientFunds Invalid "
-        "InvalidTransition KeyReused LeaseLost LoginRefused MigrationUnsafe NotFound NotMigrated NotProvisioned "
-        "OnHold QuotaExceeded RoleMissing Serialization StaleVersion StillReferenced StorageFull TallystickError "
-        "Tampered TenantMissing TlsFailed Unavailable UnknownReference Unsupported WrongTenant "
-    ),
-    "fields": (
-        "ChainAmount Fraction Json LedgerAmount Length Maintained Mask Numeric Once OwnAsset Personal Price Rate Ref "
-        "Search "
-    ),
-    "ids": "uuid7",
-    "loading": "backref",
-    "money": "Money Rounding eur gbp kes money ngn sum_of usd",
-    "page": "Offset Page PageQuery",
-    "privacy.keys": "KeyProvider LocalKeys",
-    "privacy.sealed": "Secret secret",
-    "query": (
-        "all_of any_of asc at_least at_most between contains desc key less_than missing more_than not_ one_of "
-        "order_by prefix present "
-    ),
-    "repository": "Repository",
-    "rules": "Check Foreign Guard Index Queue Rules Transitions Unique append_only kept",
-    "session": "Session",
-    "settings": "Settings",
-}
-_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
-
 __all__ = [
+    "AIAnalysis",
     "Account",
     "AccountKind",
+    "Agent",
+    "AgentStatus",
+    "AlertKind",
+    "AlertSeverity",
+    "AlertState",
     "AllocationStyle",
     "Amortization",
     "Application",
     "ApplicationStatus",
     "Asset",
+    "AssetPrice",
+    "Attestor",
+    "BehaviorAnalyticsSummary",
+    "BehaviorInput",
+    "BehaviorSession",
+    "Beta",
+    "Bid",
     "Boarding",
     "Buckets",
     "BusinessCalendar",
     "BusinessDay",
     "ChainAmount",
+    "ChainLog",
+    "ChainRef",
     "ChargeBasis",
     "ChargeKind",
     "Check",
+    "Circle",
+    "Circuit",
     "Claimed",
     "Clock",
     "CommitUnknown",
@@ -239,6 +222,10 @@ __all__ = [
     "Conflict",
     "Consent",
     "ConsentMissing",
+    "Contribution",
+    "ContributionKind",
+    "ContributionStatus",
+    "CredibilityTier",
     "DayCount",
     "DayRange",
     "Decision",
@@ -261,11 +248,17 @@ __all__ = [
     "FundingStatus",
     "FutureAllocation",
     "Governance",
+    "GroupMember",
+    "GroupMemberStatus",
     "GroupRate",
+    "GroupRound",
+    "GroupStatus",
     "Guard",
     "HolidayCalendar",
     "HomeOwnership",
     "Index",
+    "InputSource",
+    "InputType",
     "Installment",
     "InsufficientFunds",
     "InterestCalc",
@@ -282,6 +275,8 @@ __all__ = [
     "LegalBasis",
     "LenderPayout",
     "Length",
+    "LiquidationEvent",
+    "LiquidationOrigin",
     "Loan",
     "LoanAllocation",
     "LoanCharge",
@@ -308,6 +303,7 @@ __all__ = [
     "Offset",
     "OnHold",
     "Once",
+    "OrderKind",
     "Outcome",
     "Overdue",
     "Overpayment",
@@ -315,10 +311,22 @@ __all__ = [
     "Page",
     "PageQuery",
     "Payoff",
+    "Payout",
+    "PayoutKind",
+    "PayoutStatus",
     "Personal",
     "Plan",
     "Planned",
     "Price",
+    "PriceTick",
+    "Proof",
+    "ProofEvent",
+    "ProofEventKind",
+    "ProofProtocol",
+    "ProofType",
+    "Protection",
+    "ProtectionKind",
+    "ProtectionRule",
     "ProvisionRates",
     "Purpose",
     "Queue",
@@ -327,17 +335,33 @@ __all__ = [
     "Receipt",
     "Ref",
     "Repository",
+    "ReputationEvidence",
+    "ReputationPolicy",
+    "ReputationRecord",
+    "ReputationStatus",
+    "RiskAlert",
     "RoleMissing",
+    "RoundStatus",
     "Rounding",
+    "RuleFiring",
     "Rules",
+    "SavingsGroup",
     "Schedule",
+    "Score",
+    "ScoringCategory",
+    "ScoringPeriod",
     "Search",
     "Secret",
     "Serialization",
     "Servicing",
     "Session",
+    "SessionStatus",
+    "SessionType",
     "Settings",
+    "Signal",
+    "SignalRole",
     "StaleVersion",
+    "Standing",
     "Statistics",
     "StillReferenced",
     "StorageFull",
@@ -349,6 +373,7 @@ __all__ = [
     "TenantInfo",
     "TenantMissing",
     "Terms",
+    "TickReceipt",
     "TlsFailed",
     "TransactionKind",
     "Transfer",
@@ -361,8 +386,21 @@ __all__ = [
     "Unsupported",
     "User",
     "UserProfile",
+    "UserReputationSummary",
     "UserRole",
     "UserStatus",
+    "Vault",
+    "VaultAsset",
+    "VaultAssetChange",
+    "VaultMetric",
+    "VaultObservation",
+    "VaultPosition",
+    "VaultSide",
+    "VaultStatus",
+    "Verdict",
+    "VerificationStatus",
+    "Verifier",
+    "VerifyingKey",
     "Wallet",
     "WrongTenant",
     "all_of",
@@ -374,12 +412,15 @@ __all__ = [
     "at_most",
     "backref",
     "between",
+    "commitment",
     "compare",
     "contains",
+    "decayed",
     "desc",
     "eur",
     "gbp",
     "idempotent",
+    "input_set_hash",
     "kept",
     "kes",
     "key",
@@ -406,7 +447,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    module = _HOME.get(name)
+    module = HOME.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
@@ -414,14 +455,14 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *HOME})
 
 
 class _Package(ModuleType):
     """The import of ``tallystick.money`` by anybody would put the module in the place of the public function."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        own = isinstance(value, ModuleType) and _HOME.get(name) == name
+        own = isinstance(value, ModuleType) and HOME.get(name) == name
         super().__setattr__(name, getattr(value, name) if own else value)
 
 

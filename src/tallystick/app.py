@@ -20,6 +20,7 @@ from tallystick.settings import Settings
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from tallystick.domains.proofs.verifier import Verifier
     from tallystick.schema.migrate import MigrationReport
     from tallystick.stores.embedded.server import EmbeddedServer
     from tallystick.stores.postgres.store import PostgresStore
@@ -43,8 +44,10 @@ class Tallystick:
         keys: KeyProvider | None,
         clock: Clock,
         version_locations: Sequence[str | Path],
+        verifier: Verifier | None = None,
     ) -> None:
         self.settings = settings
+        self.verifier = verifier
         self.domains = domains
         self.entities = entities
         self.clock = clock
@@ -70,12 +73,14 @@ class Tallystick:
         keys: KeyProvider | None = None,
         clock: Clock | None = None,
         version_locations: Sequence[str | Path] = (),
+        verifier: Verifier | None = None,
     ) -> Self:
         """Describe an application; nothing is touched until it is entered.
 
         ``domains`` chooses the built-in domains (all by default), ``entities`` are your own. ``keys`` is the key
         provider of sealed fields; without it ``TALLYSTICK_KEY_FILE`` is used, and on the embedded server a
         development key. ``version_locations`` are folders with Alembic revisions of your own entities.
+        ``verifier`` judges proofs; without one ``db.proofs.verify`` answers ``Unavailable``.
         """
         found = settings if settings is not None else Settings.load()
         if url is not None:
@@ -87,6 +92,7 @@ class Tallystick:
             keys=keys,
             clock=clock or SystemClock(),
             version_locations=version_locations,
+            verifier=verifier,
         )
 
     async def __aenter__(self) -> Self:

@@ -30,6 +30,11 @@ class Claimed(Generic[E]):
         self.value = value
         self.attempt = attempt
 
+    @property
+    def token(self) -> UUID:
+        """What the lease is held by; the items of one claim share it."""
+        return self._token
+
     async def done(self) -> None:
         """Mark the item done for good. Raises ``LeaseLost`` when the lease ran out and somebody else has it."""
         if not await self._settle(done=True):

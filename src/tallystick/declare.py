@@ -59,7 +59,19 @@ _PLAIN_KINDS: dict[Any, tuple[Kind, str]] = {
     date: (Kind.DATE, "date"),
     bytes: (Kind.BYTES, "bytea"),
 }
-_MAINTAINABLE = frozenset({Kind.INTEGER, Kind.LEDGER, Kind.BOOLEAN, Kind.TEXT, Kind.ENUM, Kind.DATE, Kind.TIMESTAMP})
+_MAINTAINABLE = frozenset(
+    {
+        Kind.INTEGER,
+        Kind.LEDGER,
+        Kind.CHAIN,
+        Kind.DECIMAL,
+        Kind.BOOLEAN,
+        Kind.TEXT,
+        Kind.ENUM,
+        Kind.DATE,
+        Kind.TIMESTAMP,
+    }
+)
 _PROMOTED = {
     str: (TEXT, "{j} ->> '{k}'"),
     int: ("bigint", "({j} ->> '{k}')::bigint"),

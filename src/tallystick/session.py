@@ -37,6 +37,21 @@ if TYPE_CHECKING:
     from tallystick.domains.lending.portfolio import Portfolio
     from tallystick.domains.lending.products import Products
     from tallystick.domains.lending.repository import Loans
+    from tallystick.domains.proofs.circuits import Circuits
+    from tallystick.domains.proofs.repository import Proofs
+    from tallystick.domains.proofs.verifier import Verifier
+    from tallystick.domains.reputation.analyses import Analyses
+    from tallystick.domains.reputation.inputs import Inputs
+    from tallystick.domains.reputation.reputation import Reputations
+    from tallystick.domains.reputation.scores import Scores
+    from tallystick.domains.reputation.sessions import BehaviorSessions
+    from tallystick.domains.savings.circles import Circles
+    from tallystick.domains.vaults.agents import Agents
+    from tallystick.domains.vaults.alerts import RiskAlerts
+    from tallystick.domains.vaults.assets import VaultAssets
+    from tallystick.domains.vaults.prices import Prices
+    from tallystick.domains.vaults.protection import ProtectionRules
+    from tallystick.domains.vaults.repository import Vaults
     from tallystick.stores.base import Isolation, Unit
 
 E = TypeVar("E", bound=Entity)
@@ -152,11 +167,114 @@ class Session:
         return self._built_in(Endorsements)
 
     @property
+    def circles(self) -> Circles:
+        """Savings circles: groups whose members pay in each round, and each receive the pot once."""
+        from tallystick.domains.savings.circles import Circles
+
+        return self._built_in(Circles)
+
+    @property
+    def behavior(self) -> BehaviorSessions:
+        """Sessions in which users' behaviour came in."""
+        from tallystick.domains.reputation.sessions import BehaviorSessions
+
+        return self._built_in(BehaviorSessions)
+
+    @property
+    def inputs(self) -> Inputs:
+        """What users did, to be processed into scores."""
+        from tallystick.domains.reputation.inputs import Inputs
+
+        return self._built_in(Inputs)
+
+    @property
+    def scores(self) -> Scores:
+        """What models made of users' inputs; append-only, each behind a consent."""
+        from tallystick.domains.reputation.scores import Scores
+
+        return self._built_in(Scores)
+
+    @property
+    def analyses(self) -> Analyses:
+        """AI analyses of users, each behind a consent and for a limited time."""
+        from tallystick.domains.reputation.analyses import Analyses
+
+        return self._built_in(Analyses)
+
+    @property
+    def reputation(self) -> Reputations:
+        """How well users are thought of, worked out from the evidence when somebody asks."""
+        from tallystick.domains.reputation.reputation import Reputations
+
+        return self._built_in(Reputations)
+
+    @property
+    def circuits(self) -> Circuits:
+        """What can be proved, and the keys by which proofs are checked."""
+        from tallystick.domains.proofs.circuits import Circuits
+
+        return self._built_in(Circuits)
+
+    @property
+    def proofs(self) -> Proofs:
+        """Proofs: asked for, received, judged, used once."""
+        from tallystick.domains.proofs.repository import Proofs
+
+        return self._built_in(Proofs)
+
+    @property
+    def verifier(self) -> Verifier | None:
+        """Who judges proofs here, where a verifier is installed."""
+        return self._app.verifier
+
+    @property
     def ledger(self) -> Ledger:
         """The tenant's books: accounts, journals, balances."""
         from tallystick.domains.ledger.ledger import Ledger
 
         return Ledger(self)
+
+    @property
+    def agents(self) -> Agents:
+        """Who runs vaults."""
+        from tallystick.domains.vaults.agents import Agents
+
+        return self._built_in(Agents)
+
+    @property
+    def vault_assets(self) -> VaultAssets:
+        """What vaults may hold and owe, with its risk parameters."""
+        from tallystick.domains.vaults.assets import VaultAssets
+
+        return self._built_in(VaultAssets)
+
+    @property
+    def vaults(self) -> Vaults:
+        """Vaults: positions, prices applied to them, liquidations."""
+        from tallystick.domains.vaults.repository import Vaults
+
+        return self._built_in(Vaults)
+
+    @property
+    def risk_alerts(self) -> RiskAlerts:
+        """What is wrong with vaults."""
+        from tallystick.domains.vaults.alerts import RiskAlerts
+
+        return self._built_in(RiskAlerts)
+
+    @property
+    def protection_rules(self) -> ProtectionRules:
+        """What is done for vaults when they get worse."""
+        from tallystick.domains.vaults.protection import ProtectionRules
+
+        return self._built_in(ProtectionRules)
+
+    @property
+    def prices(self) -> Prices:
+        """The market data that all tenants share."""
+        from tallystick.domains.vaults.prices import Prices
+
+        return Prices(self)
 
     def _built_in(self, kind: type[R]) -> R:
         found: Any = self[kind.entity]  # type: ignore[attr-defined]
@@ -264,7 +382,9 @@ def _whole(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, Decimal) and value.as_tuple().exponent == 0
+    # 50000 may arrive as 5E+4; exponents of NaN and infinities are letters.
+    exponent = value.as_tuple().exponent if isinstance(value, Decimal) else None
+    return isinstance(exponent, int) and exponent >= 0
 
 
 class _Closed:

@@ -32,7 +32,7 @@ from tallystick import (
 from tallystick.domains.underwriting.applications import STEPS
 from tallystick.domains.underwriting.boarding import Boarded, board, way_to
 from tallystick.privacy.sealed import enc_hook, plaintext_of
-from tallystick.seeds import LOANS, applications, community, plant, scorecard, users, wanted
+from tallystick.seeds import LOANS, NAMES, applications, community, plant, scorecard, users, wanted
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -152,11 +152,11 @@ async def test_a_community_lives(db: Session) -> None:
 
 
 async def test_seeds_by_name(tally: Tallystick) -> None:
-    assert wanted("all") == ("tenants", "users", "applications", "community")
+    assert wanted("all") == NAMES
     assert wanted("tenants") == ("tenants",)
     assert wanted("users") == ("tenants", "users")
     with pytest.raises(Invalid, match="no seed"):
-        await plant(tally, "devices")
+        await plant(tally, "nobody")
     first = await plant(tally, "users")
     second = await plant(tally, "users")
     assert [(p.seed, p.tenant) for p in first] == [(p.seed, p.tenant) for p in second]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from tallystick.cli import (
+    circles,
     database,
     demo,
     harden,
@@ -18,6 +19,7 @@ from tallystick.cli import (
     seed,
     shell,
     tenants,
+    vaults,
 )
 from tallystick.cli.run import command
 
@@ -52,6 +54,13 @@ command(report.app, "par")(portfolio.par)
 command(report.app, "vintage")(portfolio.vintage)
 command(report.app, "cash-flow")(portfolio.cash_flow)
 command(report.app, "trial-balance")(portfolio.trial_balance)
+command(report.app, "circles")(circles.circles)
+command(load.app, "savings-groups")(circles.savings_groups)
+command(report.app, "vaults")(vaults.vaults)
+command(load.app, "aave-reserves")(vaults.reserves)
+command(load.app, "aave-positions")(vaults.borrowers)
+command(load.app, "aave-liquidations")(vaults.liquidations)
+command(load.app, "market-data")(vaults.prices)
 app.add_typer(report.app, name="report", rich_help_panel=_WATCH)
 command(app, "health", rich_help_panel=_WATCH)(health.health)
 app.add_typer(schema.app, name="schema", rich_help_panel=_WATCH)

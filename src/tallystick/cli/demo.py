@@ -17,7 +17,10 @@ from tallystick.cli.run import Answer, Run
 
 if TYPE_CHECKING:
     from tallystick.app import Tallystick
+    from tallystick.cli.demo_circles import Circles
     from tallystick.cli.demo_lending import Lending
+    from tallystick.cli.demo_reputation import Reputed
+    from tallystick.cli.demo_vaults import Guarded
     from tallystick.cli.demo_wall import Crossing
     from tallystick.domains.underwriting.applications import Application
     from tallystick.domains.underwriting.statistics import Comparison, GroupRate, Statistics
@@ -46,6 +49,9 @@ class Story:
     statistics: list[tuple[str, Statistics]] = field(default_factory=list)
     fairness: list[tuple[str, list[GroupRate], list[Comparison]]] = field(default_factory=list)
     lending: Lending | None = None
+    circles: Circles | None = None
+    reputation: Reputed | None = None
+    vaults: Guarded | None = None
     crossings: list[Crossing] = field(default_factory=list)
     seconds: float = 0
     kept: str | None = None
@@ -58,7 +64,10 @@ class Story:
     @property
     def held(self) -> bool:
         """Whether the wall stood and the money was right."""
-        return self.walled and self.lending is not None and self.lending.held
+        saved = self.circles is not None and self.circles.held
+        reputed = self.reputation is not None and self.reputation.held
+        guarded = self.vaults is not None and self.vaults.held
+        return self.walled and saved and reputed and guarded and self.lending is not None and self.lending.held
 
 
 async def demo(
@@ -68,7 +77,7 @@ async def demo(
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the server's directory, and say where.")] = False,
 ) -> Answer:
-    """Start a server, migrate, load and compare applications, lend and repay, and try to cross the tenant wall.
+    """Start a server, migrate, load and compare applications, lend, save in a circle, and try to cross the wall.
 
     Runs on an embedded PostgreSQL in a temporary directory, whatever DATABASE_URL says. Exit code 1: an attempt to
     cross the wall worked, or the money was not right.
@@ -116,6 +125,7 @@ async def _server(story: Story, *, keep: bool) -> AsyncIterator[Tallystick]:
 
 
 async def _work(run: Run, tally: Tallystick, story: Story, file: Path | None) -> None:
+    from tallystick.cli import demo_circles, demo_reputation, demo_vaults
     from tallystick.cli.demo_lending import lend
     from tallystick.cli.demo_wall import cross
 
@@ -138,6 +148,20 @@ async def _work(run: Run, tally: Tallystick, story: Story, file: Path | None) ->
     with out.progress("Lending"):
         story.lending = await lend(tally, _OWN)
     _step(story, f"Lent, and took one payment {story.lending.deliveries} times at once", started)
+    started = time.perf_counter()
+    with out.progress("Saving in a circle"):
+        story.circles = await demo_circles.save(tally, _OWN)
+    _step(story, f"Saved in a circle, each pot asked for by {demo_circles.WORKERS} workers at once", started)
+    started = time.perf_counter()
+    with out.progress("Scoring and proving"):
+        story.reputation = await demo_reputation.repute(tally, _OWN)
+    _step(story, f"Scored {demo_reputation.INPUTS} inputs by {demo_reputation.WORKERS} workers at once", started)
+    started = time.perf_counter()
+    with out.progress("Guarding vaults"):
+        story.vaults = await demo_vaults.guard(tally, _OWN)
+    _step(
+        story, f"Valued {demo_vaults.VAULTS} vaults, each price delivered {demo_vaults.WORKERS} times at once", started
+    )
     with out.progress("Trying to cross the wall"):
         story.crossings = await cross(tally, _OWN, _OTHER)
 

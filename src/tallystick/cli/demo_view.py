@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from tallystick.cli import demo_lending
+from tallystick.cli import demo_circles, demo_lending, demo_reputation, demo_vaults
 from tallystick.cli.report import fairness_document, show_fairness, show_statistics, statistics_document
 
 if TYPE_CHECKING:
@@ -36,6 +36,15 @@ def show(out: Output, story: Story) -> None:
     if story.source != "generated":
         out.line("The file's code for sex is unreliable (Groemping 2019): arithmetic, no claim about people.", "dim")
     _lending(out, story)
+    _heading(out, "A savings circle: five rounds, one member stops paying")
+    if story.circles is not None:
+        demo_circles.show(out, story.circles)
+    _heading(out, "Scores, reputation and a proof: shared work, consent, and nobody to judge")
+    if story.reputation is not None:
+        demo_reputation.show(out, story.reputation)
+    _heading(out, "Vaults: a price falls, and everybody sees it at once")
+    if story.vaults is not None:
+        demo_vaults.show(out, story.vaults)
     _wall(out, story)
     if story.walled:
         out.line(f"All {len(story.crossings)} attempts, five ways, were stopped.", "bold green")
@@ -43,6 +52,12 @@ def show(out: Output, story: Story) -> None:
         out.line("THE WALL BROKE: an attempt was not stopped.", "bold red")
     if story.lending is not None and not story.lending.held:
         out.line("THE MONEY IS WRONG: see above.", "bold red")
+    if story.circles is not None and not story.circles.held:
+        out.line("THE POTS ARE WRONG: see above.", "bold red")
+    if story.reputation is not None and not story.reputation.held:
+        out.line("A SCORE OR A PROOF IS WRONG: see above.", "bold red")
+    if story.vaults is not None and not story.vaults.held:
+        out.line("A VAULT IS WRONG: see above.", "bold red")
     if story.kept is not None:
         out.line(f"Kept in {story.kept}")
         for command in ("report statistics", "shell"):
@@ -81,6 +96,9 @@ def document(story: Story) -> dict[str, Any]:
             for attribute, rates, compared in story.fairness
         ],
         "lending": None if story.lending is None else demo_lending.document(story.lending),
+        "circles": None if story.circles is None else demo_circles.document(story.circles),
+        "reputation": None if story.reputation is None else demo_reputation.document(story.reputation),
+        "vaults": None if story.vaults is None else demo_vaults.document(story.vaults),
         "crossings": story.crossings,
         "held": story.held,
         "kept": story.kept,

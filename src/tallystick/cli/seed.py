@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
 async def seed(
     run: Run,
-    name: Annotated[str, typer.Argument(help="tenants, users, applications, community or all.")] = "all",
+    name: Annotated[
+        str, typer.Argument(help="tenants, users, applications, community, circles, reputation, vaults or all.")
+    ] = "all",
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Do not ask, on a server that is not the embedded one.")
     ] = False,
 ) -> Answer:
-    """Plant made-up tenants, users, loan applications and a lending community; what is there already stays as it is."""
-    from tallystick.seeds import APPLICATIONS, LOANS, plant, wanted
+    """Plant made-up tenants, users, applications, a community and savings circles; what is there already stays."""
+    from tallystick.seeds import APPLICATIONS, CIRCLES, LOANS, REPUTATIONS, VAULTS, plant, wanted
 
     seeds = wanted(name)
     async with run.opened() as tally:
@@ -28,6 +30,9 @@ async def seed(
             run.confirm("Put made-up data into the database of DATABASE_URL?", yes)
         total = sum(APPLICATIONS.values()) if "applications" in seeds else 0
         total += LOANS * len(APPLICATIONS) if "community" in seeds else 0
+        total += CIRCLES * len(APPLICATIONS) if "circles" in seeds else 0
+        total += REPUTATIONS * len(APPLICATIONS) if "reputation" in seeds else 0
+        total += VAULTS * len(APPLICATIONS) if "vaults" in seeds else 0
         with run.output.progress("Planting", total or None) as tell:
             planted = await plant(tally, name, tell)
 

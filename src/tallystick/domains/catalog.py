@@ -53,8 +53,49 @@ _ENTITIES: dict[str, tuple[tuple[str, str], ...]] = {
         ("tallystick.domains.lending.transactions", "LoanAllocation"),
         ("tallystick.domains.lending.transactions", "LoanCharge"),
     ),
+    "savings": (
+        ("tallystick.domains.savings.groups", "SavingsGroup"),
+        ("tallystick.domains.savings.members", "GroupMember"),
+        ("tallystick.domains.savings.rounds", "GroupRound"),
+        ("tallystick.domains.savings.contributions", "Contribution"),
+        ("tallystick.domains.savings.payouts", "Payout"),
+        ("tallystick.domains.savings.payouts", "Bid"),
+    ),
+    "reputation": (
+        ("tallystick.domains.reputation.sessions", "BehaviorSession"),
+        ("tallystick.domains.reputation.inputs", "BehaviorInput"),
+        ("tallystick.domains.reputation.scores", "Score"),
+        ("tallystick.domains.reputation.analyses", "AIAnalysis"),
+        ("tallystick.domains.reputation.evidence", "ReputationEvidence"),
+        ("tallystick.domains.reputation.reputation", "ReputationRecord"),
+    ),
+    "proofs": (
+        ("tallystick.domains.proofs.circuits", "Circuit"),
+        ("tallystick.domains.proofs.circuits", "VerifyingKey"),
+        ("tallystick.domains.proofs.repository", "Proof"),
+        ("tallystick.domains.proofs.proofs", "ProofEvent"),
+    ),
+    "vaults": (
+        ("tallystick.domains.vaults.agents", "Agent"),
+        ("tallystick.domains.vaults.assets", "VaultAsset"),
+        ("tallystick.domains.vaults.assets", "VaultAssetChange"),
+        ("tallystick.domains.vaults.vaults", "Vault"),
+        ("tallystick.domains.vaults.vaults", "VaultPosition"),
+        ("tallystick.domains.vaults.alerts", "RiskAlert"),
+        ("tallystick.domains.vaults.protection", "ProtectionRule"),
+        ("tallystick.domains.vaults.protection", "RuleFiring"),
+        ("tallystick.domains.vaults.ticks", "PriceTick"),
+        ("tallystick.domains.vaults.liquidations", "LiquidationEvent"),
+        ("tallystick.domains.vaults.observations", "VaultObservation"),
+    ),
 }
-_NEEDS = {"underwriting": ("identity",), "community": ("ledger",), "lending": ("ledger", "community")}
+_NEEDS = {
+    "underwriting": ("identity",),
+    "community": ("ledger",),
+    "lending": ("ledger", "community"),
+    "savings": ("ledger",),
+    "vaults": ("ledger",),
+}
 DOMAINS = tuple(_ENTITIES)
 
 

@@ -17,12 +17,18 @@ from tallystick.errors import Invalid
 if TYPE_CHECKING:
     from tallystick.app import Tallystick
 
-NAMES = ("tenants", "users", "applications", "community")
+NAMES = ("tenants", "users", "applications", "community", "circles", "reputation", "vaults")
 ALL = "all"
 APPLICATIONS = {"sunrise": 1_000, "harbour": 250}
 """How many applications each tenant of the seeds has."""
 LOANS = 18
 """How many loans the community of each tenant of the seeds has."""
+CIRCLES = 4
+"""How many savings groups each tenant of the seeds has."""
+REPUTATIONS = 6
+"""How many people with a reputation each tenant of the seeds has."""
+VAULTS = 36
+"""How many vaults each tenant of the seeds has."""
 _ACTOR = "seed"
 Told = Callable[[int], None]
 
@@ -50,9 +56,9 @@ def wanted(name: str) -> tuple[str, ...]:
 async def plant(tally: Tallystick, name: str = ALL, told: Told | None = None) -> list[Planted]:
     """Plant a seed of ``NAMES``, or "all"; the tenants come along, because the others need them.
 
-    ``told`` hears of every application and loan that is stored. Raises ``Invalid`` for another name.
+    ``told`` hears of every application, loan and savings group that is stored. Raises ``Invalid`` for another name.
     """
-    from tallystick.seeds import applications, community, tenants, users
+    from tallystick.seeds import applications, circles, community, reputation, tenants, users, vaults
 
     report: list[Planted] = []
     for seed in wanted(name):
@@ -65,6 +71,12 @@ async def plant(tally: Tallystick, name: str = ALL, told: Told | None = None) ->
                     report.append(await users.plant(db))
                 elif seed == "community":
                     report.append(await community.plant(db, told))
+                elif seed == "circles":
+                    report.append(await circles.plant(db, told))
+                elif seed == "reputation":
+                    report.append(await reputation.plant(db, told))
+                elif seed == "vaults":
+                    report.append(await vaults.plant(db, told))
                 else:
                     report.append(await applications.plant(db, APPLICATIONS[tenant.slug], told))
     return report

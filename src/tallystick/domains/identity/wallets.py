@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from tallystick.domains.identity.users import User
+from tallystick.domains.identity.users import User, UserStatus
 from tallystick.entity import Entity
-from tallystick.errors import Invalid
+from tallystick.errors import Duplicate, Invalid
 from tallystick.fields import Ref
 from tallystick.repository import Repository
 from tallystick.rules import Check, Rules, Unique
@@ -40,6 +40,29 @@ class Wallets(Repository[Wallet]):
         """The wallet at an address of a chain, given as bytes or as hex with or without 0x."""
         found = await self.find(Wallet.chain_id == chain_id, Wallet.address == parse_address(address), limit=1)
         return found[0] if found else None
+
+    async def owner(self, chain_id: int, address: str | bytes) -> User | None:
+        """The user whose wallet is at an address of a chain."""
+        found = await self.by_address(chain_id, address)
+        return None if found is None else await self.db.users.get(found.user.id)
+
+    async def upsert_owner(self, chain_id: int, address: str | bytes) -> User:
+        """The user whose wallet is at an address; a new active account with that wallet when there is none.
+
+        Callers that race all get the one account. Raises ``Invalid`` for what is no address.
+        """
+        raw = parse_address(address)
+        known = await self.owner(chain_id, raw)
+        if known is not None:
+            return known
+        try:
+            async with self.db.transaction():
+                made = await self.db.users.add(User(status=UserStatus.ACTIVE))
+                await self.add(Wallet(user=Ref(made.id), chain_id=chain_id, address=raw, is_primary=True))
+        except Duplicate:
+            # Somebody else put it in at this moment, and theirs stands.
+            made = await self.db.users.get((await self.one(Wallet.chain_id == chain_id, Wallet.address == raw)).user.id)
+        return made
 
 
 def parse_address(address: str | bytes) -> bytes:

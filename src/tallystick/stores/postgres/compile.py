@@ -322,7 +322,9 @@ class Compiler:
             return (
                 f"WITH free AS MATERIALIZED ({free}) UPDATE {spec.qualified} SET lease_token = $2, "
                 f"lease_until = now() + make_interval(secs => $3), lease_by = $4, attempts = {t}.attempts + 1 "
-                f"FROM free WHERE {t}.tenant_id = $1 AND {t}.id = free.id RETURNING {columns}, {t}.attempts"
+                # No join: on a table without statistics the planner would compare every row with every row.
+                f"WHERE {t}.tenant_id = $1 AND {t}.id = ANY (ARRAY(SELECT free.id FROM free)) "
+                f"RETURNING {columns}, {t}.attempts"
             )
 
         return self.cached("claim", make)

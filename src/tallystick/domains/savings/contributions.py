@@ -1,0 +1,131 @@
+"""Contributions: what each member owes in each round, and what became of it."""
+
+from __future__ import annotations
+
+from datetime import date
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+
+from tallystick.domains.guarded import Guarded
+from tallystick.domains.ledger.journals import Journal
+from tallystick.domains.savings.groups import MANAGE, SavingsGroup
+from tallystick.domains.savings.members import GroupMember
+from tallystick.domains.savings.rounds import GroupRound
+from tallystick.entity import Entity
+from tallystick.errors import Invalid
+from tallystick.fields import ChainAmount, Once, Ref
+from tallystick.rules import Check, Foreign, Guard, Index, Rules, Transitions, Unique, kept
+
+_HASH = 32
+
+
+class ChainLog(msgspec.Struct, frozen=True, kw_only=True):
+    """Where on a chain something happened: one log of one transaction, which may hold several.
+
+    Raises ``Invalid`` for a chain that is not above zero, a hash that is not 32 bytes, an index below zero.
+    """
+
+    chain_id: int
+    tx_hash: bytes
+    log_index: int
+
+    def __post_init__(self) -> None:
+        numbers = all(n.__class__ is int and 0 <= n < 2**63 for n in (self.chain_id, self.log_index))
+        if not numbers or self.chain_id == 0 or self.tx_hash.__class__ is not bytes or len(self.tx_hash) != _HASH:
+            raise Invalid(
+                "A chain log is a chain's id, the 32 bytes of a transaction's hash and an index from 0.",
+                field="log",
+                remedy="Write ChainLog(chain_id=8453, tx_hash=bytes.fromhex(...), log_index=0).",
+            )
+
+
+class ContributionKind(StrEnum):
+    """The pot's part, or the fee for having been late with it."""
+
+    REGULAR = "regular"
+    LATE_FEE = "late_fee"
+
+
+class ContributionStatus(StrEnum):
+    """Where a contribution is. ``orphaned`` was confirmed on a branch of a chain that is no more."""
+
+    EXPECTED = "expected"
+    PENDING = "pending"
+    CONFIRMED = "confirmed"
+    FAILED = "failed"
+    LATE = "late"
+    DEFAULTED = "defaulted"
+    WAIVED = "waived"
+    ORPHANED = "orphaned"
+
+
+_S = ContributionStatus
+UNPAID = (_S.EXPECTED, _S.LATE, _S.FAILED, _S.DEFAULTED)
+"""What a member can pay now, a default long past included."""
+OPEN = (_S.EXPECTED, _S.LATE, _S.FAILED, _S.PENDING, _S.ORPHANED)
+"""What keeps a round from being paid out."""
+
+
+class Contribution(Entity):
+    """What a member owes in a round; one for each kind, and at most one for each log of a chain.
+
+    ``covered`` is what their collateral paid of it. ``effective`` is the business date on which it was paid.
+    """
+
+    group: Annotated[Ref[SavingsGroup], Once()]
+    round: Annotated[Ref[GroupRound], Once()]
+    member: Annotated[Ref[GroupMember], Once()]
+    kind: Annotated[ContributionKind, Once()] = ContributionKind.REGULAR
+    amount: Annotated[ChainAmount, Once()]
+    covered: ChainAmount = 0
+    status: ContributionStatus = ContributionStatus.EXPECTED
+    effective: date | None = None
+    journal: Ref[Journal] | None = None
+    chain_id: int | None = None
+    tx_hash: bytes | None = None
+    log_index: int | None = None
+
+    rules = Rules(
+        Unique("round", "member", "kind"),
+        Unique("chain_id", "tx_hash", "log_index"),
+        Foreign("round", "group", to=GroupRound, of=("id", "group_id")),
+        Foreign("member", "group", to=GroupMember, of=("id", "group_id")),
+        Index("group", "status", query="what is open in a group"),
+        Index("member", "status", query="what a member owes"),
+        Check("amount", "amount > 0"),
+        Check("covered", "covered <= amount"),
+        Check("paid", "status <> 'confirmed' or effective is not null"),
+        Check("log", "(chain_id is null) = (tx_hash is null) and (chain_id is null) = (log_index is null)"),
+        Check("hash", "tx_hash is null or octet_length(tx_hash) = 32"),
+        Transitions(
+            "status",
+            {
+                _S.EXPECTED: [_S.PENDING, _S.CONFIRMED, _S.LATE, _S.DEFAULTED, _S.WAIVED],
+                _S.PENDING: [_S.CONFIRMED, _S.FAILED],
+                _S.FAILED: [_S.PENDING, _S.CONFIRMED, _S.LATE, _S.DEFAULTED, _S.WAIVED],
+                _S.LATE: [_S.PENDING, _S.CONFIRMED, _S.DEFAULTED, _S.WAIVED],
+                _S.DEFAULTED: [_S.PENDING, _S.CONFIRMED, _S.WAIVED],
+                _S.CONFIRMED: [_S.ORPHANED],
+                _S.ORPHANED: [_S.CONFIRMED, _S.FAILED],
+            },
+            initial=[_S.EXPECTED, _S.CONFIRMED, _S.DEFAULTED],
+        ),
+        Guard("tally_contribution", "AFTER INSERT OR UPDATE", "tally.circle_contribution('contribution')"),
+        kept(),
+        retain="savings",
+        fillfactor=80,
+    )
+
+    @property
+    def owed(self) -> int:
+        """What is still to be paid of it, in units."""
+        return self.amount - self.covered if self.status in OPEN or self.status is _S.DEFAULTED else 0
+
+
+class Contributions(Guarded[Contribution]):
+    """Contributions; they change through ``db.circles``."""
+
+    permission = MANAGE
+    instead = "db.circles.contribute()"

@@ -1,0 +1,1 @@
+"""Vaults, prices and liquidations of others, read from their files."""

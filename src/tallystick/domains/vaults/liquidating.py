@@ -1,0 +1,70 @@
+"""Liquidating a vault."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import msgspec
+
+from tallystick.domains.idempotency import idempotent
+from tallystick.domains.vaults.liquidations import LiquidationEvent
+from tallystick.domains.vaults.positions import asset_id, quantity_of
+from tallystick.domains.vaults.ticking import catch_up
+from tallystick.errors import Invalid
+from tallystick.fields import Ref
+
+if TYPE_CHECKING:
+    from tallystick.domains.vaults.assets import VaultAsset
+    from tallystick.session import Session
+
+
+class ChainRef(msgspec.Struct, frozen=True):
+    """Where on a chain something happened: the log of a transaction. ``tx_hash`` is its 32 bytes."""
+
+    chain_id: int
+    tx_hash: bytes
+    log_index: int
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What a liquidator asks for."""
+
+    debt: str | UUID | VaultAsset
+    collateral: str | UUID | VaultAsset
+    repay: int | None = None
+    chain: ChainRef | None = None
+    liquidator: bytes | None = None
+
+
+async def liquidate(  # noqa: PLR0917
+    db: Session, vault: UUID, asked: Asked, at: datetime | None, on: date | None, key: str | None
+) -> LiquidationEvent:
+    """See ``Vaults.liquidate``. The judging is done by the database, where the row is added."""
+    debt, collateral = await asset_id(db, asked.debt), await asset_id(db, asked.collateral)
+    repay = None if asked.repay is None else quantity_of(asked.repay, least=1)
+    chain = asked.chain
+    if chain is not None and not isinstance(chain, ChainRef):
+        raise Invalid("An event of a chain is a ChainRef.", field="chain")
+    request = (vault, debt, collateral, repay, chain, asked.liquidator, on)
+    await catch_up(db, vault)
+    async with idempotent(db, "vaults.liquidate", key, request) as once:
+        if once.replayed:
+            return await db[LiquidationEvent].get(once.results[0])
+        made = await db[LiquidationEvent].add(
+            LiquidationEvent(
+                vault=Ref(vault),
+                debt_asset=Ref(debt),
+                collateral_asset=Ref(collateral),
+                repaid=repay,
+                liquidator=asked.liquidator,
+                chain_id=None if chain is None else chain.chain_id,
+                tx_hash=None if chain is None else chain.tx_hash,
+                log_index=None if chain is None else chain.log_index,
+                occurred_at=db.now() if at is None else at,
+                effective=db.today() if on is None else on,
+            )
+        )
+        once.results = (made.id,)
+        return await db[LiquidationEvent].get(made.id)
