@@ -10,7 +10,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tallystick._names import HOME
+from tallystick._names import HOME as _HOME
 
 __version__ = "0.1.0"
 
@@ -447,7 +447,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    module = HOME.get(name)
+    module = _HOME.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
@@ -455,14 +455,14 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *HOME})
+    return sorted({*globals(), *_HOME})
 
 
 class _Package(ModuleType):
     """The import of ``tallystick.money`` by anybody would put the module in the place of the public function."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        own = isinstance(value, ModuleType) and HOME.get(name) == name
+        own = isinstance(value, ModuleType) and _HOME.get(name) == name
         super().__setattr__(name, getattr(value, name) if own else value)
 
 
