@@ -97,6 +97,21 @@ async def test_without_a_verifier_nothing_is_verified(db: Session):
         NoVerifier().attest(b"x")
 
 
+async def test_the_verifier_of_the_application_judges(tally: Tallystick, tenant: str):
+    verifier = await enrolled(tally)
+    async with (
+        Tallystick.open(settings=tally.settings, keys=tally.keys, verifier=verifier) as app,
+        app.session(tenant, actor="test", permissions=["*"]) as db,
+    ):
+        got = await received(db, await circuit(db))
+        assert (await db.proofs.verify(got)).status is _S.VERIFIED
+        async with Sandbox(app) as sandbox, sandbox.session(tenant) as inside:
+            assert inside.verifier is verifier
+            with pytest.raises(Invalid):
+                async with inside.transaction():
+                    await inside.proofs.verify(got)
+
+
 async def test_nobody_marks_a_proof_verified_by_hand(db: Session, tally: Tallystick, sandbox: Sandbox):
     verifier = await enrolled(tally)
     what = await circuit(db)

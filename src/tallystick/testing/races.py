@@ -115,6 +115,7 @@ class Race:
                 keys=outer.keys,
                 clock=outer.clock,
                 version_locations=outer._version_locations,
+                verifier=outer.verifier,
             )
             await app.start()
             self._app, self._size = app, size

@@ -109,7 +109,13 @@ class _Inside(Tallystick):
 
     def __init__(self, outer: Tallystick, held: Held) -> None:
         super().__init__(
-            outer.settings, outer.domains, outer.entities, keys=outer.keys, clock=outer.clock, version_locations=()
+            outer.settings,
+            outer.domains,
+            outer.entities,
+            keys=outer.keys,
+            clock=outer.clock,
+            version_locations=(),
+            verifier=outer.verifier,
         )
         self._store = _SandboxStore(outer, held)
         self._ready = True
