@@ -17,11 +17,12 @@ depends_on = None
 # Rules of the migration lint that this revision may break, each with the reason a reviewer accepted.
 accepted: dict[str, str] = {}
 
+# Planned anew each time, for the number of vaults at hand: a plan that was made for one is quadratic for many.
 # What vaults hold and owe at the prices that are applied: collateral rounded down, debt up, LTV up, health down.
 # Saturated at what the columns take, so that one absurd position does not stop the prices of all the others.
 REVALUE = """
 CREATE FUNCTION tally.vault_revalue(me uuid, vaults uuid[]) RETURNS void LANGUAGE plpgsql
-  SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan AS $f$
 DECLARE
   most numeric := 115792089237316195423570985008687907853269984665640564039457584007913129639935;
   top numeric := 9223372036854775807;
@@ -36,20 +37,21 @@ BEGIN
         ELSE least(div(s.debt * 100000000 + s.collateral - 1, s.collateral), top) END::bigint AS ltv,
       CASE WHEN s.debt > 0 THEN least(div(s.weighted * 100000000, s.debt), top) END::bigint AS health
     FROM (
-      SELECT w.id, least(coalesce(sum(p.held), 0), most) AS collateral,
+      SELECT p.id, least(coalesce(sum(p.held), 0), most) AS collateral,
         least(coalesce(sum(p.borrow), 0), most) AS borrow, least(coalesce(sum(p.weighted), 0), most) AS weighted,
         least(coalesce(sum(p.owed), 0), most) AS debt
-      FROM unnest(vaults) w (id)
-      LEFT JOIN (
-        SELECT p.vault_id, CASE p.side WHEN 'debt' THEN ceil(p.quantity * a.unit) END AS owed, x.held,
-          trunc(x.held * a.ltv) AS borrow, trunc(x.held * a.threshold) AS weighted
+      FROM (
+        SELECT w.id, 0 AS owed, 0 AS held, 0 AS borrow, 0 AS weighted FROM unnest(vaults) w (id)
+        UNION ALL
+        SELECT p.vault_id, CASE p.side WHEN 'debt' THEN ceil(p.quantity * a.unit) END, x.held,
+          trunc(x.held * a.ltv), trunc(x.held * a.threshold)
         FROM tally.vault_position p
         JOIN (SELECT a.id, a.ltv, a.threshold, a.price * ('1e' || (8 - a.decimals))::numeric AS unit
           FROM tally.vault_asset a WHERE uuid_eq(a.tenant_id, me) OFFSET 0) a ON a.id = p.asset_id
         CROSS JOIN LATERAL (SELECT CASE p.side WHEN 'collateral' THEN trunc(p.quantity * a.unit) END) x (held)
         WHERE uuid_eq(p.tenant_id, me) AND p.vault_id = ANY (vaults) AND p.quantity > 0
-      ) p ON p.vault_id = w.id
-      GROUP BY w.id
+      ) p
+      GROUP BY p.id
     ) s
   ) t
   WHERE uuid_eq(v.tenant_id, me) AND v.id = t.id AND v.id = ANY (vaults);
@@ -58,7 +60,7 @@ END $f$"""
 # Alerts that hold are raised unless one stands; those that stand and hold no more are resolved.
 WATCH = """
 CREATE FUNCTION tally.vault_watch(me uuid, vaults uuid[]) RETURNS bigint LANGUAGE plpgsql
-  SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan AS $f$
 DECLARE
   raised bigint;
 BEGIN
@@ -94,6 +96,7 @@ DECLARE
   me uuid;
   assets uuid[];
   touched uuid[];
+  quotes text[];
 BEGIN
   SELECT (array_agg(n.tenant_id))[1], array_agg(DISTINCT n.asset_id), array_agg(DISTINCT n.vault_id)
     INTO me, assets, touched FROM fresh n;
@@ -105,10 +108,14 @@ BEGIN
     WHERE uuid_eq(a.tenant_id, me) AND a.id = ANY (assets) ORDER BY a.id FOR SHARE;
   PERFORM 1 FROM tally.vault v
     WHERE uuid_eq(v.tenant_id, me) AND v.id = ANY (touched) ORDER BY v.id FOR NO KEY UPDATE;
+  SELECT array_agg(DISTINCT v.quote) INTO quotes
+    FROM tally.vault v WHERE uuid_eq(v.tenant_id, me) AND v.id = ANY (touched);
   IF EXISTS (
-    SELECT FROM fresh n JOIN tally.vault_asset a ON uuid_eq(a.tenant_id, me) AND a.id = n.asset_id
-    JOIN tally.vault v ON uuid_eq(v.tenant_id, me) AND v.id = n.vault_id
-    WHERE n.quantity > 0 AND (a.price IS NULL OR a.quote <> v.quote)
+    SELECT FROM tally.vault_asset a WHERE uuid_eq(a.tenant_id, me)
+      AND a.id = ANY (ARRAY(SELECT DISTINCT n.asset_id FROM fresh n WHERE n.quantity > 0))
+      AND (a.price IS NULL OR a.quote <> ALL (quotes) OR (cardinality(quotes) > 1 AND EXISTS (
+        SELECT FROM fresh n JOIN tally.vault v ON uuid_eq(v.tenant_id, me) AND v.id = n.vault_id
+        WHERE n.asset_id = a.id AND n.quantity > 0 AND v.quote <> a.quote)))
   ) THEN
     RAISE EXCEPTION 'an asset without a price in the quote of its vault' USING ERRCODE = 'TS622', TABLE = TG_ARGV[0];
   END IF;

@@ -19,7 +19,7 @@ accepted: dict[str, str] = {}
 
 TICK = """
 CREATE FUNCTION tally.vault_tick() RETURNS trigger LANGUAGE plpgsql
-  SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan AS $f$
 DECLARE
   me uuid := NEW.tenant_id;
   changed uuid[];
