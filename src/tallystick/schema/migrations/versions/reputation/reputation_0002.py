@@ -21,6 +21,8 @@ CONSENTED = """
 CREATE FUNCTION tally.reputation_consented() RETURNS trigger LANGUAGE plpgsql
   SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
+  -- A row without a consent would be judged without looking, before anybody asked whose tenant it is.
+  PERFORM tally_sec.current_tenant();
   PERFORM FROM tally.consent c WHERE c.tenant_id = NEW.tenant_id AND c.id = NEW.consent_id
     AND c.user_id = NEW.user_id AND c.purpose = ANY (string_to_array(TG_ARGV[1], ',')) AND c.withdrawn_at IS NULL
     FOR SHARE;

@@ -295,7 +295,7 @@ VAULT_ASSET_CHANGE = Table(
         Trigger("tally_append_only", "BEFORE UPDATE OR DELETE", "tally.refuse_change('vault_asset_change')"),
         Trigger(
             "tally_by_database",
-            "BEFORE INSERT",
+            "AFTER INSERT",
             "tally.vault_by_database('vault_asset_change')",
             when="pg_trigger_depth() = 0",
         ),
