@@ -83,7 +83,7 @@ class RiskAlert(Entity):
             initial=[_S.OPEN],
         ),
         Guard(
-            "tally_by_database", "BEFORE INSERT", "tally.vault_by_database('risk_alert')", when="pg_trigger_depth() = 0"
+            "tally_by_database", "AFTER INSERT", "tally.vault_by_database('risk_alert')", when="pg_trigger_depth() = 0"
         ),
         kept(),
         retain="vaults",

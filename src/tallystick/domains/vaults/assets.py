@@ -73,7 +73,7 @@ class VaultAssetChange(Entity):
         Index("asset", "asset_version", query="the history of an asset's parameters"),
         Guard(
             "tally_by_database",
-            "BEFORE INSERT",
+            "AFTER INSERT",
             "tally.vault_by_database('vault_asset_change')",
             when="pg_trigger_depth() = 0",
         ),

@@ -74,7 +74,7 @@ class RuleFiring(Entity):
         Index("vault", "fired_at", query="what fired for a vault"),
         Guard(
             "tally_by_database",
-            "BEFORE INSERT",
+            "AFTER INSERT",
             "tally.vault_by_database('rule_firing')",
             when="pg_trigger_depth() = 0",
         ),

@@ -73,7 +73,7 @@ RISK_ALERT = Table(
     triggers=(
         Trigger(
             "tally_by_database",
-            "BEFORE INSERT",
+            "AFTER INSERT",
             "tally.vault_by_database('risk_alert')",
             when="pg_trigger_depth() = 0",
         ),
@@ -240,7 +240,7 @@ RULE_FIRING = Table(
     triggers=(
         Trigger(
             "tally_by_database",
-            "BEFORE INSERT",
+            "AFTER INSERT",
             "tally.vault_by_database('rule_firing')",
             when="pg_trigger_depth() = 0",
         ),
