@@ -124,9 +124,8 @@ def upgrade() -> None:
         )
     )
     for create, name in FUNCTIONS.items():
-        op.invoke(
-            Sql([create, f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC", f"GRANT EXECUTE ON FUNCTION {name} TO {app}"])
-        )
+        op.invoke(Sql([create, f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC"]))
+    op.invoke(Sql([f"GRANT EXECUTE ON FUNCTION {FUNCTIONS[RECORD]} TO {app}"]))
     op.invoke(
         Sql(
             [
