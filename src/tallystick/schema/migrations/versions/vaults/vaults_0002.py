@@ -17,9 +17,7 @@ depends_on = None
 # Rules of the migration lint that this revision may break, each with the reason a reviewer accepted.
 accepted: dict[str, str] = {}
 
-# The order is always assets, then vaults, each by id: ticks, deposits and liquidations cannot wait in a circle.
-# uuid_eq() and not =, because the policy says it with = already: two equalities multiply, and the planner would believe
-# that a tenant has one row.
+# Fired after the row is there, so that whose tenant it is was judged before.
 BY_DATABASE = """
 CREATE FUNCTION tally.vault_by_database() RETURNS trigger LANGUAGE plpgsql
   SET search_path = pg_catalog, pg_temp AS $f$

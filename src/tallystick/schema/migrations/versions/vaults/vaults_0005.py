@@ -17,6 +17,9 @@ depends_on = None
 # Rules of the migration lint that this revision may break, each with the reason a reviewer accepted.
 accepted: dict[str, str] = {}
 
+# The order is always assets, then vaults, each by id: ticks, deposits and liquidations cannot wait in a circle.
+# uuid_eq() and not =, because the policy says it with = already: two equalities multiply, and the planner would believe
+# that a tenant has one row.
 TICK = """
 CREATE FUNCTION tally.vault_tick() RETURNS trigger LANGUAGE plpgsql
   SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan AS $f$
