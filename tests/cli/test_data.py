@@ -12,7 +12,15 @@ from tests.cli.conftest import Cli
 
 def test_seeds_are_planted_once(cli: Cli, data_dir: Path) -> None:
     planted = cli("seed", "--json").document["planted"]
-    assert {p["seed"] for p in planted} == {"tenants", "users", "applications", "community", "circles", "reputation", "vaults"}
+    assert {p["seed"] for p in planted} == {
+        "tenants",
+        "users",
+        "applications",
+        "community",
+        "circles",
+        "reputation",
+        "vaults",
+    }
     assert sum(p["added"] for p in planted) == 0
     assert {p["present"] for p in planted if p["seed"] == "applications"} == {1000, 250}
     assert [p["seed"] for p in cli("seed", "users", "--json").document["planted"]] == ["tenants"] * 2 + ["users"] * 2

@@ -95,8 +95,9 @@ async def _open(db: Session, start: datetime) -> tuple[VaultAsset, VaultAsset, V
             made.append(await db.vault_assets.add(asset))
             await db.vaults.tick(AssetPrice(asset=feed, price=Decimal(price), observed_at=start, source="demo"))
         eth, usdc = made
+        watched = None
         for number in range(VAULTS):
-            watched = await db.vaults.open(
+            opened = await db.vaults.open(
                 agent=desk,
                 chain_id=1,
                 external_id=f"demo {number}",
@@ -104,6 +105,8 @@ async def _open(db: Session, start: datetime) -> tuple[VaultAsset, VaultAsset, V
                 debt={usdc.id: (15_000 if number == VAULTS - 1 else 200 * number) * 10**6},
                 protection=Protection(threshold="0.80") if number == VAULTS - 1 else None,
             )
+            watched = opened
+    assert watched is not None
     return eth, usdc, watched
 
 
