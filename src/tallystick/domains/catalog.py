@@ -22,6 +22,10 @@ _ENTITIES: dict[str, tuple[tuple[str, str], ...]] = {
     "underwriting": (
         ("tallystick.domains.underwriting.applications", "Application"),
         ("tallystick.domains.underwriting.decisions", "Decision"),
+        ("tallystick.domains.underwriting.decisions", "DecisionReason"),
+        ("tallystick.domains.underwriting.notices", "AdverseActionNotice"),
+        ("tallystick.domains.underwriting.reviews", "ReviewTask"),
+        ("tallystick.domains.underwriting.counter_offers", "CounterOffer"),
     ),
     "ledger": (
         ("tallystick.domains.idempotency", "CommandKey"),
