@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from tallystick.domains.reputation.sessions import BehaviorSessions
     from tallystick.domains.savings.circles import Circles
     from tallystick.domains.underwriting.counter_offers import CounterOffers
+    from tallystick.domains.underwriting.devices import Devices, DeviceTasks
+    from tallystick.domains.underwriting.fairness import Fairness
     from tallystick.domains.underwriting.notices import AdverseActionNotices
     from tallystick.domains.underwriting.reviews import Reviews
     from tallystick.domains.vaults.agents import Agents
@@ -140,6 +142,27 @@ class Session:
         from tallystick.domains.underwriting.counter_offers import CounterOffers
 
         return self._built_in(CounterOffers)
+
+    @property
+    def fairness(self) -> Fairness:
+        """How groups fare in decisions, and flags where one is selected too rarely."""
+        from tallystick.domains.underwriting.fairness import Fairness
+
+        return self._built_in(Fairness)
+
+    @property
+    def devices(self) -> Devices:
+        """The tenant's cloud devices."""
+        from tallystick.domains.underwriting.devices import Devices
+
+        return self._built_in(Devices)
+
+    @property
+    def device_tasks(self) -> DeviceTasks:
+        """What devices have to do."""
+        from tallystick.domains.underwriting.devices import DeviceTasks
+
+        return self._built_in(DeviceTasks)
 
     @property
     def products(self) -> Products:

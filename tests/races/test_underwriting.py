@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 from tests.underwriting.support import decision, scoring
+from tests.underwriting.test_fairness import decided
 
 from tallystick import Application, ApplicationStatus, Conflict, Decision, Duplicate, Outcome, usd
 from tallystick.domains.underwriting.counter_offers import OfferState
+from tallystick.domains.underwriting.devices import Device
 from tallystick.domains.underwriting.reasons import ReasonCode
 from tallystick.domains.underwriting.reviews import STANDING, ReviewState, ReviewTask
 from tallystick.errors import LeaseLost, QuotaExceeded
@@ -123,3 +125,50 @@ async def test_the_month_ends_at_its_quota(race: Race, db: Session, make: Make, 
     assert result.winners == 5
     assert result.kinds == {QuotaExceeded}
     assert await db.applications.count() == 5
+
+
+@pytest.mark.parametrize("_", REPEATS)
+async def test_a_device_task_is_taken_and_finished_once(race: Race, db: Session, _: int) -> None:
+    pads = [
+        await db.devices.heartbeat(
+            await db.devices.provision(Device(external_id=f"pad-{n}", device_type="android", region="eu"))
+        )
+        for n in range(N)
+    ]
+    task = await db.device_tasks.enqueue("open the shop")
+    result = await race(N, lambda s, i: s.device_tasks.take(pads[i].id, task))
+    assert result.winners == 1
+    assert result.kinds == {Conflict}
+    ended = await race(N, lambda s: s.device_tasks.finish(task))
+    assert ended.winners == 1
+    assert ended.kinds == {Conflict}
+    assert sum(d.tasks_done for d in await db.devices.find()) == 1
+    for n in range(3):
+        await db.device_tasks.enqueue(f"task {n}")
+    queue = await race(N, lambda s, i: s.device_tasks.take(pads[i].id))
+    assert queue.errors == []
+    got = [t.id for t in queue.results if t is not None]
+    assert len(got) == len(set(got)) == 3
+
+
+@pytest.mark.parametrize("_", REPEATS)
+async def test_monitors_at_once_open_one_flag(race: Race, db: Session, _: int) -> None:
+    await decided(db, "a", 6, 4)
+    await decided(db, "b", 4, 6)
+    result = await race(N, lambda s: s.fairness.monitor("sex", minimum=10))
+    assert result.errors == []
+    assert sum(len(found.opened) for found in result.results) == 1
+    assert await db.fairness.count() == 1
+
+
+@pytest.mark.parametrize("_", REPEATS)
+async def test_devices_end_at_their_quota(race: Race, db: Session, _: int) -> None:
+    await db._app.tenants.update(db, max_devices=5)
+
+    async def provision(s: Session, i: int) -> Device:
+        return await s.devices.provision(Device(external_id=f"pad-{i}", device_type="android", region="eu"))
+
+    result = await race(N, provision)
+    assert result.winners == 5
+    assert result.kinds == {QuotaExceeded}
+    assert await db.devices.count() == 5

@@ -26,6 +26,9 @@ _ENTITIES: dict[str, tuple[tuple[str, str], ...]] = {
         ("tallystick.domains.underwriting.notices", "AdverseActionNotice"),
         ("tallystick.domains.underwriting.reviews", "ReviewTask"),
         ("tallystick.domains.underwriting.counter_offers", "CounterOffer"),
+        ("tallystick.domains.underwriting.fairness", "BiasFlag"),
+        ("tallystick.domains.underwriting.devices", "Device"),
+        ("tallystick.domains.underwriting.devices", "DeviceTask"),
     ),
     "ledger": (
         ("tallystick.domains.idempotency", "CommandKey"),
