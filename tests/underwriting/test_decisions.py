@@ -16,6 +16,7 @@ from tallystick import (
     Denied,
     Duplicate,
     Invalid,
+    KeyReused,
     Outcome,
     RoleMissing,
     Tallystick,
@@ -120,6 +121,16 @@ async def test_attributions_add_up_to_the_output(
         with pytest.raises(Invalid):
             await db.applications.decide(application.id, given)
     assert await db.decisions.count() == int(fine)
+
+
+async def test_a_decision_repeated_with_its_key_is_one_decision(db: Session, make: Make) -> None:
+    application = await scoring(db, make)
+    given = decision(application)
+    first, again = [await db.applications.decide(application.id, given, key="decide-1") for _ in range(2)]
+    assert first == again
+    assert await db.decisions.count() == 1
+    with pytest.raises(KeyReused):
+        await db.applications.decide(application.id, decision(application, Outcome.REVIEW), key="decide-1")
 
 
 async def test_decisions_by_hand_take_the_permission(db: Session, make: Make, tally: Tallystick, tenant: str) -> None:

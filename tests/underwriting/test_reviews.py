@@ -23,7 +23,7 @@ from tallystick import (
 from tallystick.domains.underwriting.counter_offers import CounterOffer, OfferState
 from tallystick.domains.underwriting.reasons import ReasonCode
 from tallystick.domains.underwriting.reviews import ReviewState
-from tallystick.errors import LeaseLost
+from tallystick.errors import KeyReused, LeaseLost
 from tallystick.fields import Ref
 from tallystick.session import Session
 from tallystick.testing import Make
@@ -44,7 +44,11 @@ async def test_a_review_ends_in_the_final_decision(db: Session, make: Make) -> N
     assert held.state is ReviewState.CLAIMED
     with pytest.raises(Invalid):
         await db.reviews.resolve(task, rev, Outcome.DECLINED)
-    done = await db.reviews.resolve(task, rev, Outcome.DECLINED, reasons=[ReasonCode.INCOME_INSUFFICIENT])
+    why = [ReasonCode.INCOME_INSUFFICIENT]
+    done = await db.reviews.resolve(task, rev, Outcome.DECLINED, reasons=why, key="resolve-1")
+    assert await db.reviews.resolve(task, rev, Outcome.DECLINED, reasons=why, key="resolve-1") == done
+    with pytest.raises(KeyReused):
+        await db.reviews.resolve(task, rev, Outcome.APPROVED, key="resolve-1")
     assert done.status is _S.DECLINED
     ended = await db.reviews.get(task.id)
     (made,) = await db.decisions.find()
@@ -123,7 +127,8 @@ async def test_a_counter_offer_taken_approves(db: Session, make: Make) -> None:
     assert (await db.applications.get(application.id)).status is _S.COUNTER_OFFERED
     with pytest.raises(Conflict):
         await db.counter_offers.expire(offer)
-    done = await db.counter_offers.accept(offer)
+    done = await db.counter_offers.accept(offer, key="accept-1")
+    assert (await db.counter_offers.accept(offer.id, key="accept-1")).id == done.id
     assert (done.status, (await db.counter_offers.get(offer.id)).state) == (_S.APPROVED, OfferState.APPROVED)
     assert [d.is_final for d in await db.decisions.find()] == [False, True]
     for late in (db.counter_offers.accept, db.counter_offers.withdraw, db.counter_offers.expire):

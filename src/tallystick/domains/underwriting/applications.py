@@ -142,22 +142,27 @@ class Applications(Repository[Application]):
                 moved += await self.update_where(one_of(Application.id, part), **changes)
         return moved
 
-    async def decide(self, id: UUID, decision: Decision) -> Application:
+    async def decide(self, id: UUID, decision: Decision, *, key: str | None = None) -> Application:
         """Record a decision and, when it is final, bring the application to its outcome; all or nothing.
 
         Needs the permission "applications.decide". The row is locked first, so of two final decisions one wins and
         the other raises ``Conflict``. A final decline needs reasons and owes the applicant a notice, see
-        ``db.notices``. Raises ``NotFound``, ``InvalidTransition``, ``Invalid``.
+        ``db.notices``. A repetition with its ``key`` (which takes the domain "ledger") answers what was done. Raises
+        ``NotFound``, ``InvalidTransition``, ``Invalid``, ``KeyReused``.
         """
-        from tallystick.domains.underwriting.deciding import add_decision, decidable
+        from tallystick.domains.idempotency import idempotent
+        from tallystick.domains.underwriting.deciding import add_decision, decidable, told_apart
 
         db = self.db
         await db.require("applications.decide")
         if decision.application.id != id:
             raise Invalid("The decision is about another application.", field="application")
-        async with db.transaction():
+        async with idempotent(db, "applications.decide", key, told_apart(decision)) as once:
+            if once.replayed:
+                return await self.get(id)
             application = await decidable(db, id, among=UNDECIDED)
-            done, _ = await add_decision(db, application, decision)
+            done, made = await add_decision(db, application, decision)
+            once.results = (made.id,)
             return done
 
     async def statistics(self, since: datetime | None = None, until: datetime | None = None) -> Statistics:

@@ -8,6 +8,7 @@ from typing import Annotated
 from uuid import UUID
 
 from tallystick.domains.guarded import Guarded, alter, put
+from tallystick.domains.idempotency import idempotent
 from tallystick.domains.underwriting.applications import Application, ApplicationStatus
 from tallystick.domains.underwriting.deciding import add_decision, decidable
 from tallystick.domains.underwriting.decisions import Decision, DecisionKind, Outcome
@@ -113,15 +114,22 @@ class CounterOffers(Guarded[CounterOffer]):
                 ),
             )
 
-    async def accept(self, offer: CounterOffer | UUID) -> Application:
-        """The applicant takes the offer: the application is approved, finally. Raises ``Conflict`` once it ran out."""
+    async def accept(self, offer: CounterOffer | UUID, *, key: str | None = None) -> Application:
+        """The applicant takes the offer: the application is approved, finally. Raises ``Conflict`` once it ran out.
+
+        A repetition with its ``key`` (which takes the domain "ledger") answers what was done.
+        """
         db = self.db
-        async with db.transaction():
+        id = offer.id if isinstance(offer, CounterOffer) else offer
+        async with idempotent(db, "counter_offers.accept", key, (id,)) as once:
+            if once.replayed:
+                return await db.applications.get(once.results[0])
             application, found = await self._standing(offer)
             if found.expires_at <= db.now():
                 raise Conflict("The offer has run out.", entity="CounterOffer", remedy="Offer again.")
             decision = Decision(application=application.ref, kind=DecisionKind.POLICY, outcome=Outcome.APPROVED)
             done, _ = await add_decision(db, application, decision)
+            once.results = (done.id,)
             await alter(self, found, state=_S.APPROVED, answered_at=db.now())
             return done
 

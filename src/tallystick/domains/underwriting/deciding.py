@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tallystick.domains.guarded import put
 from tallystick.domains.underwriting.applications import Application, ApplicationStatus
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from tallystick.domains.underwriting.reviews import ReviewTask
     from tallystick.session import Session
 
-__all__ = ["add_decision", "decidable"]
-
 
 async def decidable(db: Session, id: UUID, *, among: frozenset[ApplicationStatus]) -> Application:
     """An application, locked, that is in one of some statuses. Raises ``Conflict``, ``NotFound``."""
@@ -31,6 +29,13 @@ async def decidable(db: Session, id: UUID, *, among: frozenset[ApplicationStatus
             remedy="Only applications in scoring or review are decided.",
         )
     return application
+
+
+def told_apart(decision: Decision) -> tuple[Any, ...]:
+    """What makes a decision another request, under one idempotency key."""
+    by = None if decision.decided_by is None else decision.decided_by.id
+    grounds = (decision.risk_score, decision.model_version, decision.reasons, decision.other_reason)
+    return (decision.application.id, decision.kind, decision.outcome, decision.is_final, by, *grounds)
 
 
 async def add_decision(

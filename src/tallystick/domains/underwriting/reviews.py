@@ -165,21 +165,28 @@ class Reviews(Guarded[ReviewTask]):
         *,
         reasons: Iterable[ReasonCode] | None = None,
         other_reason: str | None = None,
+        key: str | None = None,
     ) -> Application:
         """Approve or decline the application of a claimed task, which is the final decision on it.
 
         Raises ``LeaseLost`` when the claim is over or another's, ``Denied`` where four eyes are missing, ``Conflict``
-        when it is decided already, ``Invalid`` for a decline without reasons.
+        when it is decided already, ``Invalid`` for a decline without reasons. A repetition with its ``key`` (which
+        takes the domain "ledger") answers what was done.
         """
+        from tallystick.domains.idempotency import idempotent
         from tallystick.domains.underwriting.deciding import add_decision, decidable
 
         if outcome not in (Outcome.APPROVED, Outcome.DECLINED):
             raise Invalid("A review approves or declines.", field="outcome", entity="ReviewTask")
         db = self.db
         who = await self._reviewer(reviewer)
-        async with db.transaction():
+        why = None if reasons is None else list(reasons)
+        request = (_id(task), who, outcome, why, other_reason)
+        async with idempotent(db, "reviews.resolve", key, request) as once:
             # The application first, as every other decision locks it.
             named = await self.get(_id(task))
+            if once.replayed:
+                return await db.applications.get(named.application.id)
             application = await decidable(db, named.application.id, among=UNDECIDED)
             held = await self._held(named.id, who)
             decision = Decision(
@@ -187,10 +194,11 @@ class Reviews(Guarded[ReviewTask]):
                 kind=DecisionKind.MANUAL,
                 outcome=outcome,
                 decided_by=Ref(who),
-                reasons=None if reasons is None else list(reasons),
+                reasons=why,
                 other_reason=other_reason,
             )
             done, made = await add_decision(db, application, decision, within=held)
+            once.results = (made.id,)
             await alter(self, held, state=_S.RESOLVED, resolved_by=Ref(who), resolved_at=db.now(), decision=made.ref)
             return done
 
