@@ -67,6 +67,7 @@ def test_fairness(cli: Cli, data_dir: Path) -> None:
     said = cli("report", "fairness", "--tenant", "sunrise", "--by", "age_band", "--reference", "25 and under")
     assert said.code == 0
     assert "4/5 rule" in said.out
+    assert "95 % interval" in said.out
     assert cli("report", "fairness", "--tenant", "sunrise", "--by", "sex", "--reference", "nobody").code == 2
     assert cli("report", "fairness", "--tenant", "sunrise", "--by", "x; drop").code == 2
     nothing = cli("report", "fairness", "--tenant", "sunrise", "--by", "shoe_size")

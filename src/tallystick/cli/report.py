@@ -69,7 +69,7 @@ async def fairness(
         "parity_ratio": None if parity is None else parity.ratio,
         "groups": fairness_document(rates, compared),
     }
-    return Answer(document, lambda out: show_fairness(out, by, rates, compared))
+    return Answer(document, lambda out: show_fairness(out, by, rates, compared, intervals=True))
 
 
 def highest(rates: list[GroupRate]) -> str:
@@ -120,8 +120,10 @@ def show_statistics(out: Output, found: list[tuple[str, Statistics]]) -> None:
     out.table(columns, rows, right=columns[1:])
 
 
-def show_fairness(out: Output, by: str, rates: list[GroupRate], compared: list[Comparison]) -> None:
-    """Rates and comparisons for people."""
+def show_fairness(
+    out: Output, by: str, rates: list[GroupRate], compared: list[Comparison], *, intervals: bool = False
+) -> None:
+    """Rates and comparisons for people, with intervals where there is room for them."""
     if not rates:
         out.line(f"No decided application has the attribute {by}.")
         return
@@ -132,20 +134,22 @@ def show_fairness(out: Output, by: str, rates: list[GroupRate], compared: list[C
     for rate in rates:
         one = by_group.get(rate.group)
         interval = wilson(rate.approved, rate.total)
+        between = (f"{interval.low * 100:.1f} to {interval.high * 100:.1f} %",) if intervals else ()
         rows.append(
             (
                 rate.group,
                 rate.total,
                 rate.approved,
                 f"{_digits(rate.rate * 100, 2)} %",
-                f"{interval.low * 100:.1f} to {interval.high * 100:.1f} %",
+                *between,
                 "reference" if one is None else _digits(one.difference, 4, sign=True),
                 None if one is None or one.ratio is None else _digits(one.ratio, 4),
                 _judged(rate, one),
             )
         )
-    columns = (by, "decided", "approved", "rate", "95 % interval", "difference", "ratio", "4/5 rule")
-    out.table(columns, rows, right=columns[1:7])
+    middle = ("95 % interval",) if intervals else ()
+    columns = (by, "decided", "approved", "rate", *middle, "difference", "ratio", "4/5 rule")
+    out.table(columns, rows, right=columns[1:-1])
 
 
 def _judged(rate: GroupRate, one: Comparison | None) -> str:
