@@ -152,11 +152,17 @@ class Applications(Repository[Application]):
         """
         from tallystick.domains.idempotency import idempotent
         from tallystick.domains.underwriting.deciding import add_decision, decidable, told_apart
+        from tallystick.domains.underwriting.decisions import Decision
 
         db = self.db
         await db.require("applications.decide")
-        if decision.application.id != id:
-            raise Invalid("The decision is about another application.", field="application")
+        if decision.__class__ is not Decision or decision.application.id != id:
+            raise Invalid(
+                "What is given is no decision about this application.",
+                field="decision",
+                entity="Decision",
+                remedy="Write Decision(application=application.ref, ...).",
+            )
         async with idempotent(db, "applications.decide", key, told_apart(decision)) as once:
             if once.replayed:
                 return await self.get(id)

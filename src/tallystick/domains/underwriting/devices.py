@@ -199,8 +199,8 @@ class Devices(Guarded[Device]):
         Raises ``Conflict`` for a decommissioned one, ``Invalid`` for vitals that are none.
         """
         await self._may()
-        told = dict(vitals or {})
-        if not set(told) <= VITALS:
+        told = dict(vitals) if isinstance(vitals, Mapping) else {}
+        if not set(told) <= VITALS or (vitals is not None and not isinstance(vitals, Mapping)):
             raise Invalid(
                 "A heartbeat tells vitals only.",
                 field="vitals",
@@ -256,6 +256,8 @@ class DeviceTasks(Guarded[DeviceTask]):
     ) -> DeviceTask:
         """Put a task in the queue. Raises ``Invalid``, ``UnknownReference``."""
         await self.db.require("devices.operate")
+        if payload is not None and not isinstance(payload, Mapping):
+            raise Invalid("A task's payload is a dict.", field="payload", entity="DeviceTask")
         about: Ref[Application] | None = None if application is None else Ref(application)
         return await put(self, DeviceTask(name=name, payload=dict(payload or {}), application=about))
 
