@@ -17,16 +17,17 @@ from tallystick import (
     Invalid,
     Outcome,
     RoleMissing,
-    Tallystick,
     usd,
 )
+from tallystick.domains.identity.users import UserRole, UserStatus
 from tallystick.domains.underwriting.counter_offers import CounterOffer, OfferState
+from tallystick.domains.underwriting.notices import NoticeChannel
 from tallystick.domains.underwriting.reasons import ReasonCode
 from tallystick.domains.underwriting.reviews import ReviewState
 from tallystick.errors import KeyReused, LeaseLost
 from tallystick.fields import Ref
 from tallystick.session import Session
-from tallystick.testing import Make
+from tallystick.testing import Make, Sandbox
 
 _S = ApplicationStatus
 
@@ -102,15 +103,28 @@ async def test_a_decision_made_elsewhere_ends_the_review(db: Session, make: Make
     assert (await db.reviews.get(task.id)).state is ReviewState.EXPIRED
 
 
-async def test_reviewers_act_for_themselves(db: Session, make: Make, tally: Tallystick, tenant: str) -> None:
-    first, second = await make.user(), await make.user()
-    task = await db.reviews.open((await scoring(db, make)).id, "look")
-    if not db.unit.depth:
-        async with tally.session(tenant, actor=f"user:{first.id}", permissions=["applications.review"]) as mine:
+async def test_reviewers_act_for_themselves(db: Session, make: Make, sandbox: Sandbox, tenant: str) -> None:
+    first, second = [await make.user(status=UserStatus.ACTIVE, role=UserRole.REVIEWER) for _ in range(2)]
+    application = await scoring(db, make)
+    task = await db.reviews.open(application.id, "look")
+    async with sandbox.session(tenant, actor=f"user:{first.id}", permissions=None) as mine:
+        for wrong in (
+            lambda: mine.reviews.take(task, second),
+            lambda: mine.reviews.update(task, state=ReviewState.EXPIRED),
+            lambda: mine.applications.decide(application.id, decision(application)),
+            lambda: mine.counter_offers.offer(decision(application, Outcome.COUNTER_OFFER), usd("1"), 12),
+        ):
             with pytest.raises(RoleMissing):
-                await mine.reviews.take(task, second)
-            with pytest.raises(RoleMissing):
-                await mine.reviews.update(task, state=ReviewState.EXPIRED)
+                await wrong()
+        await mine.reviews.take(task, first)
+        why = [ReasonCode.INCOME_UNVERIFIABLE]
+        done = await mine.reviews.resolve(task, first, Outcome.DECLINED, reasons=why)
+        assert done.status is _S.DECLINED
+        (notice,) = await mine.notices.find()
+        assert (await mine.notices.sent(notice, NoticeChannel.EMAIL)).sent_at is not None
+    async with sandbox.session(tenant, actor="somebody", permissions=()) as nobody:
+        with pytest.raises(RoleMissing):
+            await nobody.reviews.open(application.id, "look")
 
 
 async def offered(
