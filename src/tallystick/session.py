@@ -46,6 +46,11 @@ if TYPE_CHECKING:
     from tallystick.domains.reputation.scores import Scores
     from tallystick.domains.reputation.sessions import BehaviorSessions
     from tallystick.domains.savings.circles import Circles
+    from tallystick.domains.underwriting.counter_offers import CounterOffers
+    from tallystick.domains.underwriting.devices import Devices, DeviceTasks
+    from tallystick.domains.underwriting.fairness import Fairness
+    from tallystick.domains.underwriting.notices import AdverseActionNotices
+    from tallystick.domains.underwriting.reviews import Reviews
     from tallystick.domains.vaults.agents import Agents
     from tallystick.domains.vaults.alerts import RiskAlerts
     from tallystick.domains.vaults.assets import VaultAssets
@@ -116,6 +121,48 @@ class Session:
     def decisions(self) -> Decisions:
         """Decisions on loan applications; append-only."""
         return self._built_in(Decisions)
+
+    @property
+    def notices(self) -> AdverseActionNotices:
+        """What declined applicants have to be told, and by when."""
+        from tallystick.domains.underwriting.notices import AdverseActionNotices
+
+        return self._built_in(AdverseActionNotices)
+
+    @property
+    def reviews(self) -> Reviews:
+        """Applications that a person looks at."""
+        from tallystick.domains.underwriting.reviews import Reviews
+
+        return self._built_in(Reviews)
+
+    @property
+    def counter_offers(self) -> CounterOffers:
+        """Other terms than applicants asked for."""
+        from tallystick.domains.underwriting.counter_offers import CounterOffers
+
+        return self._built_in(CounterOffers)
+
+    @property
+    def fairness(self) -> Fairness:
+        """How groups fare in decisions, and flags where one is selected too rarely."""
+        from tallystick.domains.underwriting.fairness import Fairness
+
+        return self._built_in(Fairness)
+
+    @property
+    def devices(self) -> Devices:
+        """The tenant's cloud devices."""
+        from tallystick.domains.underwriting.devices import Devices
+
+        return self._built_in(Devices)
+
+    @property
+    def device_tasks(self) -> DeviceTasks:
+        """What devices have to do."""
+        from tallystick.domains.underwriting.devices import DeviceTasks
+
+        return self._built_in(DeviceTasks)
 
     @property
     def products(self) -> Products:

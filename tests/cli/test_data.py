@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Cli
 
+from tallystick.domains.underwriting import hmda
+
 
 def test_seeds_are_planted_once(cli: Cli, data_dir: Path) -> None:
     planted = cli("seed", "--json").document["planted"]
@@ -65,13 +67,31 @@ def test_fairness(cli: Cli, data_dir: Path) -> None:
     assert young["rate"] == pytest.approx(young["approved"] / young["decided"])
     assert young["ratio"] == pytest.approx(young["rate"] / old["rate"])
     assert young["adverse"] is (young["ratio"] < 0.8)
+    assert young["low"] < young["rate"] < young["high"]
+    assert found["parity_ratio"] == pytest.approx(young["ratio"])
+    asked = ("report", "fairness", "--tenant", "sunrise", "--by", "age_band", "--json")
+    assert 0 < cli(*asked, "--model", "demo-scorecard-1").document["groups"][1]["decided"] < old["decided"]
+    assert cli(*asked, "--since", "2999-01-01").document["groups"] == []
     said = cli("report", "fairness", "--tenant", "sunrise", "--by", "age_band", "--reference", "25 and under")
     assert said.code == 0
     assert "4/5 rule" in said.out
+    assert "95 % interval" in said.out
     assert cli("report", "fairness", "--tenant", "sunrise", "--by", "sex", "--reference", "nobody").code == 2
     assert cli("report", "fairness", "--tenant", "sunrise", "--by", "x; drop").code == 2
     nothing = cli("report", "fairness", "--tenant", "sunrise", "--by", "shoe_size")
     assert (nothing.code, nothing.out) == (0, "No decided application has the attribute shoe_size.\n")
+
+
+def test_hmda_is_loaded_once(cli: Cli, data_dir: Path, tmp_path: Path) -> None:
+    rows = ("1,no,0.3,0.2,0.8,5,2,no,3.9,no,no,no,no,no,yes", "2,yes,0.4,0.2,0.8,5,2,no,3.9,no,no,no,yes,no,yes")
+    (tmp_path / "HMDA.csv").write_text("\n".join((",".join(hmda.COLUMNS), *rows, "")))
+    first, second = (cli("load", "hmda", str(tmp_path), "--json").document for _ in range(2))
+    assert (first["added"], second["added"], second["denied"]) == (2, 0, 1)
+    assert first["payment_to_income"] == "0.3500000"
+    assert "2 records" in cli("load", "hmda", str(tmp_path)).out
+    found = cli("report", "fairness", "--tenant", "hmda", "--by", "afam", "--json").document
+    assert [g["approved"] for g in found["groups"]] == [1, 0]
+    assert cli("load", "hmda", str(tmp_path / "none")).code == 2
 
 
 def test_a_file_that_is_none(cli: Cli, data_dir: Path, tmp_path: Path) -> None:

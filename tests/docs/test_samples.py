@@ -25,7 +25,9 @@ def place() -> Iterator[Path]:
         yield Path(made)
 
 
-@pytest.mark.parametrize("page", ["circles.md", "lending.md", "reputation.md", "tutorial.md", "vaults.md"])
+@pytest.mark.parametrize(
+    "page", ["circles.md", "lending.md", "reputation.md", "tutorial.md", "underwriting.md", "vaults.md"]
+)
 async def test_samples_run(page: str, place: Path) -> None:
     source = (DOCS / page).read_text()
     module = ModuleType(f"sample_{page.removesuffix('.md')}")

@@ -16,6 +16,7 @@ from tallystick import (
     StaleVersion,
     Tallystick,
 )
+from tallystick.domains.underwriting.reasons import ReasonCode
 from tallystick.session import Session
 from tallystick.testing import Make, Race
 
@@ -64,12 +65,13 @@ async def _in_review(db: Session, make: Make) -> Application:
 
 async def test_an_application_is_decided_once(race: Race, db: Session, make: Make):
     application = await _in_review(db, make)
-    outcomes = [Outcome.APPROVED, Outcome.DECLINED]
+    why = {Outcome.APPROVED: None, Outcome.DECLINED: [ReasonCode.INCOME_INSUFFICIENT]}
 
     async def decide(s: Session, i: int) -> Application:
+        outcome = list(why)[i % 2]
         return await s.applications.decide(
             application.id,
-            Decision(application=application.ref, kind=DecisionKind.MANUAL, outcome=outcomes[i % 2], is_final=True),
+            Decision(application=application.ref, kind=DecisionKind.MANUAL, outcome=outcome, reasons=why[outcome]),
         )
 
     result = await race(N, decide)

@@ -31,6 +31,7 @@ from tallystick import (
 )
 from tallystick.domains.underwriting.applications import STEPS
 from tallystick.domains.underwriting.boarding import Boarded, board, way_to
+from tallystick.domains.underwriting.reasons import ReasonCode
 from tallystick.privacy.sealed import enc_hook, plaintext_of
 from tallystick.seeds import LOANS, NAMES, applications, community, plant, scorecard, users, wanted
 
@@ -177,7 +178,8 @@ def application(**fields: Any) -> Application:
 
 
 def decision(of: Application, outcome: Outcome = Outcome.APPROVED, **fields: Any) -> Decision:
-    return Decision(application=of.ref, kind=DecisionKind.POLICY, outcome=outcome, **fields)
+    why = {"reasons": [ReasonCode.BANKRUPTCY]} if outcome is Outcome.DECLINED else {}
+    return Decision(application=of.ref, kind=DecisionKind.POLICY, outcome=outcome, **(why | fields))
 
 
 @pytest.mark.parametrize("status", list(ApplicationStatus))
@@ -203,6 +205,11 @@ async def test_what_contradicts_itself_is_refused_before_anything_is_written(db:
         Boarded(application=open_, status=approved, decisions=(decision(open_),)),
         Boarded(application=open_, status=ApplicationStatus.REVIEW, decisions=(decision(open_),)),
         Boarded(application=decided, status=ApplicationStatus.REVIEW),
+        Boarded(
+            application=decided,
+            status=ApplicationStatus.DECLINED,
+            decisions=(decision(decided, Outcome.DECLINED, reasons=None),),
+        ),
     ]
     good = Boarded(application=application(), status=ApplicationStatus.SUBMITTED)
     for one in wrong:

@@ -35,24 +35,41 @@ async def statistics(run: Run, tenant: Tenant, since: Day = None, until: Day = N
 async def fairness(
     run: Run,
     tenant: Tenant,
+    *,
     by: Annotated[str, typer.Option("--by", metavar="ATTRIBUTE", help="A monitored attribute.")] = "sex",
     reference: Annotated[
         str | None, typer.Option("--reference", metavar="GROUP", help="Compare with it; else with the highest rate.")
+    ] = None,
+    since: Day = None,
+    until: Day = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="VERSION", help="Only final decisions of this model version.")
     ] = None,
 ) -> Answer:
     """Approval by group of an attribute told for monitoring, and each beside a reference group.
 
     "difference" is the statistical parity difference, "ratio" the disparate impact; a ratio below four fifths is
-    evidence of adverse impact (29 CFR 1607.4(D)). Rates are of decided applications.
+    evidence of adverse impact (29 CFR 1607.4(D)). Rates are of final decisions made from --since to before --until,
+    each with Wilson's interval at 95 %.
     """
-    from tallystick.domains.underwriting.statistics import compare
+    from tallystick.domains.underwriting.fairness_metrics import demographic_parity
+    from tallystick.domains.underwriting.statistics import GroupRate, compare
 
     async with run.opened() as tally, tally.session(tenant, actor="report", permissions=()) as db:
-        rates = await db.applications.rates_by(by)
+        groups = await db.fairness.groups(by, since=_start(since), until=_start(until), model_version=model)
+    rates = [GroupRate(group=g.group, total=g.total, approved=g.selected) for g in groups]
+    parity = demographic_parity(groups)
     against = reference if reference is not None or not rates else highest(rates)
     compared = compare(rates, against) if against is not None else []
-    document = {"tenant": tenant, "by": by, "reference": against, "groups": fairness_document(rates, compared)}
-    return Answer(document, lambda out: show_fairness(out, by, rates, compared))
+    document = {
+        "tenant": tenant,
+        "by": by,
+        "reference": against,
+        "parity_difference": None if parity is None else parity.difference,
+        "parity_ratio": None if parity is None else parity.ratio,
+        "groups": fairness_document(rates, compared),
+    }
+    return Answer(document, lambda out: show_fairness(out, by, rates, compared, intervals=True))
 
 
 def highest(rates: list[GroupRate]) -> str:
@@ -73,16 +90,21 @@ def statistics_document(found: Statistics) -> dict[str, Any]:
 
 def fairness_document(rates: list[GroupRate], compared: list[Comparison]) -> list[dict[str, Any]]:
     """Rates and comparisons for programs; the counts are there, because rates are rounded."""
+    from tallystick.domains.underwriting.fairness_metrics import wilson
+
     by_group = {c.group: c for c in compared}
     found = []
     for rate in rates:
         one = by_group.get(rate.group)
+        interval = wilson(rate.approved, rate.total)
         found.append(
             {
                 "group": rate.group,
                 "decided": rate.total,
                 "approved": rate.approved,
                 "rate": rate.rate,
+                "low": float(interval.low),
+                "high": float(interval.high),
                 "difference": None if one is None else one.difference,
                 "ratio": None if one is None else one.ratio,
                 "adverse": None if one is None else one.adverse,
@@ -98,28 +120,36 @@ def show_statistics(out: Output, found: list[tuple[str, Statistics]]) -> None:
     out.table(columns, rows, right=columns[1:])
 
 
-def show_fairness(out: Output, by: str, rates: list[GroupRate], compared: list[Comparison]) -> None:
-    """Rates and comparisons for people."""
+def show_fairness(
+    out: Output, by: str, rates: list[GroupRate], compared: list[Comparison], *, intervals: bool = False
+) -> None:
+    """Rates and comparisons for people, with intervals where there is room for them."""
     if not rates:
         out.line(f"No decided application has the attribute {by}.")
         return
+    from tallystick.domains.underwriting.fairness_metrics import wilson
+
     by_group = {c.group: c for c in compared}
     rows = []
     for rate in rates:
         one = by_group.get(rate.group)
+        interval = wilson(rate.approved, rate.total)
+        between = (f"{interval.low * 100:.1f} to {interval.high * 100:.1f} %",) if intervals else ()
         rows.append(
             (
                 rate.group,
                 rate.total,
                 rate.approved,
                 f"{_digits(rate.rate * 100, 2)} %",
+                *between,
                 "reference" if one is None else _digits(one.difference, 4, sign=True),
                 None if one is None or one.ratio is None else _digits(one.ratio, 4),
                 _judged(rate, one),
             )
         )
-    columns = (by, "decided", "approved", "rate", "difference", "ratio", "4/5 rule")
-    out.table(columns, rows, right=columns[1:6])
+    middle = ("95 % interval",) if intervals else ()
+    columns = (by, "decided", "approved", "rate", *middle, "difference", "ratio", "4/5 rule")
+    out.table(columns, rows, right=columns[1:-1])
 
 
 def _judged(rate: GroupRate, one: Comparison | None) -> str:

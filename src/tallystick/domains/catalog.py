@@ -22,6 +22,13 @@ _ENTITIES: dict[str, tuple[tuple[str, str], ...]] = {
     "underwriting": (
         ("tallystick.domains.underwriting.applications", "Application"),
         ("tallystick.domains.underwriting.decisions", "Decision"),
+        ("tallystick.domains.underwriting.decisions", "DecisionReason"),
+        ("tallystick.domains.underwriting.notices", "AdverseActionNotice"),
+        ("tallystick.domains.underwriting.reviews", "ReviewTask"),
+        ("tallystick.domains.underwriting.counter_offers", "CounterOffer"),
+        ("tallystick.domains.underwriting.fairness", "BiasFlag"),
+        ("tallystick.domains.underwriting.devices", "Device"),
+        ("tallystick.domains.underwriting.devices", "DeviceTask"),
     ),
     "ledger": (
         ("tallystick.domains.idempotency", "CommandKey"),

@@ -157,11 +157,13 @@ def _decided(chance: random.Random, application: Application, facts: scorecard.F
             kind=DecisionKind.MANUAL,
             outcome=Outcome.APPROVED if approved else Outcome.DECLINED,
             risk_score=risk,
+            reasons=None if approved else scorecard.reasons(points),
         )
         return _final(application, approved, decided_at, (review, manual))
     approved = risk < scorecard.APPROVE_BELOW
     outcome = Outcome.APPROVED if approved else Outcome.DECLINED
-    return _final(application, approved, decided_at, (Decision(outcome=outcome, **model),))
+    reasons = None if approved else scorecard.reasons(points)
+    return _final(application, approved, decided_at, (Decision(outcome=outcome, reasons=reasons, **model),))
 
 
 def _final(application: Application, approved: bool, at: datetime, decisions: tuple[Decision, ...]) -> Boarded:

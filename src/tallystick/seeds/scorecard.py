@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tallystick.domains.underwriting.applications import EmploymentStatus
+from tallystick.domains.underwriting.reasons import ReasonCode
 
 VERSION = "demo-scorecard-1"
 BASE = 455
@@ -49,6 +50,20 @@ def points(facts: Facts) -> dict[str, int]:
         "credit_history": 70 - min(facts.history_months, 180) * 130 // 180,
         "late_payments": min(facts.late_payments, 5) * 45 - 20,
     }
+
+
+_REASONS = {
+    "employment": ReasonCode.EMPLOYMENT_TEMPORARY,
+    "burden": ReasonCode.OBLIGATIONS_EXCESSIVE,
+    "credit_history": ReasonCode.CREDIT_EXPERIENCE_LIMITED,
+    "late_payments": ReasonCode.DELINQUENT_OBLIGATIONS,
+}
+
+
+def reasons(points: dict[str, int]) -> list[ReasonCode]:
+    """Why a scored application is declined: what speaks against it, the weightiest first, or else the weightiest."""
+    ranked = sorted(points, key=lambda name: -points[name])
+    return [_REASONS[name] for name in ranked if points[name] > 0] or [_REASONS[ranked[0]]]
 
 
 def score(facts: Facts, points: dict[str, int]) -> int:

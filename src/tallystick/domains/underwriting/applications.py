@@ -12,8 +12,8 @@ import msgspec
 
 from tallystick.domains.identity.profiles import EmploymentStatus
 from tallystick.domains.identity.users import User
-from tallystick.entity import Entity, with_fields
-from tallystick.errors import Conflict, Invalid
+from tallystick.entity import Entity
+from tallystick.errors import Invalid
 from tallystick.fields import Json, Length, Mask, Personal, Ref, Search
 from tallystick.money import Money
 from tallystick.privacy.sealed import Secret
@@ -142,31 +142,34 @@ class Applications(Repository[Application]):
                 moved += await self.update_where(one_of(Application.id, part), **changes)
         return moved
 
-    async def decide(self, id: UUID, decision: Decision) -> Application:
+    async def decide(self, id: UUID, decision: Decision, *, key: str | None = None) -> Application:
         """Record a decision and, when it is final, bring the application to its outcome; all or nothing.
 
         Needs the permission "applications.decide". The row is locked first, so of two final decisions one wins and
-        the other raises ``Conflict``. Raises ``NotFound``, ``InvalidTransition``.
+        the other raises ``Conflict``. A final decline needs reasons and owes the applicant a notice, see
+        ``db.notices``. A repetition with its ``key`` (which takes the domain "ledger") answers what was done. Raises
+        ``NotFound``, ``InvalidTransition``, ``Invalid``, ``KeyReused``.
         """
-        from tallystick.domains.underwriting.decisions import OUTCOME_STATUS
+        from tallystick.domains.idempotency import idempotent
+        from tallystick.domains.underwriting.deciding import add_decision, decidable, told_apart
+        from tallystick.domains.underwriting.decisions import Decision
 
         db = self.db
         await db.require("applications.decide")
-        if decision.application.id != id:
-            raise Invalid("The decision is about another application.", field="application")
-        async with db.transaction():
-            application = await self.lock(id)
-            if application.status not in UNDECIDED:
-                raise Conflict(
-                    f"The application is {application.status.value}, so nothing is left to decide.",
-                    entity="Application",
-                    remedy="Only applications in scoring or review are decided.",
-                )
-            seq = await db.decisions.next_seq(id)
-            await db.decisions.add(with_fields(decision, seq=seq))
-            if not decision.is_final:
-                return application
-            return await self.update(application, status=OUTCOME_STATUS[decision.outcome], decided_at=db.now())
+        if decision.__class__ is not Decision or decision.application.id != id:
+            raise Invalid(
+                "What is given is no decision about this application.",
+                field="decision",
+                entity="Decision",
+                remedy="Write Decision(application=application.ref, ...).",
+            )
+        async with idempotent(db, "applications.decide", key, told_apart(decision)) as once:
+            if once.replayed:
+                return await self.get(id)
+            application = await decidable(db, id, among=UNDECIDED)
+            done, made = await add_decision(db, application, decision)
+            once.results = (made.id,)
+            return done
 
     async def statistics(self, since: datetime | None = None, until: datetime | None = None) -> Statistics:
         """Total, approved, declined and average risk of the applications created in [since, until)."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tallystick.domains.underwriting.applications import STEPS, Application, ApplicationStatus
-from tallystick.domains.underwriting.decisions import OUTCOME_STATUS, Decision
+from tallystick.domains.underwriting.decisions import OUTCOME_STATUS, Decision, Outcome
 from tallystick.entity import with_fields
 from tallystick.errors import Invalid
 from tallystick.query import one_of
@@ -90,6 +90,8 @@ def _check(one: Boarded) -> None:
         problem = "A decision is about another application than the one it comes with."
     elif one.status in _DECIDED and ends != {one.status}:
         problem = "A decided application needs one final decision, of the same outcome."
+    elif any(d.outcome is Outcome.DECLINED and not d.reasons for d in final):
+        problem = "A declined application needs the reasons why; ReasonCode.OTHER says that another system kept them."
     elif one.status not in _DECIDED and final:
         problem = "An application with a final decision is approved or declined."
     elif (one.application.decided_at is not None) != (one.status in _DECIDED):

@@ -7,13 +7,14 @@ from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
+from tallystick.domains.guarded import Guarded
 from tallystick.domains.identity.users import User
 from tallystick.domains.underwriting.applications import Application, ApplicationStatus
+from tallystick.domains.underwriting.reasons import GROUPS, DenialGroup, ReasonCode
 from tallystick.entity import Entity
 from tallystick.fields import Fraction, Length, Numeric, Ref
 from tallystick.query import desc
-from tallystick.repository import Repository
-from tallystick.rules import Check, Rules, Unique, append_only
+from tallystick.rules import Check, Guard, Index, Rules, Unique, append_only
 
 
 class DecisionKind(StrEnum):
@@ -46,7 +47,9 @@ class Decision(Entity):
     """One decision on one application; at most one is final. A correction is a further decision.
 
     ``risk_score`` is 0 to 1000, probabilities and confidence are fractions from 0 to 1. ``shap`` maps features to
-    attributions that explain ``output_value`` from ``base_value``.
+    attributions that explain ``output_value`` from ``base_value``; the database refuses those that do not add up to it
+    within a millionth. ``reasons`` are one to four, the weightiest first; a final decline has them, and what
+    ``ReasonCode.OTHER`` stands for is in ``other_reason``.
     """
 
     application: Ref[Application]
@@ -66,6 +69,8 @@ class Decision(Entity):
     risk_factors: list[str] | None = None
     processing_time_ms: int | None = None
     decided_by: Ref[User] | None = None
+    reasons: list[ReasonCode] | None = None
+    other_reason: Annotated[str, Length(500, min=1)] | None = None
 
     rules = Rules(
         append_only(),
@@ -79,12 +84,52 @@ class Decision(Entity):
         Check("final_outcome", "not is_final or outcome in ('approved', 'declined')"),
         Check("model", "kind <> 'model' or model_version is not null"),
         Check("processing_time", "processing_time_ms is null or processing_time_ms >= 0"),
+        Check("explained", "shap is null or (base_value is not null and output_value is not null)"),
+        Check("reasons", "reasons is null or jsonb_array_length(reasons) between 1 and 4"),
+        Check("reasons_of_decline", "not is_final or outcome <> 'declined' or reasons is not null"),
+        Check("reasons_against", "reasons is null or outcome in ('declined', 'counter_offer')"),
+        Check("other_reason", "coalesce(reasons @> '[\"other\"]'::jsonb, false) = (other_reason is not null)"),
+        Guard(
+            "tally_explained", "BEFORE INSERT", "tally.decision_explained('decision')", when='NEW."shap" IS NOT NULL'
+        ),
+        Guard("tally_reasons", "AFTER INSERT", "tally.decision_reasons('decision')", when='NEW."reasons" IS NOT NULL'),
         retain="lending",
     )
 
 
-class Decisions(Repository[Decision]):
+class DecisionReason(Entity):
+    """One of the reasons of a decision; the database writes it from ``Decision.reasons``, for reports to count."""
+
+    decision: Ref[Decision]
+    rank: int
+    code: ReasonCode
+
+    rules = Rules(
+        append_only(),
+        Unique("decision", "rank"),
+        Unique("decision", "code"),
+        Index("code", "created_at", query="decisions of a period for a reason"),
+        Check("rank", "rank between 1 and 4"),
+        Guard(
+            "tally_by_database",
+            "AFTER INSERT",
+            "tally.decision_by_database('decision_reason')",
+            when="pg_trigger_depth() = 0",
+        ),
+        retain="lending",
+    )
+
+    @property
+    def group(self) -> DenialGroup:
+        """What HMDA reports it as."""
+        return GROUPS[self.code]
+
+
+class Decisions(Guarded[Decision]):
     """Decisions on the tenant's applications; add them through ``applications.decide``."""
+
+    permission = "applications.decide"
+    instead = "db.applications.decide()"
 
     async def next_seq(self, application: UUID) -> int:
         """The number of an application's next decision; right while the application is locked."""

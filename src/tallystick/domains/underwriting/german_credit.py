@@ -18,6 +18,7 @@ from tallystick.assets import Asset, AssetKind, register
 from tallystick.domains.underwriting.applications import Application, ApplicationStatus, EmploymentStatus
 from tallystick.domains.underwriting.boarding import Boarded, Told, board
 from tallystick.domains.underwriting.decisions import Decision, DecisionKind, Outcome
+from tallystick.domains.underwriting.reasons import ReasonCode
 from tallystick.errors import Invalid
 from tallystick.money import Money
 from tallystick.privacy.sealed import secret
@@ -208,6 +209,8 @@ def application_of(record: Record, decided_at: datetime) -> Boarded:
         application=application.ref,
         kind=DecisionKind.POLICY,
         outcome=Outcome.APPROVED if record.good else Outcome.DECLINED,
+        reasons=None if record.good else [ReasonCode.OTHER],
+        other_reason=None if record.good else "The data set does not tell.",
         feature_hash=hashlib.sha256(" ".join(values[c] for c in COLUMNS[:-1]).encode()).digest(),
     )
     return Boarded(

@@ -120,6 +120,16 @@ _RAISED: dict[str, tuple[type[e.TallystickError], str, str]] = {
         "The proof is not in the state for that, or has expired.",
         "Read it again: db.proofs.get().",
     ),
+    "TS711": (
+        e.Denied,
+        "Rows of this kind are written by the database alone.",
+        "Give reasons with their decision: Decision(..., reasons=[...]).",
+    ),
+    "TS712": (
+        e.Denied,
+        "Four eyes are missing: the applicant or whoever overrode the model does not resolve the review.",
+        "Let another reviewer take it.",
+    ),
     "TS621": (
         e.Denied,
         "Rows of this kind are written by the database alone.",
