@@ -82,7 +82,26 @@ if TYPE_CHECKING:
     from tallystick.domains.savings.rounds import GroupRound, RoundStatus
     from tallystick.domains.savings.views import Circle
     from tallystick.domains.underwriting.applications import Application, ApplicationStatus
-    from tallystick.domains.underwriting.decisions import Decision, DecisionKind, Outcome
+    from tallystick.domains.underwriting.counter_offers import CounterOffer, OfferState
+    from tallystick.domains.underwriting.decisions import Decision, DecisionKind, DecisionReason, Outcome
+    from tallystick.domains.underwriting.devices import Device, DeviceStatus, DeviceTask, TaskState
+    from tallystick.domains.underwriting.fairness import BiasFlag, FlagState, Monitored
+    from tallystick.domains.underwriting.fairness_metrics import (
+        GroupOutcome,
+        Impact,
+        Interval,
+        Spread,
+        demographic_parity,
+        equalized_odds,
+        generalized_entropy,
+        impacts,
+        outcomes,
+        reweighing,
+        wilson,
+    )
+    from tallystick.domains.underwriting.notices import AdverseActionNotice, NoticeChannel
+    from tallystick.domains.underwriting.reasons import DenialGroup, ReasonCode, denial_groups
+    from tallystick.domains.underwriting.reviews import ReviewState, ReviewTask
     from tallystick.domains.underwriting.statistics import Comparison, GroupRate, Statistics, compare
     from tallystick.domains.vaults.agents import Agent, AgentStatus, CredibilityTier
     from tallystick.domains.vaults.alerts import AlertKind, AlertSeverity, AlertState, RiskAlert, VaultMetric
@@ -180,39 +199,43 @@ if TYPE_CHECKING:
 
 # fmt: off
 __all__ = [
-    "AIAnalysis", "Account", "AccountKind", "Agent", "AgentStatus", "AlertKind", "AlertSeverity", "AlertState",
-    "AllocationStyle", "Amortization", "Application", "ApplicationStatus", "Asset", "AssetPrice", "Attestor",
-    "BehaviorAnalyticsSummary", "BehaviorInput", "BehaviorSession", "Beta", "Bid", "Boarding", "Buckets",
-    "BusinessCalendar", "BusinessDay", "ChainAmount", "ChainLog", "ChainRef", "ChargeBasis", "ChargeKind", "Check",
-    "Circle", "Circuit", "Claimed", "Clock", "CommitUnknown", "Community", "CommunityMembership", "CommunityStatus",
-    "Comparison", "Component", "Conflict", "Consent", "ConsentMissing", "Contribution", "ContributionKind",
-    "ContributionStatus", "CredibilityTier", "DayCount", "DayRange", "Decision", "DecisionKind", "Declaration",
-    "Denied", "Duplicate", "EmiAdjustment", "EmploymentStatus", "Endorsement", "EndorsementStatus", "Entity", "Erased",
-    "FeeRule", "FixedClock", "FloorRule", "Foreign", "Fraction", "Frequency", "FundingStatus", "FutureAllocation",
-    "Governance", "GroupMember", "GroupMemberStatus", "GroupRate", "GroupRound", "GroupStatus", "Guard",
-    "HolidayCalendar", "HomeOwnership", "Index", "InputSource", "InputType", "Installment", "InsufficientFunds",
-    "InterestCalc", "InterestMethod", "Invalid", "InvalidTransition", "Journal", "Json", "KeyProvider", "KeyReused",
-    "LateFee", "LeaseLost", "LedgerAmount", "LegalBasis", "LenderPayout", "Length", "LiquidationEvent",
-    "LiquidationOrigin", "Loan", "LoanAllocation", "LoanCharge", "LoanFunding", "LoanInstallment", "LoanProduct",
-    "LoanReceipt", "LoanSchedule", "LoanStatus", "LoanTransaction", "LocalKeys", "LoginRefused", "Maintained", "Mask",
-    "MemberRole", "MembershipStatus", "MigrationUnsafe", "Money", "MonthEnd", "NotFound", "NotMigrated",
-    "NotProvisioned", "Numeric", "Offset", "OnHold", "Once", "OrderKind", "Outcome", "Overdue", "Overpayment",
-    "OwnAsset", "Page", "PageQuery", "Payoff", "Payout", "PayoutKind", "PayoutStatus", "Personal", "Plan", "Planned",
-    "Price", "PriceTick", "Proof", "ProofEvent", "ProofEventKind", "ProofProtocol", "ProofType", "Protection",
-    "ProtectionKind", "ProtectionRule", "ProvisionRates", "Purpose", "Queue", "QuotaExceeded", "Rate", "Receipt", "Ref",
-    "Repository", "ReputationEvidence", "ReputationPolicy", "ReputationRecord", "ReputationStatus", "RiskAlert",
-    "RoleMissing", "RoundStatus", "Rounding", "RuleFiring", "Rules", "SavingsGroup", "Schedule", "Score",
-    "ScoringCategory", "ScoringPeriod", "Search", "Secret", "Serialization", "Servicing", "Session", "SessionStatus",
-    "SessionType", "Settings", "Signal", "SignalRole", "StaleVersion", "Standing", "Statistics", "StillReferenced",
-    "StorageFull", "SystemClock", "Tallystick", "TallystickError", "Tampered", "Tenant", "TenantInfo", "TenantMissing",
-    "Terms", "TickReceipt", "TlsFailed", "TransactionKind", "Transfer", "Transitions", "TrustEdge", "TrustPolicy",
-    "Unavailable", "Unique", "UnknownReference", "Unsupported", "User", "UserProfile", "UserReputationSummary",
-    "UserRole", "UserStatus", "Vault", "VaultAsset", "VaultAssetChange", "VaultMetric", "VaultObservation",
-    "VaultPosition", "VaultSide", "VaultStatus", "Verdict", "VerificationStatus", "Verifier", "VerifyingKey", "Wallet",
-    "WrongTenant", "all_of", "any_of", "append_only", "asc", "asset", "at_least", "at_most", "backref", "between",
-    "commitment", "compare", "contains", "decayed", "desc", "eur", "gbp", "idempotent", "input_set_hash", "kept", "kes",
+    "AIAnalysis", "Account", "AccountKind", "AdverseActionNotice", "Agent", "AgentStatus", "AlertKind", "AlertSeverity",
+    "AlertState", "AllocationStyle", "Amortization", "Application", "ApplicationStatus", "Asset", "AssetPrice",
+    "Attestor", "BehaviorAnalyticsSummary", "BehaviorInput", "BehaviorSession", "Beta", "BiasFlag", "Bid", "Boarding",
+    "Buckets", "BusinessCalendar", "BusinessDay", "ChainAmount", "ChainLog", "ChainRef", "ChargeBasis", "ChargeKind",
+    "Check", "Circle", "Circuit", "Claimed", "Clock", "CommitUnknown", "Community", "CommunityMembership",
+    "CommunityStatus", "Comparison", "Component", "Conflict", "Consent", "ConsentMissing", "Contribution",
+    "ContributionKind", "ContributionStatus", "CounterOffer", "CredibilityTier", "DayCount", "DayRange", "Decision",
+    "DecisionKind", "DecisionReason", "Declaration", "DenialGroup", "Denied", "Device", "DeviceStatus", "DeviceTask",
+    "Duplicate", "EmiAdjustment", "EmploymentStatus", "Endorsement", "EndorsementStatus", "Entity", "Erased", "FeeRule",
+    "FixedClock", "FlagState", "FloorRule", "Foreign", "Fraction", "Frequency", "FundingStatus", "FutureAllocation",
+    "Governance", "GroupMember", "GroupMemberStatus", "GroupOutcome", "GroupRate", "GroupRound", "GroupStatus", "Guard",
+    "HolidayCalendar", "HomeOwnership", "Impact", "Index", "InputSource", "InputType", "Installment",
+    "InsufficientFunds", "InterestCalc", "InterestMethod", "Interval", "Invalid", "InvalidTransition", "Journal",
+    "Json", "KeyProvider", "KeyReused", "LateFee", "LeaseLost", "LedgerAmount", "LegalBasis", "LenderPayout", "Length",
+    "LiquidationEvent", "LiquidationOrigin", "Loan", "LoanAllocation", "LoanCharge", "LoanFunding", "LoanInstallment",
+    "LoanProduct", "LoanReceipt", "LoanSchedule", "LoanStatus", "LoanTransaction", "LocalKeys", "LoginRefused",
+    "Maintained", "Mask", "MemberRole", "MembershipStatus", "MigrationUnsafe", "Money", "Monitored", "MonthEnd",
+    "NotFound", "NotMigrated", "NotProvisioned", "NoticeChannel", "Numeric", "OfferState", "Offset", "OnHold", "Once",
+    "OrderKind", "Outcome", "Overdue", "Overpayment", "OwnAsset", "Page", "PageQuery", "Payoff", "Payout", "PayoutKind",
+    "PayoutStatus", "Personal", "Plan", "Planned", "Price", "PriceTick", "Proof", "ProofEvent", "ProofEventKind",
+    "ProofProtocol", "ProofType", "Protection", "ProtectionKind", "ProtectionRule", "ProvisionRates", "Purpose",
+    "Queue", "QuotaExceeded", "Rate", "ReasonCode", "Receipt", "Ref", "Repository", "ReputationEvidence",
+    "ReputationPolicy", "ReputationRecord", "ReputationStatus", "ReviewState", "ReviewTask", "RiskAlert", "RoleMissing",
+    "RoundStatus", "Rounding", "RuleFiring", "Rules", "SavingsGroup", "Schedule", "Score", "ScoringCategory",
+    "ScoringPeriod", "Search", "Secret", "Serialization", "Servicing", "Session", "SessionStatus", "SessionType",
+    "Settings", "Signal", "SignalRole", "Spread", "StaleVersion", "Standing", "Statistics", "StillReferenced",
+    "StorageFull", "SystemClock", "Tallystick", "TallystickError", "Tampered", "TaskState", "Tenant", "TenantInfo",
+    "TenantMissing", "Terms", "TickReceipt", "TlsFailed", "TransactionKind", "Transfer", "Transitions", "TrustEdge",
+    "TrustPolicy", "Unavailable", "Unique", "UnknownReference", "Unsupported", "User", "UserProfile",
+    "UserReputationSummary", "UserRole", "UserStatus", "Vault", "VaultAsset", "VaultAssetChange", "VaultMetric",
+    "VaultObservation", "VaultPosition", "VaultSide", "VaultStatus", "Verdict", "VerificationStatus", "Verifier",
+    "VerifyingKey", "Wallet", "WrongTenant", "all_of", "any_of", "append_only", "asc", "asset", "at_least", "at_most",
+    "backref", "between", "commitment", "compare", "contains", "decayed", "demographic_parity", "denial_groups", "desc",
+    "equalized_odds", "eur", "gbp", "generalized_entropy", "idempotent", "impacts", "input_set_hash", "kept", "kes",
     "key", "less_than", "make_periods", "make_schedule", "missing", "money", "more_than", "ngn", "not_", "one_of",
-    "order_by", "periods_to", "prefix", "present", "register", "secret", "sum_of", "transfer", "usd", "uuid7",
+    "order_by", "outcomes", "periods_to", "prefix", "present", "register", "reweighing", "secret", "sum_of", "transfer",
+    "usd", "uuid7", "wilson",
 ]
 # fmt: on
 

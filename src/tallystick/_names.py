@@ -62,7 +62,17 @@ _HOMES = {
     "domains.savings.rounds": "GroupRound RoundStatus",
     "domains.savings.views": "Circle",
     "domains.underwriting.applications": "Application ApplicationStatus",
-    "domains.underwriting.decisions": "Decision DecisionKind Outcome",
+    "domains.underwriting.counter_offers": "CounterOffer OfferState",
+    "domains.underwriting.decisions": "Decision DecisionKind DecisionReason Outcome",
+    "domains.underwriting.devices": "Device DeviceStatus DeviceTask TaskState",
+    "domains.underwriting.fairness": "BiasFlag FlagState Monitored",
+    "domains.underwriting.fairness_metrics": (
+        "GroupOutcome Impact Interval Spread demographic_parity equalized_odds generalized_entropy impacts outcomes "
+        "reweighing wilson "
+    ),
+    "domains.underwriting.notices": "AdverseActionNotice NoticeChannel",
+    "domains.underwriting.reasons": "DenialGroup ReasonCode denial_groups",
+    "domains.underwriting.reviews": "ReviewState ReviewTask",
     "domains.underwriting.statistics": "Comparison GroupRate Statistics compare",
     "domains.vaults.agents": "Agent AgentStatus CredibilityTier",
     "domains.vaults.alerts": "AlertKind AlertSeverity AlertState RiskAlert VaultMetric",
