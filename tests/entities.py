@@ -64,3 +64,17 @@ __all__ = [
     "Visit",
     "VisitStatus",
 ]
+
+APART = frozenset(
+    {
+        "AdverseActionNotice",
+        "BehaviorSession",
+        "BiasFlag",
+        "Bid",
+        "CounterOffer",
+        "Device",
+        "DeviceTask",
+        "LenderPayout",
+    }
+)
+"""Entities without guards that only the operations of their domain make: their checks tie several fields together."""

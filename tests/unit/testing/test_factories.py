@@ -7,7 +7,7 @@ import string
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.entities import ALL, Colour, Detail, Member, Shelf, Sink, Visit, VisitStatus
+from tests.entities import ALL, APART, Colour, Detail, Member, Shelf, Sink, Visit, VisitStatus
 
 from tallystick import (
     Application,
@@ -31,7 +31,6 @@ from tallystick.spec import Kind
 from tallystick.testing import Make, recipe
 
 # Entities with guards of their own are made by the operations of their domain, and what is about one with it.
-APART = {"LenderPayout", "Bid", "BehaviorSession"}
 FREE = [e for e in (*entities_of(DOMAINS), *ALL) if not spec_of(e).guards and e.__name__ not in APART]
 
 
