@@ -1,4 +1,4 @@
-"""loans, their history, pauses and funding
+"""loans, their history and funding
 
 Revision lending_0002.
 """
@@ -350,55 +350,6 @@ LOAN_STATUS_CHANGE = Table(
     comment="One step of a loan's life, written by the database when it happens; ``before`` is None for the first.",
 )
 
-DELINQUENCY_PAUSE = Table(
-    "delinquency_pause",
-    (
-        Column("tenant_id", "uuid"),
-        Column("id", "uuid"),
-        Column("loan_id", "uuid"),
-        Column("starts_on", "date"),
-        Column("ends_on", "date"),
-        Column("reason", 'text COLLATE "C"', nullable=True),
-        Column("version", "bigint", default="1"),
-        Column("created_at", "timestamp with time zone", default="now()"),
-        Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
-        Column("updated_at", "timestamp with time zone", default="now()"),
-        Column("updated_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
-    ),
-    checks=(
-        Check("ck_delinquency_pause_reason_length", "char_length(reason) between 0 and 300"),
-        Check("ck_delinquency_pause_span", "starts_on <= ends_on"),
-    ),
-    foreign_keys=(
-        ForeignKey("fk_delinquency_pause_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),
-        ForeignKey("fk_delinquency_pause_loan", ("tenant_id", "loan_id"), "loan", ("tenant_id", "id")),
-    ),
-    indexes=(
-        Index(
-            "ix_delinquency_pause_loan_id_starts_on",
-            ("tenant_id", "loan_id", "starts_on", "id"),
-            comment="the pauses of a loan",
-        ),
-    ),
-    policies=(
-        Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
-        Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
-    ),
-    triggers=(
-        Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('delinquency_pause')"),
-        Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
-        Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()"),
-    ),
-    grants=(
-        Grant("app", "SELECT"),
-        Grant("app", "INSERT", columns=("tenant_id", "id", "loan_id", "starts_on", "ends_on", "reason")),
-        Grant("app", "UPDATE", columns=("ends_on",)),
-    ),
-    comment=(
-        "A span of days, both included, on which a loan does not grow later: a disaster, an illness, an agreement."
-    ),
-)
-
 LOAN_FUNDING = Table(
     "loan_funding",
     (
@@ -497,11 +448,11 @@ FUNCTIONS = {
     HISTORY_ONLY: "tally.loan_history_only()",
     FUNDED: "tally.loan_funded()",
 }
-TABLES = (LOAN, LOAN_STATUS_CHANGE, DELINQUENCY_PAUSE, LOAN_FUNDING)
+TABLES = (LOAN, LOAN_STATUS_CHANGE, LOAN_FUNDING)
 
 
 def upgrade() -> None:
-    """Loans, their history, pauses and funding."""
+    """Loans, their history and funding."""
     for create, name in FUNCTIONS.items():
         op.invoke(Sql([create, f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC"]))
     op.invoke(CreateTables(*TABLES))

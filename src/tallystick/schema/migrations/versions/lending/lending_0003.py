@@ -229,8 +229,7 @@ LOAN_INSTALLMENT = Table(
         Check("ck_loan_installment_dates", "start <= due"),
         Check("ck_loan_installment_due", "principal >= 0 and interest >= 0 and fees >= 0 and penalties >= 0"),
         Check(
-            "ck_loan_installment_principal_settled",
-            "principal_paid + principal_written_off between 0 and principal",
+            "ck_loan_installment_principal_settled", "principal_paid + principal_written_off between 0 and principal"
         ),
         Check(
             "ck_loan_installment_interest_settled",
@@ -253,12 +252,7 @@ LOAN_INSTALLMENT = Table(
     foreign_keys=(
         ForeignKey("fk_loan_installment_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),
         ForeignKey("fk_loan_installment_loan", ("tenant_id", "loan_id"), "loan", ("tenant_id", "id")),
-        ForeignKey(
-            "fk_loan_installment_schedule",
-            ("tenant_id", "schedule_id"),
-            "loan_schedule",
-            ("tenant_id", "id"),
-        ),
+        ForeignKey("fk_loan_installment_schedule", ("tenant_id", "schedule_id"), "loan_schedule", ("tenant_id", "id")),
     ),
     indexes=(
         Index("uq_loan_installment_schedule_id_seq", ("tenant_id", "schedule_id", "seq"), unique=True),
@@ -409,16 +403,10 @@ LOAN_TRANSACTION = Table(
         ForeignKey("fk_loan_transaction_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),
         ForeignKey("fk_loan_transaction_loan", ("tenant_id", "loan_id"), "loan", ("tenant_id", "id")),
         ForeignKey(
-            "fk_loan_transaction_reverses",
-            ("tenant_id", "reverses_id"),
-            "loan_transaction",
-            ("tenant_id", "id"),
+            "fk_loan_transaction_reverses", ("tenant_id", "reverses_id"), "loan_transaction", ("tenant_id", "id")
         ),
         ForeignKey(
-            "fk_loan_transaction_concerns",
-            ("tenant_id", "concerns_id"),
-            "loan_transaction",
-            ("tenant_id", "id"),
+            "fk_loan_transaction_concerns", ("tenant_id", "concerns_id"), "loan_transaction", ("tenant_id", "id")
         ),
         ForeignKey("fk_loan_transaction_journal", ("tenant_id", "journal_id"), "journal", ("tenant_id", "id")),
     ),
@@ -485,11 +473,7 @@ LOAN_TRANSACTION = Table(
     comment="One thing that happened to a loan: kind, business date, amount, and its parts when it was recorded.",
 )
 
-FUNCTIONS = {
-    TOTALS: "tally.loan_totals(uuid, uuid[])",
-    TOTAL: "tally.loan_total()",
-    PAID_OUT: "tally.loan_paid_out()",
-}
+FUNCTIONS = {TOTALS: "tally.loan_totals(uuid, uuid[])", TOTAL: "tally.loan_total()", PAID_OUT: "tally.loan_paid_out()"}
 TABLES = (LOAN_SCHEDULE, LOAN_INSTALLMENT, LOAN_TRANSACTION)
 
 

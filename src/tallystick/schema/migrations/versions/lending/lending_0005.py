@@ -1,4 +1,4 @@
-"""what lenders were paid
+"""pauses, and what lenders were paid
 
 Revision lending_0005.
 """
@@ -16,6 +16,55 @@ branch_labels = None
 depends_on = None
 # Rules of the migration lint that this revision may break, each with the reason a reviewer accepted.
 accepted: dict[str, str] = {}
+
+DELINQUENCY_PAUSE = Table(
+    "delinquency_pause",
+    (
+        Column("tenant_id", "uuid"),
+        Column("id", "uuid"),
+        Column("loan_id", "uuid"),
+        Column("starts_on", "date"),
+        Column("ends_on", "date"),
+        Column("reason", 'text COLLATE "C"', nullable=True),
+        Column("version", "bigint", default="1"),
+        Column("created_at", "timestamp with time zone", default="now()"),
+        Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
+        Column("updated_at", "timestamp with time zone", default="now()"),
+        Column("updated_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
+    ),
+    checks=(
+        Check("ck_delinquency_pause_reason_length", "char_length(reason) between 0 and 300"),
+        Check("ck_delinquency_pause_span", "starts_on <= ends_on"),
+    ),
+    foreign_keys=(
+        ForeignKey("fk_delinquency_pause_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),
+        ForeignKey("fk_delinquency_pause_loan", ("tenant_id", "loan_id"), "loan", ("tenant_id", "id")),
+    ),
+    indexes=(
+        Index(
+            "ix_delinquency_pause_loan_id_starts_on",
+            ("tenant_id", "loan_id", "starts_on", "id"),
+            comment="the pauses of a loan",
+        ),
+    ),
+    policies=(
+        Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
+        Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
+    ),
+    triggers=(
+        Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('delinquency_pause')"),
+        Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
+        Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()"),
+    ),
+    grants=(
+        Grant("app", "SELECT"),
+        Grant("app", "INSERT", columns=("tenant_id", "id", "loan_id", "starts_on", "ends_on", "reason")),
+        Grant("app", "UPDATE", columns=("ends_on",)),
+    ),
+    comment=(
+        "A span of days, both included, on which a loan does not grow later: a disaster, an illness, an agreement."
+    ),
+)
 
 LENDER_PAYOUT = Table(
     "lender_payout",
@@ -85,10 +134,10 @@ LENDER_PAYOUT = Table(
 
 
 def upgrade() -> None:
-    """What lenders were paid."""
-    op.invoke(CreateTables(LENDER_PAYOUT))
+    """Pauses, and what lenders were paid."""
+    op.invoke(CreateTables(DELINQUENCY_PAUSE, LENDER_PAYOUT))
 
 
 def downgrade() -> None:
     """Take it back."""
-    op.invoke(Undo(CreateTables(LENDER_PAYOUT)))
+    op.invoke(Undo(CreateTables(DELINQUENCY_PAUSE, LENDER_PAYOUT)))
