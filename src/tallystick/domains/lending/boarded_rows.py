@@ -54,9 +54,21 @@ class _Rows:
     allocations: list[LoanAllocation] = field(default_factory=list)
 
 
+_TOGETHER = 300
+"""Loans a statement: triggers look up all rows of a statement, and a planner without statistics may look them up the
+long way, which is quadratic."""
+
+
 async def write_all(db: Session, checked: Sequence[Checked]) -> tuple[UUID, ...]:
     """Store checked loans; answers their ids. Needs an open transaction."""
-    taken = await _numbers(db, checked)
+    taken = list(await _numbers(db, checked))
+    ids: list[UUID] = []
+    for start in range(0, len(checked), _TOGETHER):
+        ids += await _write(db, checked[start : start + _TOGETHER], taken[start : start + _TOGETHER])
+    return tuple(ids)
+
+
+async def _write(db: Session, checked: Sequence[Checked], taken: Sequence[int]) -> list[UUID]:
     rows = _Rows()
     for one, number in zip(checked, taken, strict=True):
         _Maker(db, one, number, rows).make()
@@ -70,7 +82,7 @@ async def write_all(db: Session, checked: Sequence[Checked]) -> tuple[UUID, ...]
     await _add(db, rows.transactions)
     await _to_status(db, rows, checked, ids)
     await _add(db, rows.allocations)
-    return tuple(ids)
+    return ids
 
 
 async def _add(db: Session, entities: Sequence[Entity]) -> None:
