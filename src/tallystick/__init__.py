@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tallystick.assets import Asset, asset, register
     from tallystick.claims import Claimed
     from tallystick.clock import Clock, FixedClock, SystemClock
+    from tallystick.domains.chain_logs import ChainLog
     from tallystick.domains.community.communities import Community, CommunityStatus
     from tallystick.domains.community.endorsements import Endorsement, EndorsementStatus
     from tallystick.domains.community.governance import Governance, MemberRole, TrustPolicy
@@ -74,7 +75,7 @@ if TYPE_CHECKING:
     from tallystick.domains.reputation.scores import Score, ScoringCategory, input_set_hash
     from tallystick.domains.reputation.sessions import BehaviorSession, SessionStatus, SessionType
     from tallystick.domains.reputation.summary import UserReputationSummary
-    from tallystick.domains.savings.contributions import ChainLog, Contribution, ContributionKind, ContributionStatus
+    from tallystick.domains.savings.contributions import Contribution, ContributionKind, ContributionStatus
     from tallystick.domains.savings.groups import GroupStatus, OrderKind, SavingsGroup
     from tallystick.domains.savings.members import GroupMember, GroupMemberStatus
     from tallystick.domains.savings.ordering import commitment
@@ -106,7 +107,6 @@ if TYPE_CHECKING:
     from tallystick.domains.vaults.agents import Agent, AgentStatus, CredibilityTier
     from tallystick.domains.vaults.alerts import AlertKind, AlertSeverity, AlertState, RiskAlert, VaultMetric
     from tallystick.domains.vaults.assets import VaultAsset, VaultAssetChange
-    from tallystick.domains.vaults.liquidating import ChainRef
     from tallystick.domains.vaults.liquidations import LiquidationEvent, LiquidationOrigin
     from tallystick.domains.vaults.observations import VaultObservation
     from tallystick.domains.vaults.prices import AssetPrice
@@ -202,12 +202,12 @@ __all__ = [
     "AIAnalysis", "Account", "AccountKind", "AdverseActionNotice", "Agent", "AgentStatus", "AlertKind", "AlertSeverity",
     "AlertState", "AllocationStyle", "Amortization", "Application", "ApplicationStatus", "Asset", "AssetPrice",
     "Attestor", "BehaviorAnalyticsSummary", "BehaviorInput", "BehaviorSession", "Beta", "BiasFlag", "Bid", "Boarding",
-    "Buckets", "BusinessCalendar", "BusinessDay", "ChainAmount", "ChainLog", "ChainRef", "ChargeBasis", "ChargeKind",
-    "Check", "Circle", "Circuit", "Claimed", "Clock", "CommitUnknown", "Community", "CommunityMembership",
-    "CommunityStatus", "Comparison", "Component", "Conflict", "Consent", "ConsentMissing", "Contribution",
-    "ContributionKind", "ContributionStatus", "CounterOffer", "CredibilityTier", "DayCount", "DayRange", "Decision",
-    "DecisionKind", "DecisionReason", "Declaration", "DenialGroup", "Denied", "Device", "DeviceStatus", "DeviceTask",
-    "Duplicate", "EmiAdjustment", "EmploymentStatus", "Endorsement", "EndorsementStatus", "Entity", "Erased", "FeeRule",
+    "Buckets", "BusinessCalendar", "BusinessDay", "ChainAmount", "ChainLog", "ChargeBasis", "ChargeKind", "Check",
+    "Circle", "Circuit", "Claimed", "Clock", "CommitUnknown", "Community", "CommunityMembership", "CommunityStatus",
+    "Comparison", "Component", "Conflict", "Consent", "ConsentMissing", "Contribution", "ContributionKind",
+    "ContributionStatus", "CounterOffer", "CredibilityTier", "DayCount", "DayRange", "Decision", "DecisionKind",
+    "DecisionReason", "Declaration", "DenialGroup", "Denied", "Device", "DeviceStatus", "DeviceTask", "Duplicate",
+    "EmiAdjustment", "EmploymentStatus", "Endorsement", "EndorsementStatus", "Entity", "Erased", "FeeRule",
     "FixedClock", "FlagState", "FloorRule", "Foreign", "Fraction", "Frequency", "FundingStatus", "FutureAllocation",
     "Governance", "GroupMember", "GroupMemberStatus", "GroupOutcome", "GroupRate", "GroupRound", "GroupStatus", "Guard",
     "HolidayCalendar", "HomeOwnership", "Impact", "Index", "InputSource", "InputType", "Installment",

@@ -11,7 +11,7 @@ from tests.vaults.support import ETH, USDC, WORTH, agree, asset, at, code, pair,
 
 from tallystick import (
     AssetPrice,
-    ChainRef,
+    ChainLog,
     Conflict,
     Duplicate,
     LiquidationEvent,
@@ -109,7 +109,7 @@ async def test_a_chain_event_liquidates_once(race: Race, db: Session, _: int):
     eth, usdc = await pair(db)
     made = await vault(db, {eth.id: 100 * ETH}, {usdc.id: 160_000 * USDC})
     await db.vaults.tick(price(eth, "1900", 1))
-    chain = ChainRef(1, b"\7" * 32, 4)
+    chain = ChainLog(chain_id=1, tx_hash=b"\7" * 32, log_index=4)
     result = await race(
         N,
         lambda s, i: s.vaults.liquidate(

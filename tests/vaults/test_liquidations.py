@@ -10,7 +10,7 @@ from tests.vaults.support import ETH, T0, USDC, WORTH, agree, asset, pair, price
 
 from tallystick import (
     AlertKind,
-    ChainRef,
+    ChainLog,
     Conflict,
     Denied,
     Duplicate,
@@ -43,7 +43,7 @@ async def test_half_is_liquidated_above_the_full_close_health(db: Session) -> No
     with pytest.raises(Conflict):
         async with db.transaction():
             await db.vaults.liquidate(made, debt=eth.id, collateral=usdc.id, key=None)
-    chain = ChainRef(1, b"\1" * 32, 3)
+    chain = ChainLog(chain_id=1, tx_hash=b"\1" * 32, log_index=3)
     done = await db.vaults.liquidate(made, debt=usdc.id, collateral=eth.id, chain=chain, on=date(2026, 3, 1), key="l")
     assert done.repaid == 8_000 * USDC
     # 8,000 x 1.05 / 1,900 of an ether, rounded down.
@@ -127,18 +127,19 @@ async def test_a_chain_event_counts_once(db: Session) -> None:
     eth, usdc = await pair(db)
     made = await vault(db, {eth.id: 100 * ETH}, {usdc.id: 160_000 * USDC})
     await db.vaults.tick(price(eth, "1900", 1))
-    chain = ChainRef(1, b"\2" * 32, 0)
+    chain = ChainLog(chain_id=1, tx_hash=b"\2" * 32, log_index=0)
     await db.vaults.liquidate(made, debt=usdc.id, collateral=eth.id, repay=1_000 * USDC, chain=chain, key=None)
     with pytest.raises(Duplicate):
         async with db.transaction():
             await db.vaults.liquidate(made, debt=usdc.id, collateral=eth.id, repay=1_000 * USDC, chain=chain, key=None)
-    other = ChainRef(1, b"\2" * 32, 1)
+    other = ChainLog(chain_id=1, tx_hash=b"\2" * 32, log_index=1)
     await db.vaults.liquidate(made, debt=usdc.id, collateral=eth.id, repay=1_000 * USDC, chain=other, key=None)
     assert (await quantities(db, made))["debt"] == 158_000 * USDC
-    for wrong in (ChainRef(1, b"short", 0), ChainRef(1, b"\3" * 32, -1)):
+    for hash, index in ((b"short", 0), (b"\3" * 32, -1)):
         with pytest.raises(Invalid):
-            async with db.transaction():
-                await db.vaults.liquidate(made, debt=usdc.id, collateral=eth.id, chain=wrong, key=None)
+            ChainLog(chain_id=1, tx_hash=hash, log_index=index)
+    with pytest.raises(Invalid):
+        await db.vaults.liquidate(made, debt=usdc.id, collateral=eth.id, chain=(1, b"\3" * 32, 0), key=None)  # type: ignore[arg-type]
     for bad in (0, -1, 1.5, True, 2**256):
         with pytest.raises(Invalid):
             await db.vaults.liquidate(made, debt=usdc.id, collateral=eth.id, repay=bad, key=None)  # type: ignore[arg-type]

@@ -138,12 +138,12 @@ async def _fall(  # noqa: PLR0917
 async def _liquidate(  # noqa: PLR0917
     tally: Tallystick, db: Session, slug: str, story: Guarded, watched: UUID, eth: VaultAsset, usdc: VaultAsset
 ) -> None:
-    from tallystick.domains.vaults.liquidating import ChainRef
+    from tallystick.domains.chain_logs import ChainLog
     from tallystick.domains.vaults.liquidations import LiquidationEvent
     from tallystick.errors import Conflict
     from tallystick.fields import Ref
 
-    chain = ChainRef(1, b"\x2a" * 32, 7)
+    chain = ChainLog(chain_id=1, tx_hash=b"\x2a" * 32, log_index=7)
 
     async def attempt(number: int) -> bool:
         async with tally.session(slug, actor="liquidator") as worker:

@@ -170,6 +170,11 @@ class LoanBook:
                 remedy=hint.get(self.loan.status, f"It would have to be {' or '.join(s.value for s in allowed)}."),
             )
 
+    def check_on_books(self) -> None:
+        """Raise ``Conflict`` for a loan that is charged off."""
+        if self.loan.charged_off_on is not None:
+            raise Conflict("The loan is charged off.", entity="Loan", remedy="Reverse the charge-off first.")
+
     # -- events ----------------------------------------------------------------------------------------------------
 
     def event(

@@ -13,7 +13,7 @@ from tallystick.domains.lending.books import post
 from tallystick.domains.lending.payments import place_for
 from tallystick.domains.lending.servicing import ChargeBasis, ChargeKind, LateFee
 from tallystick.domains.lending.transactions import LoanCharge
-from tallystick.errors import Conflict, Invalid
+from tallystick.errors import Invalid
 from tallystick.money import Money
 
 if TYPE_CHECKING:
@@ -129,6 +129,5 @@ def late_fee(book: LoanBook, rule: LateFee, i: LoanInstallment) -> Money:
 
 async def _open(db: Session, loan: UUID) -> LoanBook:
     book = await opened(db, loan)
-    if book.loan.charged_off_on is not None:
-        raise Conflict("The loan is charged off.", entity="Loan", remedy="Reverse the charge-off first.")
+    book.check_on_books()
     return book

@@ -126,8 +126,7 @@ async def pay_out(book: LoanBook, amount: Money | None, on: date, external_id: s
         await _open_accounts(book)
         flows = [CashFlow(on, tranche)]
     else:
-        if loan.charged_off_on is not None:
-            raise Conflict("The loan is charged off.", entity="Loan", remedy="Reverse the charge-off first.")
+        book.check_on_books()
         paid = [CashFlow(t.effective, t.amount) for t in book.standing if t.kind is K.DISBURSEMENT]
         flows = sorted([*paid, CashFlow(on, tranche)], key=lambda flow: flow.on)
     schedule = await planned(db, loan, product, flows)

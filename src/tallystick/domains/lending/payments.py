@@ -136,8 +136,7 @@ async def chargeback(
         book = await opened(db, paid.loan.id)
         if paid.id in book.reversed or paid.kind not in (K.REPAYMENT, K.DOWN_PAYMENT, K.GOODWILL):
             raise Conflict("Only a payment that counts is charged back.", entity="LoanTransaction")
-        if book.loan.charged_off_on is not None:
-            raise Conflict("The loan is charged off.", entity="Loan", remedy="Reverse the charge-off first.")
+        book.check_on_books()
         taken = sum(t.amount.units for t in book.standing if t.concerns is not None and t.concerns.id == payment)
         left_of_it = book.of(paid.amount.units - taken)
         if amount is not None:

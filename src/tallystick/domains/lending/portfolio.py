@@ -13,9 +13,10 @@ from tallystick.domains.lending.expected import ExpectedCash, cash_flow
 from tallystick.domains.lending.loans import Loan
 from tallystick.domains.lending.pauses import DelinquencyPause
 from tallystick.domains.lending.provisioning import MICROFINANCE, ProvisionRates, Provisions, provisions
+from tallystick.domains.lending.receipts import LoanLike, id_of
 from tallystick.domains.lending.risk import THRESHOLDS, PortfolioAtRisk, portfolio_at_risk
 from tallystick.domains.lending.spans import Span
-from tallystick.domains.lending.standing import LoanLike, Standing, loan_id, standing
+from tallystick.domains.lending.standing import Standing, standing
 from tallystick.domains.lending.vintages import Measure, Vintages, vintages
 from tallystick.domains.lending.worklist import LateLoan, worklist
 from tallystick.page import Page
@@ -60,11 +61,11 @@ class Portfolio:
         Needs the permission "loans.adjust". Raises ``Conflict`` where the loan is not active or has a pause on one of
         the days, ``Invalid`` for days before it was paid out.
         """
-        return await pausing.pause(self._db, loan_id(loan), starts_on, ends_on, reason=reason, key=key)
+        return await pausing.pause(self._db, id_of(loan), starts_on, ends_on, reason=reason, key=key)
 
     async def resume(self, loan: LoanLike, on: date | None = None, *, key: str | None) -> DelinquencyPause:
         """End the pause of a day: that day counts again. Needs "loans.adjust". Raises ``Conflict`` without a pause."""
-        return await pausing.resume(self._db, loan_id(loan), on, key)
+        return await pausing.resume(self._db, id_of(loan), on, key)
 
     # -- all loans -----------------------------------------------------------------------------------------------
 

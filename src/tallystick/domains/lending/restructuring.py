@@ -242,8 +242,7 @@ def _any_settled(i: LoanInstallment) -> bool:
 async def _open(db: Session, loan: UUID) -> LoanBook:
     book = await opened(db, loan)
     book.check_status(LoanStatus.ACTIVE)
-    if book.loan.charged_off_on is not None:
-        raise Conflict("The loan is charged off.", entity="Loan", remedy="Reverse the charge-off first.")
+    book.check_on_books()
     return book
 
 

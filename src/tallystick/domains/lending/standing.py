@@ -12,23 +12,11 @@ from tallystick.domains.lending.buckets import USUAL, Buckets, as_buckets
 from tallystick.domains.lending.lateness import COMPONENTS, frame
 from tallystick.domains.lending.loans import Loan
 from tallystick.domains.lending.products import LoanProduct
-from tallystick.errors import Invalid
-from tallystick.fields import Ref
+from tallystick.domains.lending.receipts import LoanLike, id_of
 from tallystick.money import Money
 
 if TYPE_CHECKING:
     from tallystick.session import Session
-
-LoanLike = Loan | Ref[Loan] | UUID
-
-
-def loan_id(given: LoanLike) -> UUID:
-    """The id of a loan, however it is named. Raises ``Invalid``."""
-    if isinstance(given, UUID):
-        return given
-    if isinstance(given, (Loan, Ref)):
-        return given.id
-    raise Invalid("A loan is named by itself, its ref or its id.", field="loan")
 
 
 class Parts(Struct, frozen=True, kw_only=True):
@@ -84,7 +72,7 @@ _PAUSED = (
 async def standing(db: Session, loan: LoanLike, on: date | None, buckets: Buckets = USUAL) -> Standing:
     """Where a loan stood. Raises ``NotFound``, ``Invalid``."""
     as_buckets(buckets)
-    found = await db[Loan].get(loan_id(loan))
+    found = await db[Loan].get(id_of(loan))
     servicing = (await db[LoanProduct].get(found.product.id)).servicing
     at = await frame(db, on, loan=found.id)
     sums = ", ".join(f"sum(o.{c})" for c in COMPONENTS)

@@ -7,8 +7,9 @@ from datetime import date
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from tallystick.domains.chain_logs import ChainLog
 from tallystick.domains.guarded import Guarded
-from tallystick.domains.savings.contributions import ChainLog, Contribution, ContributionKind, ContributionStatus
+from tallystick.domains.savings.contributions import Contribution, ContributionKind, ContributionStatus
 from tallystick.domains.savings.groups import MANAGE, GroupStatus, SavingsGroup
 from tallystick.domains.savings.members import GroupMember
 from tallystick.domains.savings.payouts import Bid, Payout, PayoutStatus

@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from tallystick.domains.chain_logs import ChainLog
 from tallystick.domains.guarded import alter, put
 from tallystick.domains.idempotency import idempotent
 from tallystick.domains.identity.users import UserLike
@@ -14,7 +15,6 @@ from tallystick.domains.savings.books import Purse, post
 from tallystick.domains.savings.contributions import (
     OPEN,
     UNPAID,
-    ChainLog,
     Contribution,
     ContributionKind,
     ContributionStatus,

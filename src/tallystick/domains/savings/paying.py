@@ -6,12 +6,13 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from tallystick.domains.chain_logs import ChainLog
 from tallystick.domains.guarded import alter, put
 from tallystick.domains.idempotency import idempotent
 from tallystick.domains.identity.users import UserLike
 from tallystick.domains.savings.access import day_of, held, member_of, organize, round_of, themselves
 from tallystick.domains.savings.books import Move, Purse, post
-from tallystick.domains.savings.contributions import ChainLog, Contribution, ContributionKind, ContributionStatus
+from tallystick.domains.savings.contributions import Contribution, ContributionKind, ContributionStatus
 from tallystick.domains.savings.groups import MANAGE, GroupStatus, OrderKind, SavingsGroup
 from tallystick.domains.savings.members import GroupMember, GroupMemberStatus
 from tallystick.domains.savings.payouts import Bid, Payout, PayoutKind, PayoutStatus

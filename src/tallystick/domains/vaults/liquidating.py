@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 
+from tallystick.domains.chain_logs import ChainLog
 from tallystick.domains.idempotency import idempotent
 from tallystick.domains.vaults.liquidations import LiquidationEvent
 from tallystick.domains.vaults.positions import asset_id, quantity_of
@@ -20,21 +21,13 @@ if TYPE_CHECKING:
     from tallystick.session import Session
 
 
-class ChainRef(msgspec.Struct, frozen=True):
-    """Where on a chain something happened: the log of a transaction. ``tx_hash`` is its 32 bytes."""
-
-    chain_id: int
-    tx_hash: bytes
-    log_index: int
-
-
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What a liquidator asks for."""
 
     debt: str | UUID | VaultAsset
     collateral: str | UUID | VaultAsset
     repay: int | None = None
-    chain: ChainRef | None = None
+    chain: ChainLog | None = None
     liquidator: bytes | None = None
 
 
@@ -45,8 +38,8 @@ async def liquidate(  # noqa: PLR0917
     debt, collateral = await asset_id(db, asked.debt), await asset_id(db, asked.collateral)
     repay = None if asked.repay is None else quantity_of(asked.repay, least=1)
     chain = asked.chain
-    if chain is not None and not isinstance(chain, ChainRef):
-        raise Invalid("An event of a chain is a ChainRef.", field="chain")
+    if chain is not None and not isinstance(chain, ChainLog):
+        raise Invalid("An event of a chain is a ChainLog.", field="chain")
     request = (vault, debt, collateral, repay, chain, asked.liquidator, on)
     await catch_up(db, vault)
     async with idempotent(db, "vaults.liquidate", key, request) as once:

@@ -24,9 +24,9 @@ from tallystick.fields import Ref
 from tallystick.query import desc, one_of
 
 if TYPE_CHECKING:
+    from tallystick.domains.chain_logs import ChainLog
     from tallystick.domains.vaults.agents import Agent
     from tallystick.domains.vaults.assets import VaultAsset
-    from tallystick.domains.vaults.liquidating import ChainRef
     from tallystick.domains.vaults.liquidations import LiquidationEvent
     from tallystick.domains.vaults.positions import Quantities
     from tallystick.domains.vaults.prices import AssetPrice
@@ -243,7 +243,7 @@ class Vaults(Guarded[Vault]):
         debt: str | UUID | VaultAsset,
         collateral: str | UUID | VaultAsset,
         repay: int | None = None,
-        chain: ChainRef | None = None,
+        chain: ChainLog | None = None,
         liquidator: bytes | None = None,
         at: datetime | None = None,
         on: date | None = None,
