@@ -96,11 +96,13 @@ _ENTITIES: dict[str, tuple[tuple[str, str], ...]] = {
         ("tallystick.domains.vaults.observations", "VaultObservation"),
     ),
 }
+# Idempotency keys are kept beside the ledger, so whatever takes one needs it.
 _NEEDS = {
-    "underwriting": ("identity",),
+    "underwriting": ("ledger",),
     "community": ("ledger",),
     "lending": ("ledger", "community"),
     "savings": ("ledger",),
+    "proofs": ("ledger",),
     "vaults": ("ledger",),
 }
 DOMAINS = tuple(_ENTITIES)
