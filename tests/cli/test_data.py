@@ -10,19 +10,12 @@ import pytest
 from tests.cli.conftest import Cli
 
 from tallystick.domains.underwriting import hmda
+from tallystick.seeds import NAMES
 
 
 def test_seeds_are_planted_once(cli: Cli, data_dir: Path) -> None:
     planted = cli("seed", "--json").document["planted"]
-    assert {p["seed"] for p in planted} == {
-        "tenants",
-        "users",
-        "applications",
-        "community",
-        "circles",
-        "reputation",
-        "vaults",
-    }
+    assert [p["seed"] for p in planted[::2]] == list(NAMES)
     assert sum(p["added"] for p in planted) == 0
     assert {p["present"] for p in planted if p["seed"] == "applications"} == {1000, 250}
     assert [p["seed"] for p in cli("seed", "users", "--json").document["planted"]] == ["tenants"] * 2 + ["users"] * 2
@@ -53,6 +46,7 @@ def test_statistics_are_those_of_the_rows(cli: Cli, data_dir: Path) -> None:
     assert found["pending"] == 1000 - found["approved"] - found["declined"]
     risks = "[d.risk_score async for d in db.decisions.stream(Decision.is_final == True)]"
     scores = cli("shell", "--tenant", "sunrise", "-c", risks, "--json").document["value"]
+    scores = [s for s in scores if s is not None]
     assert found["average_risk"] == pytest.approx(sum(scores) / len(scores))
     assert "1,000" in cli("report", "statistics", "--tenant", "sunrise").out
     later = cli("report", "statistics", "--tenant", "sunrise", "--since", "2999-01-01", "--json").document

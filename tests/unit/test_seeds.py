@@ -31,9 +31,26 @@ from tallystick import (
 )
 from tallystick.domains.underwriting.applications import STEPS
 from tallystick.domains.underwriting.boarding import Boarded, board, way_to
+from tallystick.domains.underwriting.counter_offers import OfferState
+from tallystick.domains.underwriting.devices import DeviceStatus, TaskState
+from tallystick.domains.underwriting.fairness import BiasFlag, FlagState
 from tallystick.domains.underwriting.reasons import ReasonCode
+from tallystick.domains.underwriting.reviews import ReviewState
 from tallystick.privacy.sealed import enc_hook, plaintext_of
-from tallystick.seeds import LOANS, NAMES, applications, community, plant, scorecard, users, wanted
+from tallystick.seeds import (
+    DEVICES,
+    LOANS,
+    NAMES,
+    applications,
+    community,
+    devices,
+    fairness,
+    plant,
+    reviews,
+    scorecard,
+    users,
+    wanted,
+)
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -137,6 +154,48 @@ async def test_users_are_planted_once(db: Session) -> None:
     assert found.first_name == "Grace"
 
 
+async def test_reviewers_have_worked(db: Session) -> None:
+    await users.plant(db)
+    await applications.plant(db, 800)
+    waiting = await db.applications.count(Application.status == ApplicationStatus.REVIEW)
+    assert waiting > 10
+    assert (await reviews.plant(db)).added == waiting
+    assert (await reviews.plant(db)).present == waiting
+    assert await db.reviews.count() == waiting
+    states = Counter(task.state for task in await db.reviews.find())
+    assert states == {
+        ReviewState.RESOLVED: 4,
+        ReviewState.EXPIRED: 3,
+        ReviewState.CLAIMED: 2,
+        ReviewState.ESCALATED: 1,
+        ReviewState.OPEN: waiting - 10,
+    }
+    assert Counter(o.state for o in await db.counter_offers.find()) == dict.fromkeys(
+        (OfferState.OFFERED, OfferState.APPROVED, OfferState.WITHDRAWN), 1
+    )
+    assert await db.notices.count() == 2
+    assert len(await db.notices.due(db.today() + timedelta(days=30))) == 1
+
+
+async def test_devices_have_worked(db: Session) -> None:
+    assert (await devices.plant(db)).added == DEVICES + len(devices.TASKS)
+    assert (await devices.plant(db)).added == 0
+    found = await db.devices.find()
+    assert {d.status for d in found} == set(DeviceStatus)
+    assert len([d for d in found if d.last_heartbeat]) == DEVICES - 2
+    assert {t.state for t in await db.device_tasks.find()} == set(TaskState)
+    assert sum(d.tasks_done for d in found) == 4
+
+
+async def test_the_monitor_flags_what_was_planted(db: Session) -> None:
+    await applications.plant(db, 500)
+    assert (await fairness.plant(db)).added == 2
+    assert (await fairness.plant(db)).present == 2
+    together, model = await db.fairness.find(order=BiasFlag.model_version)
+    assert (together.attribute, together.group_label, together.state) == ("age_band", "25 and under", FlagState.OPEN)
+    assert (model.model_version, model.state) == (scorecard.VERSION, FlagState.ACKNOWLEDGED)
+
+
 async def test_a_community_lives(db: Session) -> None:
     assert (await community.plant(db)).added == community.MEMBERS + LOANS
     assert (await community.plant(db)).added == 0
@@ -156,6 +215,8 @@ async def test_seeds_by_name(tally: Tallystick) -> None:
     assert wanted("all") == NAMES
     assert wanted("tenants") == ("tenants",)
     assert wanted("users") == ("tenants", "users")
+    assert wanted("reviews") == ("tenants", "users", "applications", "reviews")
+    assert wanted("fairness") == ("tenants", "applications", "fairness")
     with pytest.raises(Invalid, match="no seed"):
         await plant(tally, "nobody")
     first = await plant(tally, "users")

@@ -15,25 +15,24 @@ if TYPE_CHECKING:
 async def seed(
     run: Run,
     name: Annotated[
-        str, typer.Argument(help="tenants, users, applications, community, circles, reputation, vaults or all.")
+        str,
+        typer.Argument(
+            help="tenants, users, applications, reviews, fairness, devices, community, circles, reputation, vaults, "
+            "or all."
+        ),
     ] = "all",
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Do not ask, on a server that is not the embedded one.")
     ] = False,
 ) -> Answer:
-    """Plant made-up tenants, users, applications, a community and savings circles; what is there already stays."""
-    from tallystick.seeds import APPLICATIONS, CIRCLES, LOANS, REPUTATIONS, VAULTS, plant, wanted
+    """Plant made-up tenants and data for every domain, or one seed with what it needs; what is there already stays."""
+    from tallystick.seeds import plant, told_of, wanted
 
     seeds = wanted(name)
     async with run.opened() as tally:
         if tally.server is None:
             run.confirm("Put made-up data into the database of DATABASE_URL?", yes)
-        total = sum(APPLICATIONS.values()) if "applications" in seeds else 0
-        total += LOANS * len(APPLICATIONS) if "community" in seeds else 0
-        total += CIRCLES * len(APPLICATIONS) if "circles" in seeds else 0
-        total += REPUTATIONS * len(APPLICATIONS) if "reputation" in seeds else 0
-        total += VAULTS * len(APPLICATIONS) if "vaults" in seeds else 0
-        with run.output.progress("Planting", total or None) as tell:
+        with run.output.progress("Planting", told_of(seeds) or None) as tell:
             planted = await plant(tally, name, tell)
 
     def show(out: Output) -> None:

@@ -7,7 +7,7 @@ is there already stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,11 +16,26 @@ from tallystick.errors import Invalid
 
 if TYPE_CHECKING:
     from tallystick.app import Tallystick
+    from tallystick.session import Session
 
-NAMES = ("tenants", "users", "applications", "community", "circles", "reputation", "vaults")
+NAMES = (
+    "tenants",
+    "users",
+    "applications",
+    "reviews",
+    "fairness",
+    "devices",
+    "community",
+    "circles",
+    "reputation",
+    "vaults",
+)
+_NEEDS = {"reviews": ("users", "applications"), "fairness": ("applications",)}
 ALL = "all"
 APPLICATIONS = {"sunrise": 1_000, "harbour": 250}
 """How many applications each tenant of the seeds has."""
+DEVICES = 12
+"""How many devices each tenant of the seeds has."""
 LOANS = 18
 """How many loans the community of each tenant of the seeds has."""
 CIRCLES = 4
@@ -50,16 +65,47 @@ def wanted(name: str) -> tuple[str, ...]:
         raise Invalid(
             "There is no seed of that name.", field="name", remedy=f"Seeds are: {', '.join(NAMES)}, and {ALL}."
         )
-    return NAMES[:1] if name == NAMES[0] else (NAMES[0], name)
+    needed = {NAMES[0], name, *_NEEDS.get(name, ())}
+    return tuple(n for n in NAMES if n in needed)
+
+
+def told_of(seeds: Iterable[str]) -> int:
+    """How often ``told`` hears when seeds are planted for the first time."""
+    each = {"devices": DEVICES, "community": LOANS, "circles": CIRCLES, "reputation": REPUTATIONS, "vaults": VAULTS}
+    many = {name: n * len(APPLICATIONS) for name, n in each.items()} | {"applications": sum(APPLICATIONS.values())}
+    return sum(many.get(name, 0) for name in seeds)
 
 
 async def plant(tally: Tallystick, name: str = ALL, told: Told | None = None) -> list[Planted]:
     """Plant a seed of ``NAMES``, or "all"; the tenants come along, because the others need them.
 
-    ``told`` hears of every application, loan and savings group that is stored. Raises ``Invalid`` for another name.
+    ``told`` hears of every application, device, loan, savings group, person with a reputation and vault that is
+    stored. Raises ``Invalid`` for another name.
     """
-    from tallystick.seeds import applications, circles, community, reputation, tenants, users, vaults
+    from tallystick.seeds import (
+        applications,
+        circles,
+        community,
+        devices,
+        fairness,
+        reputation,
+        reviews,
+        tenants,
+        users,
+        vaults,
+    )
 
+    planters: dict[str, Callable[[Session], Awaitable[Planted]]] = {
+        "users": users.plant,
+        "applications": lambda db: applications.plant(db, APPLICATIONS[db.tenant.slug], told),
+        "reviews": reviews.plant,
+        "fairness": fairness.plant,
+        "devices": lambda db: devices.plant(db, told),
+        "community": lambda db: community.plant(db, told),
+        "circles": lambda db: circles.plant(db, told),
+        "reputation": lambda db: reputation.plant(db, told),
+        "vaults": lambda db: vaults.plant(db, told),
+    }
     report: list[Planted] = []
     for seed in wanted(name):
         for tenant in tenants.TENANTS:
@@ -67,16 +113,5 @@ async def plant(tally: Tallystick, name: str = ALL, told: Told | None = None) ->
                 report.append(await tenants.plant(tally, tenant))
                 continue
             async with tally.session(tenant.slug, actor=_ACTOR, permissions=["*"]) as db:
-                if seed == "users":
-                    report.append(await users.plant(db))
-                elif seed == "community":
-                    report.append(await community.plant(db, told))
-                elif seed == "circles":
-                    report.append(await circles.plant(db, told))
-                elif seed == "reputation":
-                    report.append(await reputation.plant(db, told))
-                elif seed == "vaults":
-                    report.append(await vaults.plant(db, told))
-                else:
-                    report.append(await applications.plant(db, APPLICATIONS[tenant.slug], told))
+                report.append(await planters[seed](db))
     return report

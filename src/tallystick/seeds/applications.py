@@ -26,7 +26,8 @@ from tallystick.seeds.users import address
 if TYPE_CHECKING:
     from tallystick.session import Session
 
-_KEY: Final = "seed:"
+KEY: Final = "seed:"
+"""What the idempotency keys of planted applications begin with."""
 _DAYS: Final = 90
 _PURPOSES: Final = (
     ("working capital", 24),
@@ -59,7 +60,7 @@ async def plant(db: Session, count: int, told: Told | None = None) -> Planted:
     async with db.transaction():
         there = {
             application.idempotency_key
-            async for application in db.applications.stream(prefix(Application.idempotency_key, _KEY))
+            async for application in db.applications.stream(prefix(Application.idempotency_key, KEY))
         }
         made = generate(count, slug=slug, asset=asset_of(slug), now=db.now())
         added = await board(db, [one for one in made if one.application.idempotency_key not in there], told)
@@ -98,7 +99,7 @@ def _make(chance: random.Random, number: int, slug: str, asset: str, now: dateti
         address={"city": city, "country": country},
         monitoring=_monitoring(chance, sex, age),
         submitted_at=submitted,
-        idempotency_key=f"{_KEY}{number:05}",
+        idempotency_key=f"{KEY}{number:05}",
     )
     if chance.randrange(100) < 9:
         return Boarded(application=application, status=chance.choice(_OPEN))

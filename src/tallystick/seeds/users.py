@@ -10,10 +10,12 @@ from tallystick.seeds import Planted
 if TYPE_CHECKING:
     from tallystick.session import Session
 
+UNDERWRITER = ("Tomas", "Novak")
+REVIEWER = ("Leila", "Haddad")
 USERS = (
     ("Grace", "Mensah", UserRole.ADMIN),
-    ("Tomas", "Novak", UserRole.UNDERWRITER),
-    ("Leila", "Haddad", UserRole.REVIEWER),
+    (*UNDERWRITER, UserRole.UNDERWRITER),
+    (*REVIEWER, UserRole.REVIEWER),
     ("Henrik", "Falk", UserRole.AUDITOR),
     ("Amara", "Okafor", UserRole.BORROWER),
     ("Mateo", "Vargas", UserRole.BORROWER),
