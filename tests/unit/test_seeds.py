@@ -156,7 +156,7 @@ async def test_users_are_planted_once(db: Session) -> None:
 
 async def test_reviewers_have_worked(db: Session) -> None:
     await users.plant(db)
-    await applications.plant(db, 800)
+    await board(db, made(400, now=db.now()))
     waiting = await db.applications.count(Application.status == ApplicationStatus.REVIEW)
     assert waiting > 10
     assert (await reviews.plant(db)).added == waiting
@@ -188,7 +188,7 @@ async def test_devices_have_worked(db: Session) -> None:
 
 
 async def test_the_monitor_flags_what_was_planted(db: Session) -> None:
-    await applications.plant(db, 500)
+    await board(db, made(250, now=db.now()))
     assert (await fairness.plant(db)).added == 2
     assert (await fairness.plant(db)).present == 2
     together, model = await db.fairness.find(order=BiasFlag.model_version)
