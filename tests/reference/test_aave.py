@@ -128,8 +128,9 @@ POOL, USER = "0x" + "ab" * 20, "0x" + "cd" * 20
 @pytest.mark.parametrize(
     "line",
     [
-        f"1.5,WETH,{POOL},100,DAI,1626124715,{USER},,,",
-        f"15,WETH,{POOL},100,DAI,1626124715,{USER},{USER},1,1",
+        f"15,WETH,{POOL},100,DAI,1626124715,{USER},{USER},1,1000",
+        f"15,WETH,{POOL},100,DAI,1626124715,{USER},{USER},0,0",
+        f"1.5,,{POOL},100,DAI,1626124715,{USER},{USER},1,1",
         f"x,WETH,{POOL},100.5,DAI,1626124715,{USER},{USER},1,1",
         f"1.5,WETH,{POOL},NaN,DAI,1626124715,{USER},{USER},1,1",
         f"1.5,WETH,pool,1.5,DAI,1626124715,{USER},{USER},1,1",

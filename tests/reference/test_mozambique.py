@@ -87,9 +87,8 @@ async def test_what_is_not_there_is_loaded(db: Session, tmp_path: Path) -> None:
 async def test_a_wrong_line_is_named_and_nothing_is_written(db: Session, tmp_path: Path, line: str) -> None:
     file = tmp_path / "bad.csv"
     file.write_text("\n".join([HEAD, *GOOD, line]))
-    with pytest.raises(Invalid) as refused:
+    with pytest.raises(Invalid, match="Line 4"):
         await mozambique.load(db, file)
-    assert refused.value.field == "line 4"
     assert await db[User].count() == await db[GroupMember].count() == await db[Contribution].count() == 0
 
 
@@ -101,8 +100,6 @@ async def test_files_that_are_none(db: Session, sandbox: Sandbox, tenant: str, t
         with pytest.raises(Invalid):
             await mozambique.load(db, tmp_path / "x.csv")
     (tmp_path / "one.csv").write_text("\n".join([HEAD, GOOD[0]]))
-    with pytest.raises(Invalid):
-        await mozambique.load(db, tmp_path / "one.csv")
     with pytest.raises(Invalid):
         await mozambique.table(db)
     assert await db.circles.count() == 0

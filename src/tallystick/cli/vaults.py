@@ -62,7 +62,7 @@ async def borrowers(
     path: Annotated[Path, typer.Argument(help="The folder with 0x....csv, or one of them.")],
     tenant: Tenant = "aave-v2",
 ) -> Answer:
-    """Replay seven borrowers of Aave v2 block by block (University of Pennsylvania), as vaults.
+    """Replay borrowers of Aave v2 block by block (University of Pennsylvania), as vaults.
 
     Health factors are derived from what each row held and owed, and compared with what the row says. The tenant is
     created when it does not exist, and what it has already is not loaded twice.
@@ -83,7 +83,7 @@ async def liquidations(
     path: Annotated[Path, typer.Argument(help="liquidations_raw.csv with tokens.csv beside it, or their folder.")],
     tenant: Tenant = "aave-v2-liquidations",
 ) -> Answer:
-    """Load 11,497 liquidations of Aave v2 (Rensselaer IDEA) as observed events, all or none.
+    """Load liquidations of Aave v2 (Rensselaer IDEA) as observed events, all or none.
 
     Amounts of the file are of two scales; each row is read by its own, and what was noticed is said. The tenant is
     created when it does not exist, and what it has already is not loaded twice.
@@ -137,6 +137,8 @@ def _reserves(out: Output, tenant: str, done: aave_reserves.Loaded) -> None:
 
 def _borrowers(out: Output, tenant: str, done: aave_positions.Loaded) -> None:
     out.line(f"{done.files} borrowers, {done.rows:,} rows, {done.added:,} added to {tenant}.")
+    for notice in done.notices:
+        out.line(f"! {notice}", "yellow")
     rows = [
         (
             b.address,

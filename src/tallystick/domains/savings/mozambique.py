@@ -8,8 +8,6 @@ in single precision; here they are centavos, rounded half to even.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterable
 from datetime import date, timedelta
 from decimal import Decimal, InvalidOperation
@@ -21,6 +19,7 @@ from uuid import uuid5
 
 import msgspec
 
+from tallystick.domains.datafiles import rows_of
 from tallystick.domains.guarded import alter, put
 from tallystick.domains.identity.users import User, UserStatus
 from tallystick.domains.savings.books import Purse, open_purses, post
@@ -40,9 +39,12 @@ FILE: Final = "savings_contributions.csv"
 ASSET, QUARTERS, DAYS = "MZN", 4, 91
 FIRST_DAY: Final = date(2016, 1, 1)
 """The file has no dates; its first quarter begins here."""
-_LARGEST: Final = 8 * 1024 * 1024
 _NAME: Final = "PROIRRI association "
 _PLANS: Final = ", with plans"
+_BOXES: Final = tuple(f"bp_v{n}_boxvalue" for n in range(1, QUARTERS + 1))
+_NEEDED: Final = {"prov", "associd", "hhid", "treatment", "bp_v0_target", *_BOXES}
+_KINDS: Final = {"yes": True, "no": False, "1": True, "0": False}
+_MISSING: Final = ("", "NA", ".")
 
 
 class Household(msgspec.Struct, frozen=True):
@@ -91,7 +93,8 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 
 def find(path: Path) -> Path:
     """The data file that a path means: itself, or the file of its usual name in that folder. Raises ``Invalid``."""
-    found = next((f for f in (path / FILE, path / "savings_groups_mozambique" / FILE) if f.is_file()), path)
+    places = (f / f"{FILE}{end}" for f in (path, path / "savings_groups_mozambique") for end in ("", ".gz"))
+    found = next((f for f in places if f.is_file()), path)
     if found.is_file():
         return found
     raise Invalid("There is no savings file at that path.", field="path", remedy=f"Name {FILE}, or its folder.")
@@ -99,30 +102,24 @@ def find(path: Path) -> Path:
 
 def read(path: Path) -> list[Household]:
     """Every household of the file. Raises ``Invalid`` with the number of the first line that is wrong."""
-    text = _text(find(path))
-    rows = csv.DictReader(io.StringIO(text))
-    found: list[Household] = []
-    seen: set[str] = set()
-    while True:
-        number = len(found) + 2
+    found: dict[str, Household] = {}
+    of: dict[str, tuple[str, bool]] = {}
+    for at, row in rows_of(find(path), "savings", _NEEDED):
         try:
-            row = next(rows, None)
-            if row is None:
-                break
             one = _household(row)
-        except (KeyError, ValueError, InvalidOperation, AttributeError, TypeError, csv.Error):
+        except (ValueError, InvalidOperation):
             one = None
-        if one is None or one.number in seen:
+        same = one is not None and of.setdefault(one.association, (one.province, one.planned))
+        if one is None or one.number in found or same != (one.province, one.planned):
             raise Invalid(
-                f"Line {number} of the savings file is not what it should be.",
-                field=f"line {number}",
-                remedy=f"Use {FILE} as it was published.",
+                f"Line {at} of the savings file is not what it should be.",
+                field=f"line {at}",
+                remedy=f"Use {FILE} as it was published. A household is there once, in one province and kind of group.",
             )
-        seen.add(one.number)
-        found.append(one)
+        found[one.number] = one
     if not found:
         raise Invalid("The savings file is empty.", field="path", remedy=f"Use {FILE} as it was published.")
-    return found
+    return list(found.values())
 
 
 async def load(db: Session, path: Path, told: Callable[[int], None] | None = None) -> Loaded:
@@ -135,9 +132,6 @@ async def load(db: Session, path: Path, told: Callable[[int], None] | None = Non
     by_group: dict[str, list[Household]] = {}
     for one in households:
         by_group.setdefault(one.association, []).append(one)
-    small = next((name for name, members in by_group.items() if len(members) < 2), None)
-    if small is not None:
-        raise Invalid("An association of the savings file has one household.", field="associd")
     groups = members = contributions = 0
     for association, of in by_group.items():
         id = uuid5(db.tenant_id, f"proirri:{association}")
@@ -149,7 +143,7 @@ async def load(db: Session, path: Path, told: Callable[[int], None] | None = Non
                     asset=ASSET,
                     contribution_amount=0,
                     frequency_days=DAYS,
-                    max_members=len(of),
+                    max_members=max(2, len(of)),
                     order_kind=OrderKind.NONE,
                 )
                 contributions += await _store(db, made, of)
@@ -264,33 +258,17 @@ async def _store(db: Session, given: SavingsGroup, households: list[Household]) 
     return count
 
 
-def _text(path: Path) -> str:
-    problem = text = ""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_LARGEST + 1)
-        text = raw.decode()
-    except OSError as error:
-        problem = f"cannot be read ({error.strerror})"
-    except UnicodeDecodeError:
-        problem = "is not text"
-    else:
-        problem = "" if len(raw) <= _LARGEST else "is far larger than the data set"
-    if problem:
-        raise Invalid(f"The savings file {problem}.", field="path", remedy="Check the path and its rights.")
-    return text
-
-
 def _household(row: dict[str, str]) -> Household:
-    saved = tuple(_centavos(row[f"bp_v{n}_boxvalue"]) for n in range(1, QUARTERS + 1))
+    saved = tuple(_centavos(row[name]) for name in _BOXES)
     association, number = row["associd"], row["hhid"]
     if not all(1 <= len(id) <= 20 and id.isascii() and id.isdigit() for id in (association, number)):
         raise ValueError
-    if not 1 <= len(row["prov"]) <= 40 or row["treatment"] not in ("Yes", "No"):
+    if not 1 <= len(row["prov"]) <= 40 or not row["prov"].isprintable() or row["treatment"].lower() not in _KINDS:
         raise ValueError
     target = row["bp_v0_target"]
-    planned = row["treatment"] == "Yes"
-    return Household(association, number, row["prov"], planned, _centavos(target) if target else None, saved)
+    planned = _KINDS[row["treatment"].lower()]
+    goal = None if target in _MISSING else _centavos(target)
+    return Household(association, number, row["prov"], planned, goal, saved)
 
 
 def _centavos(text: str) -> int:

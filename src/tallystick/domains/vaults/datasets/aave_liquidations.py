@@ -2,7 +2,13 @@
 
 The amounts of the file are of two scales in one column: until 27 July 2021 whole numbers of base units, with prices
 that cannot be used, and after that decimal numbers of whole tokens with their worth in dollars. Each row is read by its
-own scale, and what was noticed is said. A row whose scale cannot be told is refused.
+own scale, whatever the order, and what was noticed is said:
+
+* an amount with a fraction is of whole tokens, because nothing is smaller than a base unit;
+* without a liquidator and dollars for both sides, whole numbers are base units;
+* with them, whole numbers are of whole tokens if the two sides are worth about the same, and less than a billion.
+
+A row whose scale none of that tells is refused.
 """
 
 from __future__ import annotations
@@ -17,9 +23,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from tallystick.domains.datafiles import Told, bad, number, rows_of
 from tallystick.domains.vaults.agents import Agent
 from tallystick.domains.vaults.assets import VaultAsset
-from tallystick.domains.vaults.datasets.files import Told, bad, number, rows_of
 from tallystick.domains.vaults.liquidations import LiquidationEvent, LiquidationOrigin
 from tallystick.domains.vaults.vaults import Vault
 from tallystick.errors import Invalid
@@ -36,10 +42,14 @@ TOKENS: Final = "tokens.csv"
 BASE, WHOLE = "base units", "whole tokens"
 _CHAIN: Final = 1
 _LEAST: Final = 30
+_MOST_USD: Final = Decimal(10) ** 9
+_ABOUT: Final = 3
 _NEEDED: Final = {
     *("collateralAmount", "collateralReserve", "principalAmount", "principalReserve", "pool", "timestamp", "user"),
     *("liquidator", "amountUSDCollateral", "amountUSDPrincipal"),
 }
+_BASIS_POINTS: Final = ("reserveLiquidationThreshold", "reserveLiquidationBonus")
+_DESCRIBED: Final = {"symbol", "decimals", *_BASIS_POINTS}
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +106,8 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
 
 def find(path: Path) -> Path:
     """The file that a path means. Raises ``Invalid``."""
-    found = next((f for f in (path / RAW, path / "aave_v2_liquidations" / RAW) if f.is_file()), path)
+    places = (folder / f"{RAW}{end}" for folder in (path, path / "aave_v2_liquidations") for end in ("", ".gz"))
+    found = next((f for f in places if f.is_file()), path)
     if found.is_file():
         return found
     raise Invalid("There is no file of liquidations at that path.", field="path", remedy=f"Name {RAW}, or its folder.")
@@ -104,14 +115,24 @@ def find(path: Path) -> Path:
 
 def tokens_of(path: Path) -> dict[str, Token]:
     """The tokens of the table beside the file, by symbol. Raises ``Invalid``."""
-    found = {}
-    for at, row in rows_of(path.parent / TOKENS, "Aave tokens", {"symbol", "decimals", "reserveLiquidationBonus"}):
-        bonus = number(at, row["reserveLiquidationBonus"], "reserveLiquidationBonus")
-        found[row["symbol"]] = Token(
-            decimals=int(number(at, row["decimals"], "decimals")),
-            threshold=number(at, row["reserveLiquidationThreshold"], "reserveLiquidationThreshold") / 10_000,
-            bonus=bonus / 10_000 - 1 if bonus else Decimal(0),
+    table = next((f for f in (path.parent / TOKENS, path.parent / f"{TOKENS}.gz") if f.is_file()), None)
+    if table is None:
+        raise Invalid(
+            "The table of tokens is not beside the file of liquidations.",
+            field="path",
+            remedy=f"Put {TOKENS} into the same folder: amounts cannot be read without the decimals of their tokens.",
         )
+    found: dict[str, Token] = {}
+    for at, row in rows_of(table, "Aave tokens", _DESCRIBED):
+        decimals = number(at, row["decimals"], "decimals")
+        threshold, bonus = (number(at, row[name] or "0", name) / 10_000 for name in _BASIS_POINTS)
+        token = Token(
+            decimals=int(decimals), threshold=round(threshold, 8), bonus=round(bonus, 8) - 1 if bonus else Decimal(0)
+        )
+        if decimals != token.decimals or not 0 <= decimals <= 77 or not 0 <= threshold < 1 or not 0 <= token.bonus <= 1:
+            raise bad(at, "of the tokens has decimals, a threshold or a bonus that cannot be")
+        if found.setdefault(row["symbol"], token).decimals != token.decimals:
+            raise bad(at, "of the tokens has other decimals than a line before")
     return found
 
 
@@ -195,16 +216,14 @@ _UNKNOWN: Final = Token(decimals=18, threshold=Decimal(0), bonus=Decimal(0), kno
 
 
 def _event(at: int, row: dict[str, str], reference: str, tokens: dict[str, Token]) -> Event:
-    amounts = (row["collateralAmount"], row["principalAmount"])
-    whole_numbers = all(a.isdigit() for a in amounts)
-    priced = bool(row["liquidator"]) and bool(row["amountUSDCollateral"]) and bool(row["amountUSDPrincipal"])
-    if whole_numbers == priced:
-        raise bad(at, "has amounts whose scale cannot be told")
-    scale = WHOLE if priced else BASE
+    amounts = [number(at, row[name], name) for name in ("collateralAmount", "principalAmount")]
+    usd = _dollars(at, row)
+    scale = _scale(at, amounts, usd)
     units = []
-    for text, symbol in zip(amounts, (row["collateralReserve"], row["principalReserve"]), strict=True):
-        value = number(at, text, "an amount")
-        shift = tokens.get(symbol, _UNKNOWN).decimals if priced else 0
+    for value, symbol in zip(amounts, (row["collateralReserve"], row["principalReserve"]), strict=True):
+        if not 1 <= len(symbol) <= 32:
+            raise bad(at, "has a reserve without a symbol")
+        shift = tokens.get(symbol, _UNKNOWN).decimals if scale == WHOLE else 0
         units.append(int(value.scaleb(shift).to_integral_value()))
         if not 0 <= units[-1] < 2**256:
             raise bad(at, "has an amount that cannot be")
@@ -222,13 +241,30 @@ def _event(at: int, row: dict[str, str], reference: str, tokens: dict[str, Token
         debt=row["principalReserve"],
         repaid=units[1],
         liquidator=_hex(at, row["liquidator"]) if row["liquidator"] else None,
-        usd=(
-            number(at, row["amountUSDCollateral"], "amountUSDCollateral"),
-            number(at, row["amountUSDPrincipal"], "amountUSDPrincipal"),
-        )
-        if priced
-        else None,
+        usd=usd if scale == WHOLE else None,
     )
+
+
+def _dollars(at: int, row: dict[str, str]) -> tuple[Decimal, Decimal] | None:
+    """What both sides are worth, of a row that has all of that and the liquidator."""
+    sides = (row["amountUSDCollateral"], row["amountUSDPrincipal"])
+    if not row["liquidator"] or not all(sides):
+        return None
+    return number(at, sides[0], "amountUSDCollateral"), number(at, sides[1], "amountUSDPrincipal")
+
+
+def _scale(at: int, amounts: list[Decimal], usd: tuple[Decimal, Decimal] | None) -> str:
+    """See the module. Raises ``Invalid`` where nothing tells."""
+    if any(a != a.to_integral_value() for a in amounts):
+        return WHOLE
+    if usd is None:
+        return BASE
+    least, most = sorted(usd)
+    if most >= _MOST_USD:
+        return BASE
+    if least > 0 and most <= least * _ABOUT:
+        return WHOLE
+    raise bad(at, "has amounts whose scale cannot be told")
 
 
 def _hex(at: int, text: str) -> str:

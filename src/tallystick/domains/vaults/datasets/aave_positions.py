@@ -3,21 +3,27 @@
 Each borrower becomes a vault whose positions are values: the file's totals are in wei of ETH, at the protocol's own
 oracle, which its token prices in dollars (CoinGecko) are not. A token's share of the collateral goes by those. The
 health factor of each row is written down as observed, beside the one that the database derives from the positions.
+
+The file has no thresholds. Those of the common tokens are known here; one that is not, or that governance changed
+since, is read from the rows of a single asset (health factor x debt / collateral), as the roundest number that agrees
+with all of them, and that is said. A known one gives way to three rows in a row that agree on another; fewer are
+mismatches.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from tallystick.domains.datafiles import Told, bad, files_in, number, rows_of
 from tallystick.domains.vaults import positions
 from tallystick.domains.vaults.agents import Agent
 from tallystick.domains.vaults.assets import VaultAsset
-from tallystick.domains.vaults.datasets.files import Told, bad, number, rows_of
+from tallystick.domains.vaults.datasets.thresholds import Single, Step, steps_of
 from tallystick.domains.vaults.observations import VaultObservation
 from tallystick.domains.vaults.prices import AssetPrice
 from tallystick.domains.vaults.scale import SCALE
@@ -26,8 +32,6 @@ from tallystick.errors import Invalid
 from tallystick.fields import Ref
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from tallystick.session import Session
 
 SOURCE: Final = "Aave v2"
@@ -36,6 +40,10 @@ TOLERANCE: Final = Decimal("0.005")
 _POOL: Final = bytes.fromhex("7d2768de32b0b80b7a3454c06bdac94a69ddc7a9")
 _NEEDED: Final = {"block", "timestamp", "user", "totalCollateral", "totalDebt", "healthFactor"}
 _DEBT: Final = "debt in ETH"
+_HELD: Final = "_collateral"
+_GREATEST: Final = Decimal(2**63 - 1) / SCALE
+"""Health factors end there, as those of the database do."""
+_EIGHT: Final = Decimal("1e-8")
 _PARAMETERS: Final = {
     "WETH": ("0.80", "0.825", "0.05"),
     "DAI": ("0.75", "0.80", "0.05"),
@@ -49,7 +57,7 @@ _PARAMETERS: Final = {
     "ZRX": ("0.60", "0.65", "0.10"),
     "AAVE": ("0.50", "0.65", "0.10"),
 }
-"""Loan to value, threshold and bonus of Aave v2 in the winter of 2020 to 2021; others are no collateral."""
+"""Loan to value, threshold and bonus of Aave v2 in the winter of 2020 to 2021."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,22 +85,23 @@ class Borrower(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
-    """What loading did, and what is stored of each borrower now."""
+    """What loading did, what is stored of each borrower now, and what was noticed, for people."""
 
     files: int
     rows: int
     added: int
     borrowers: tuple[Borrower, ...]
+    notices: tuple[str, ...] = ()
 
 
 def find(path: Path) -> list[Path]:
     """The files that a path means. Raises ``Invalid``."""
     if path.is_file():
         return [path]
-    folder = next((f for f in (path / "aave_v2_positions", path) if f.is_dir() and any(f.glob("0x*.csv"))), None)
-    if folder is None:
-        raise Invalid("There is no file of Aave positions at that path.", field="path", remedy="Name its folder.")
-    return sorted(folder.glob("0x*.csv"))
+    for folder in (path / "aave_v2_positions", path):
+        if folder.is_dir() and (found := files_in(folder, "0x*.csv")):
+            return found
+    raise Invalid("There is no file of Aave positions at that path.", field="path", remedy="Name its folder.")
 
 
 def read(path: Path) -> tuple[str, list[Row]]:
@@ -111,41 +120,88 @@ def read(path: Path) -> tuple[str, list[Row]]:
 
 
 async def load(db: Session, path: Path, told: Told | None = None) -> Loaded:
-    """Replay every borrower's blocks that are not stored yet, all or none. Needs the permission "prices.record"."""
-    files = [read(f) for f in find(path)]
+    """Replay the blocks that are not stored yet, all or none, those of all borrowers by their time.
+
+    Needs the permission "prices.record". Raises ``Invalid``.
+    """
+    await db.require("prices.record")
+    paths = find(path)
+    files = dict(read(f) for f in paths)
+    if len(files) < len(paths):
+        raise Invalid("Two of the files are of one borrower.", field="path", remedy="Load one of them.")
+    rows = sorted(((row, user) for user, of in files.items() for row in of), key=lambda pair: (pair[0].at, pair[1]))
     added = 0
     async with db.transaction():
-        assets = await _assets(db, {t for _, rows in files for r in rows for t in r.tokens})
-        for address, rows in files:
-            vault = await _vault(db, address)
-            there = {o.observed_at async for o in db[VaultObservation].stream(VaultObservation.vault == vault.ref)}
-            held: set[str] = set()
-            for row in rows:
-                held |= row.collateral.keys()
-                if row.at not in there:
-                    await _replay(db, vault, row, held, assets)
-                    added += 1
-                if told is not None:
-                    told(1)
-        borrowers = [await _borrower(db, address) for address, _ in files]
-    return Loaded(files=len(files), rows=sum(len(r) for _, r in files), added=added, borrowers=tuple(borrowers))
+        vaults = {user: await _vault(db, user) for user in files}
+        there = {user: await _moments(db, vault) for user, vault in vaults.items()}
+        fresh = [row for row, user in rows if row.at not in there[user]]
+        assets = await _assets(db, {t for row, _ in rows for t in row.tokens})
+        steps = _steps(fresh, assets)
+        notices = tuple(map(_said, steps))
+        held: dict[str, set[str]] = {user: set() for user in files}
+        for row, user in rows:
+            held[user] |= row.collateral.keys()
+            if row.at not in there[user]:
+                while steps and steps[0].at <= row.at:
+                    step = steps.pop(0)
+                    assets[step.token] = await _become(db, assets[step.token], step.threshold)
+                await _replay(db, vaults[user], row, held[user], assets)
+                added += 1
+            if told is not None:
+                told(1)
+        borrowers = [await _borrower(db, user) for user in files]
+    return Loaded(files=len(files), rows=len(rows), added=added, borrowers=tuple(borrowers), notices=notices)
 
 
-async def _assets(db: Session, tokens: set[str]) -> dict[str, UUID]:
+def _steps(rows: list[Row], assets: dict[str, VaultAsset]) -> list[Step]:
+    """The thresholds that rows tell; what is told of a token for the first time holds from the first row on."""
+    singles = [
+        Single(
+            token=row.tokens[0], at=row.at, collateral=sum(row.collateral.values()), debt=row.debt, health=row.health
+        )
+        for row in rows
+        if row.debt and len(row.tokens) == 1 and sum(row.collateral.values())
+    ]
+    found: list[Step] = []
+    known = {code: a.threshold for code, a in assets.items()}
+    for step in steps_of(singles, known):
+        first = not known[step.token]
+        found.append(Step(at=rows[0].at, token=step.token, threshold=step.threshold) if first else step)
+        known[step.token] = step.threshold
+    return sorted(found)
+
+
+def _said(step: Step) -> str:
+    return f"{step.token} from {step.at:%Y-%m-%d}: the threshold {step.threshold:.8g} was read from rows of it alone."
+
+
+async def _become(db: Session, asset: VaultAsset, threshold: Decimal) -> VaultAsset:
+    """Give an asset another threshold, and less of what the threshold bounds."""
+    most = (1 / threshold - 1).quantize(_EIGHT, rounding=ROUND_DOWN)
+    changed = {"threshold": threshold, "ltv": min(asset.ltv, threshold), "bonus": min(asset.bonus, most)}
+    return await db.vault_assets.update(asset, **changed)
+
+
+async def _moments(db: Session, vault: Vault) -> set[datetime]:
+    where = (VaultObservation.vault == vault.ref, VaultObservation.source == SOURCE)
+    return {o.observed_at async for o in db[VaultObservation].stream(*where)}
+
+
+async def _assets(db: Session, tokens: set[str]) -> dict[str, VaultAsset]:
     """The assets: each token as a value in ETH, and what is owed. Ether costs one ether at any time."""
-    found = {a.code: a.id async for a in db.vault_assets.stream()}
+    found = {a.code: a async for a in db.vault_assets.stream()}
     for token in (*sorted(tokens), _DEBT):
         if token in found:
             continue
         ltv, threshold, bonus = map(Decimal, _PARAMETERS.get(token, ("0", "0", "0")))
-        made = await db.vault_assets.add(
+        found[token] = await db.vault_assets.add(
             VaultAsset(code=token, quote="ETH", feed="ETH", ltv=ltv, threshold=threshold, bonus=bonus)
         )
-        found[token] = made.id
     dawn = datetime(2015, 7, 30, tzinfo=UTC)
     await db.prices.record(AssetPrice(asset="ETH", quote="ETH", price=Decimal(1), observed_at=dawn, source="identity"))
     await db.vaults.tick(feed="ETH", quote="ETH")
-    return found
+    # The tick has priced them, and what is updated has to be as it is now.
+    return {a.code: a async for a in db.vault_assets.stream()}
 
 
 async def _vault(db: Session, address: str) -> Vault:
@@ -158,9 +214,9 @@ async def _vault(db: Session, address: str) -> Vault:
     return await db.vaults.open(agent=who, chain_id=1, contract=_POOL, external_id=address, quote="ETH")
 
 
-async def _replay(db: Session, vault: Vault, row: Row, held: set[str], assets: dict[str, UUID]) -> None:
-    quantities = [(VaultSide.COLLATERAL, assets[t], row.collateral.get(t, 0)) for t in sorted(held)]
-    quantities.append((VaultSide.DEBT, assets[_DEBT], row.debt))
+async def _replay(db: Session, vault: Vault, row: Row, held: set[str], assets: dict[str, VaultAsset]) -> None:
+    quantities = [(VaultSide.COLLATERAL, assets[t].id, row.collateral.get(t, 0)) for t in sorted(held)]
+    quantities.append((VaultSide.DEBT, assets[_DEBT].id, row.debt))
     await positions.write(db, vault.id, positions.SET, quantities)
     await db[VaultObservation].add(
         VaultObservation(
@@ -201,25 +257,27 @@ async def _borrower(db: Session, address: str) -> Borrower:
 def _row(at: int, cells: dict[str, str]) -> Row:
     stamp, block = number(at, cells["timestamp"], "timestamp"), number(at, cells["block"], "block")
     total, debt = number(at, cells["totalCollateral"], "totalCollateral"), number(at, cells["totalDebt"], "totalDebt")
-    health = number(at, cells["healthFactor"], "healthFactor")
-    if min(stamp, block, total, debt, health) < 0 or health * SCALE >= 2**63 or stamp >= 2**32:
+    # Without debt there is no health factor, whatever is written for infinity.
+    health = number(at, cells["healthFactor"], "healthFactor") if int(debt) else Decimal(0)
+    if min(stamp, block, total, debt, health) < 0 or stamp >= 2**32 or block >= 2**63 or max(total, debt) >= 2**256:
         raise bad(at, "holds a number that cannot be")
-    tokens = {
-        name.removesuffix("_collateral"): number(at, value, name)
+    held = [
+        name.removesuffix(_HELD)
         for name, value in cells.items()
-        if name.endswith("_collateral")
-    }
-    held = {t: q for t, q in tokens.items() if q > 0}
+        if name.endswith(_HELD) and name not in _NEEDED and value and number(at, value, name) > 0
+    ]
+    if any(not 1 <= len(t) <= 32 for t in held):
+        raise bad(at, "holds a token without a name")
     worth: dict[str, Decimal] = {}
     if len(held) > 1:
-        worth = {t: number(at, cells.get(f"{t}_collateral (in USD)", "0"), f"{t} in USD") for t in held}
+        worth = {t: number(at, cells.get(f"{t}{_HELD} (in USD)") or "0", f"{t} in USD") for t in held}
     return Row(
         block=int(block),
         at=datetime.fromtimestamp(int(stamp), UTC),
-        collateral=_shares(int(total), list(held), worth),
+        collateral=_shares(int(total), held, worth),
         tokens=tuple(held),
         debt=int(debt),
-        health=health,
+        health=min(health, _GREATEST),
     )
 
 
