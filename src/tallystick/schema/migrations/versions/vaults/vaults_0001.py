@@ -88,12 +88,16 @@ BEGIN
     AS n (asset, quote, source, observed_at, price, round, block, open, high, low, volume)
   ORDER BY 1, 2, 3, 4 ON CONFLICT (asset, quote, source, observed_at) DO NOTHING;
   GET DIAGNOSTICS added = ROW_COUNT;
-  -- Out of what is kept, not of what came: a second price of the same moment was not kept.
+  -- Out of what is kept, not of what came: a second price of the same moment was not kept. Of a source that counts
+  -- rounds only its highest can be the latest, so that one that is late does not hide another of the same batch.
   INSERT INTO tally_ref.asset_price AS p (asset, quote, source, observed_at, price, round, block)
-  SELECT DISTINCT ON (n.asset, n.quote) m.asset, m.quote, m.source, m.observed_at, m.price, m.round, m.block
-    FROM unnest(assets, quotes, sources, times) AS n (asset, quote, source, observed_at)
-    JOIN tally_ref.market_data m USING (asset, quote, source, observed_at)
-    ORDER BY n.asset, n.quote, m.observed_at DESC, m.round DESC NULLS LAST, m.source
+  SELECT DISTINCT ON (k.asset, k.quote) k.asset, k.quote, k.source, k.observed_at, k.price, k.round, k.block
+    FROM (SELECT m.*, max(m.round) OVER (PARTITION BY m.asset, m.quote, m.source) AS highest
+      FROM unnest(assets, quotes, sources, times) AS n (asset, quote, source, observed_at)
+      JOIN tally_ref.market_data m USING (asset, quote, source, observed_at)) k
+    LEFT JOIN tally_ref.asset_price l USING (asset, quote)
+    WHERE (k.round < k.highest) IS NOT TRUE AND (l.source = k.source AND k.round < l.round) IS NOT TRUE
+    ORDER BY k.asset, k.quote, k.observed_at DESC, k.round DESC NULLS LAST, k.source
   ON CONFLICT (asset, quote) DO UPDATE SET source = excluded.source, observed_at = excluded.observed_at,
     price = excluded.price, round = excluded.round, block = excluded.block
   WHERE (excluded.observed_at, coalesce(excluded.round, -1)) > (p.observed_at, coalesce(p.round, -1))

@@ -126,7 +126,11 @@ BEGIN
   most := d.quantity;
   IF v.health_scaled > d.full_close_health * 100000000 AND ceil(d.quantity * d.unit) >= d.min_position
     AND trunc(c.quantity * c.unit) >= d.min_position THEN
-    most := least(most, div(v.debt_value * d.close_factor, d.unit));
+    -- Of the exact debt, because its value is rounded up, and a part of that could be more of it than may be repaid.
+    SELECT least(most, div(sum(p.quantity * a.price * ('1e' || (8 - a.decimals))::numeric) * d.close_factor, d.unit))
+      INTO most
+      FROM tally.vault_position p JOIN tally.vault_asset a ON uuid_eq(a.tenant_id, me) AND a.id = p.asset_id
+      WHERE uuid_eq(p.tenant_id, me) AND p.vault_id = NEW.vault_id AND p.side = 'debt' AND p.quantity > 0;
   END IF;
   paid := coalesce(NEW.repaid, most);
   IF paid > most OR paid = 0 OR NEW.seized IS NOT NULL THEN
