@@ -45,7 +45,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,
-        epilog="`lending` as the first word measures journals, repayments, portfolio at risk and trust scores instead.",
+        epilog="`lending` as the first word measures journals, repayments, portfolio at risk and trust scores instead; "
+        "`domains` price ticks, claims of inputs, the review queue and statistics.",
     )
     made.add_argument("--quick", action="store_true", help="fewer rounds: about a minute instead of several")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
@@ -131,9 +132,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     words = sys.argv[1:] if arguments is None else list(arguments)
     if words[:1] == ["lending"]:
-        from benchmarks.lending.command import main as lending
+        from benchmarks.lending.command import SUITE as lending
 
-        return lending(words[1:])
+        return lending.main(words[1:])
+    if words[:1] == ["domains"]:
+        from benchmarks.domains.command import SUITE as domains
+
+        return domains.main(words[1:])
     given = parser()
     options = given.parse_args(words)
     if options.json is not None:

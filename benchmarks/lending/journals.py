@@ -20,8 +20,8 @@ from uuid import UUID
 
 import asyncpg
 
-from benchmarks.lending.figures import RATE, Row
-from benchmarks.lending.place import CALLERS, SLUG, Place
+from benchmarks.figures import RATE, Row
+from benchmarks.place import CALLERS, SLUG, Place
 from benchmarks.runner import percentile, progress
 from tallystick import AccountKind, Money, Session, transfer, uuid7
 from tallystick.domains.ledger.posting import draft

@@ -19,8 +19,8 @@ from uuid import UUID
 
 import asyncpg
 
-from benchmarks.lending.figures import TIME, Row
-from benchmarks.lending.place import SLUG, Place, rows_of
+from benchmarks.figures import TIME, Row
+from benchmarks.place import SLUG, Place, rows_of
 from benchmarks.runner import percentile, progress
 from tallystick import Loan, Money, Session, uuid7
 from tallystick.domains.lending.books import Book, Own, book_id, own_id

@@ -16,8 +16,8 @@ from typing import Any
 
 import asyncpg
 
-from benchmarks.lending.figures import TIME, Row
-from benchmarks.lending.place import SLUG, Place
+from benchmarks.figures import TIME, Row
+from benchmarks.place import SLUG, Place
 from benchmarks.runner import percentile, progress
 from tallystick import Session, User, UserStatus
 from tallystick.domains.lending.risk import PortfolioAtRisk, first_day

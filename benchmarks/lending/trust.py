@@ -17,8 +17,8 @@ from uuid import UUID
 
 import asyncpg
 
-from benchmarks.lending.figures import TIME, Row
-from benchmarks.lending.place import SLUG, Place
+from benchmarks.figures import TIME, Row
+from benchmarks.place import SLUG, Place
 from benchmarks.runner import note, percentile, progress
 from tallystick import Session
 from tallystick.domains.community import bitcoin_otc

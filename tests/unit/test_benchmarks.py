@@ -12,14 +12,14 @@ import pytest
 pytest.importorskip("benchmarks", reason="run from the repository's root")
 
 from benchmarks import __main__ as command
-from benchmarks.lending import command as lending
+from benchmarks.figures import RATE, TIME, Row
+from benchmarks.figures import text_of as lending_text
 from benchmarks.lending import journals, repayments, risk, trust
-from benchmarks.lending.figures import RATE, TIME, Row
-from benchmarks.lending.figures import text_of as lending_text
+from benchmarks.lending.command import SUITE as LENDING
 from benchmarks.lending.journals import sums
-from benchmarks.lending.place import place
 from benchmarks.lending.repayments import allocate
 from benchmarks.lending.trust import ALPHA, walk
+from benchmarks.place import place
 from benchmarks.proxy import Proxy
 from benchmarks.runner import OPERATIONS, grid, percentile, rows_of, table_text
 from benchmarks.subjects import BASE, DEFAULT_PEERS, SUBJECTS
@@ -158,7 +158,7 @@ def test_rows_of_lending_say_what_was_aimed_at():
 
 
 def test_parts_of_lending_are_named(capsys):
-    assert lending.parts_of("par, journals") == ["journals", "par"]
+    assert LENDING.parts_of("par, journals") == ["journals", "par"]
     with pytest.raises(SystemExit) as refused:
         command.main(["lending", "--parts", "savings"])
     assert refused.value.code == 2
@@ -188,7 +188,7 @@ async def test_every_row_of_lending_is_measured_on_the_same_effects(monkeypatch,
     monkeypatch.setenv("TALLYSTICK_SHARED", str(tmp_path))
     folder = tmp_path / "data" / "bitcoin_otc"
     assert trust.folder() == folder
-    async with place(None) as made:
+    async with place(None, LENDING.twins) as made:
         assert await trust.measure(made, quick=True) == []
         folder.mkdir(parents=True)
         ratings = [(6, 2, 4), (6, 5, 2), (1, 15, 1), (4, 3, 7), (13, 16, 8), (13, 10, -1), (7, 5, 1), (2, 21, 5)]
