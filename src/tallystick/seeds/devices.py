@@ -11,12 +11,12 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from tallystick.domains.underwriting.device_tasks import DeviceTask
 from tallystick.domains.underwriting.devices import Device, DeviceStatus
 from tallystick.query import prefix
 from tallystick.seeds import DEVICES, Planted
 
 if TYPE_CHECKING:
+    from tallystick.domains.underwriting.device_tasks import DeviceTask
     from tallystick.session import Session
 
 TASKS: Final = (
