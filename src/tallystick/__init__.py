@@ -85,7 +85,8 @@ if TYPE_CHECKING:
     from tallystick.domains.underwriting.applications import Application, ApplicationStatus
     from tallystick.domains.underwriting.counter_offers import CounterOffer, OfferState
     from tallystick.domains.underwriting.decisions import Decision, DecisionKind, DecisionReason, Outcome
-    from tallystick.domains.underwriting.devices import Device, DeviceStatus, DeviceTask, TaskState
+    from tallystick.domains.underwriting.device_tasks import DeviceTask, TaskState
+    from tallystick.domains.underwriting.devices import Device, DeviceStatus
     from tallystick.domains.underwriting.fairness import BiasFlag, FlagState, Monitored
     from tallystick.domains.underwriting.fairness_metrics import (
         GroupOutcome,
@@ -100,8 +101,8 @@ if TYPE_CHECKING:
         reweighing,
         wilson,
     )
-    from tallystick.domains.underwriting.notices import AdverseActionNotice, NoticeChannel
-    from tallystick.domains.underwriting.reasons import DenialGroup, ReasonCode, denial_groups
+    from tallystick.domains.underwriting.notices import AdverseActionNotice, NoticeBasis, NoticeChannel
+    from tallystick.domains.underwriting.reasons import DenialGroup, ReasonCode, denial_groups, hmda_denial_codes
     from tallystick.domains.underwriting.reviews import ReviewState, ReviewTask
     from tallystick.domains.underwriting.statistics import Comparison, GroupRate, Statistics, compare
     from tallystick.domains.vaults.agents import Agent, AgentStatus, CredibilityTier
@@ -216,11 +217,11 @@ __all__ = [
     "LiquidationEvent", "LiquidationOrigin", "Loan", "LoanAllocation", "LoanCharge", "LoanFunding", "LoanInstallment",
     "LoanProduct", "LoanReceipt", "LoanSchedule", "LoanStatus", "LoanTransaction", "LocalKeys", "LoginRefused",
     "Maintained", "Mask", "MemberRole", "MembershipStatus", "MigrationUnsafe", "Money", "Monitored", "MonthEnd",
-    "NotFound", "NotMigrated", "NotProvisioned", "NoticeChannel", "Numeric", "OfferState", "Offset", "OnHold", "Once",
-    "OrderKind", "Outcome", "Overdue", "Overpayment", "OwnAsset", "Page", "PageQuery", "Payoff", "Payout", "PayoutKind",
-    "PayoutStatus", "Personal", "Plan", "Planned", "Price", "PriceTick", "Proof", "ProofEvent", "ProofEventKind",
-    "ProofProtocol", "ProofType", "Protection", "ProtectionKind", "ProtectionRule", "ProvisionRates", "Purpose",
-    "Queue", "QuotaExceeded", "Rate", "ReasonCode", "Receipt", "Ref", "Repository", "ReputationEvidence",
+    "NotFound", "NotMigrated", "NotProvisioned", "NoticeBasis", "NoticeChannel", "Numeric", "OfferState", "Offset",
+    "OnHold", "Once", "OrderKind", "Outcome", "Overdue", "Overpayment", "OwnAsset", "Page", "PageQuery", "Payoff",
+    "Payout", "PayoutKind", "PayoutStatus", "Personal", "Plan", "Planned", "Price", "PriceTick", "Proof", "ProofEvent",
+    "ProofEventKind", "ProofProtocol", "ProofType", "Protection", "ProtectionKind", "ProtectionRule", "ProvisionRates",
+    "Purpose", "Queue", "QuotaExceeded", "Rate", "ReasonCode", "Receipt", "Ref", "Repository", "ReputationEvidence",
     "ReputationPolicy", "ReputationRecord", "ReputationStatus", "ReviewState", "ReviewTask", "RiskAlert", "RoleMissing",
     "RoundStatus", "Rounding", "RuleFiring", "Rules", "SavingsGroup", "Schedule", "Score", "ScoringCategory",
     "ScoringPeriod", "Search", "Secret", "Serialization", "Servicing", "Session", "SessionStatus", "SessionType",
@@ -232,10 +233,10 @@ __all__ = [
     "VaultObservation", "VaultPosition", "VaultSide", "VaultStatus", "Verdict", "VerificationStatus", "Verifier",
     "VerifyingKey", "Wallet", "WrongTenant", "all_of", "any_of", "append_only", "asc", "asset", "at_least", "at_most",
     "backref", "between", "commitment", "compare", "contains", "decayed", "demographic_parity", "denial_groups", "desc",
-    "equalized_odds", "eur", "gbp", "generalized_entropy", "idempotent", "impacts", "input_set_hash", "kept", "kes",
-    "key", "less_than", "make_periods", "make_schedule", "missing", "money", "more_than", "ngn", "not_", "one_of",
-    "order_by", "outcomes", "periods_to", "prefix", "present", "register", "reweighing", "secret", "sum_of", "transfer",
-    "usd", "uuid7", "wilson",
+    "equalized_odds", "eur", "gbp", "generalized_entropy", "hmda_denial_codes", "idempotent", "impacts",
+    "input_set_hash", "kept", "kes", "key", "less_than", "make_periods", "make_schedule", "missing", "money",
+    "more_than", "ngn", "not_", "one_of", "order_by", "outcomes", "periods_to", "prefix", "present", "register",
+    "reweighing", "secret", "sum_of", "transfer", "usd", "uuid7", "wilson",
 ]
 # fmt: on
 

@@ -65,14 +65,15 @@ _HOMES = {
     "domains.underwriting.applications": "Application ApplicationStatus",
     "domains.underwriting.counter_offers": "CounterOffer OfferState",
     "domains.underwriting.decisions": "Decision DecisionKind DecisionReason Outcome",
-    "domains.underwriting.devices": "Device DeviceStatus DeviceTask TaskState",
+    "domains.underwriting.device_tasks": "DeviceTask TaskState",
+    "domains.underwriting.devices": "Device DeviceStatus",
     "domains.underwriting.fairness": "BiasFlag FlagState Monitored",
     "domains.underwriting.fairness_metrics": (
         "GroupOutcome Impact Interval Spread demographic_parity equalized_odds generalized_entropy impacts outcomes "
         "reweighing wilson "
     ),
-    "domains.underwriting.notices": "AdverseActionNotice NoticeChannel",
-    "domains.underwriting.reasons": "DenialGroup ReasonCode denial_groups",
+    "domains.underwriting.notices": "AdverseActionNotice NoticeBasis NoticeChannel",
+    "domains.underwriting.reasons": "DenialGroup ReasonCode denial_groups hmda_denial_codes",
     "domains.underwriting.reviews": "ReviewState ReviewTask",
     "domains.underwriting.statistics": "Comparison GroupRate Statistics compare",
     "domains.vaults.agents": "Agent AgentStatus CredibilityTier",

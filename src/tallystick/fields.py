@@ -41,6 +41,10 @@ class Ref(msgspec.Struct, Generic[T], omit_defaults=True, eq=False):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Ref) and self.id == other.id
 
+    def __ne__(self, other: object) -> bool:
+        # A struct that compares itself answers != by identity unless it is told.
+        return not self == other
+
     def __hash__(self) -> int:
         return hash(self.id)
 

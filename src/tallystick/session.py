@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from tallystick.domains.reputation.sessions import BehaviorSessions
     from tallystick.domains.savings.circles import Circles
     from tallystick.domains.underwriting.counter_offers import CounterOffers
-    from tallystick.domains.underwriting.devices import Devices, DeviceTasks
+    from tallystick.domains.underwriting.device_tasks import DeviceTasks
+    from tallystick.domains.underwriting.devices import Devices
     from tallystick.domains.underwriting.fairness import Fairness
     from tallystick.domains.underwriting.notices import AdverseActionNotices
     from tallystick.domains.underwriting.reviews import Reviews
@@ -160,7 +161,7 @@ class Session:
     @property
     def device_tasks(self) -> DeviceTasks:
         """What devices have to do."""
-        from tallystick.domains.underwriting.devices import DeviceTasks
+        from tallystick.domains.underwriting.device_tasks import DeviceTasks
 
         return self._built_in(DeviceTasks)
 

@@ -42,7 +42,7 @@ async def test_a_decline_has_its_reasons_in_order_and_owes_a_notice(db: Session,
     assert [(r.rank, r.code) for r in rows] == list(enumerate(reasons, 1))
     assert [r.group for r in rows][:2] == [DenialGroup.CREDIT_HISTORY] * 2
     (notice,) = await db.notices.find()
-    assert (notice.decision.id, notice.due_on - notice.decided_on) == (made.id, NOTICE_DAYS)
+    assert (notice.decision, notice.due_on - notice.counted_from) == (made.ref, NOTICE_DAYS)
     assert await db.notices.due() == []
     assert await db.notices.due(db.today() + timedelta(days=30)) == [notice]
     sent = await db.notices.sent(notice, NoticeChannel.MAIL, bureau="A bureau")

@@ -6,8 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from tallystick import Conflict, Duplicate, Invalid, QuotaExceeded, RoleMissing, Tallystick
-from tallystick.domains.underwriting.devices import Device, DeviceStatus, TaskState
+from tallystick import Conflict, Duplicate, Invalid, QuotaExceeded, RoleMissing, Tallystick, TaskState
+from tallystick.domains.underwriting.devices import Device, DeviceStatus
 from tallystick.session import Session
 
 

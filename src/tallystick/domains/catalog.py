@@ -28,7 +28,7 @@ _ENTITIES: dict[str, tuple[tuple[str, str], ...]] = {
         ("tallystick.domains.underwriting.counter_offers", "CounterOffer"),
         ("tallystick.domains.underwriting.fairness", "BiasFlag"),
         ("tallystick.domains.underwriting.devices", "Device"),
-        ("tallystick.domains.underwriting.devices", "DeviceTask"),
+        ("tallystick.domains.underwriting.device_tasks", "DeviceTask"),
     ),
     "ledger": (
         ("tallystick.domains.idempotency", "CommandKey"),

@@ -9,9 +9,11 @@ from uuid import UUID
 
 from tallystick.domains.guarded import Guarded, alter, put
 from tallystick.domains.idempotency import idempotent
+from tallystick.domains.named import id_of
 from tallystick.domains.underwriting.applications import Application, ApplicationStatus
-from tallystick.domains.underwriting.deciding import add_decision, decidable
+from tallystick.domains.underwriting.deciding import add_decision, decidable, end_review, signed, told_apart
 from tallystick.domains.underwriting.decisions import Decision, DecisionKind, Outcome
+from tallystick.domains.underwriting.notices import NoticeBasis, owe
 from tallystick.entity import Entity
 from tallystick.errors import Conflict, Invalid
 from tallystick.fields import Once, Rate, Ref
@@ -80,11 +82,12 @@ class CounterOffers(Guarded[CounterOffer]):
         *,
         rate: Rate | None = None,
         good_for: timedelta = GOOD_FOR,
+        key: str | None = None,
     ) -> CounterOffer:
         """Offer other terms on an application in review. Needs the permission "applications.decide".
 
-        ``decision`` has the outcome "counter_offer" and is not final. Raises ``Conflict`` for an application that is
-        not in review, ``Invalid``, ``NotFound``.
+        ``decision`` has the outcome "counter_offer" and is not final. A repetition with its ``key`` answers the offer.
+        Raises ``Conflict`` for an application that is not in review, ``Invalid``, ``NotFound``, ``KeyReused``.
         """
         db = self.db
         await db.require("applications.decide")
@@ -97,62 +100,75 @@ class CounterOffers(Guarded[CounterOffer]):
             )
         if not isinstance(good_for, timedelta) or not timedelta(0) < good_for <= _LONGEST:
             raise Invalid("An offer stands for up to 90 days.", field="good_for", entity="CounterOffer")
-        async with db.transaction():
+        request = (*told_apart(decision), amount, months, rate, good_for.total_seconds().hex())
+        async with idempotent(db, "counter_offers.offer", key, request) as once:
+            if once.replayed:
+                return await self.get(once.results[0])
             application = await decidable(db, decision.application.id, among=frozenset({ApplicationStatus.REVIEW}))
-            _, made = await add_decision(db, application, decision)
-            await db.reviews.overtaken(application.id)
-            await db.applications.update(application, status=ApplicationStatus.COUNTER_OFFERED)
-            return await put(
-                self,
-                CounterOffer(
-                    application=application.ref,
-                    decision=made.ref,
-                    amount=amount,
-                    months=months,
-                    rate=rate,
-                    expires_at=db.now() + good_for,
-                ),
+            _, made = await add_decision(db, application, await signed(db, decision))
+            await end_review(db, application.id)
+            await alter(db.applications, application, status=ApplicationStatus.COUNTER_OFFERED)
+            offer = CounterOffer(
+                application=application.ref,
+                decision=made.ref,
+                amount=amount,
+                months=months,
+                rate=rate,
+                expires_at=db.now() + good_for,
             )
+            once.results = (offer.id,)
+            return await put(self, offer)
 
     async def accept(self, offer: CounterOffer | UUID, *, key: str | None = None) -> Application:
         """The applicant takes the offer: the application is approved, finally. Raises ``Conflict`` once it ran out.
 
-        A repetition with its ``key`` (which takes the domain "ledger") answers what was done.
+        A repetition with its ``key`` answers what was done.
         """
         db = self.db
-        id = offer.id if isinstance(offer, CounterOffer) else offer
+        id = id_of(offer, CounterOffer, "offer")
         async with idempotent(db, "counter_offers.accept", key, (id,)) as once:
             if once.replayed:
                 return await db.applications.get(once.results[0])
-            application, found = await self._standing(offer)
+            application, found = await self._standing(id)
             if found.expires_at <= db.now():
                 raise Conflict("The offer has run out.", entity="CounterOffer", remedy="Offer again.")
+            # The offer first: while one stands, the database lets no status follow it.
+            await alter(self, found, state=_S.APPROVED, answered_at=db.now())
             decision = Decision(application=application.ref, kind=DecisionKind.POLICY, outcome=Outcome.APPROVED)
             done, _ = await add_decision(db, application, decision)
             once.results = (done.id,)
-            await alter(self, found, state=_S.APPROVED, answered_at=db.now())
             return done
 
-    async def withdraw(self, offer: CounterOffer | UUID) -> Application:
-        """The applicant does not want it: offer and application are withdrawn."""
-        return await self._end(offer, _S.WITHDRAWN, ApplicationStatus.WITHDRAWN)
+    async def withdraw(self, offer: CounterOffer | UUID, *, key: str | None = None) -> Application:
+        """The applicant does not want it: offer and application are withdrawn, and a notice is owed.
 
-    async def expire(self, offer: CounterOffer | UUID) -> Application:
-        """End an offer whose time is over, and its application. Raises ``Conflict`` before that."""
-        return await self._end(offer, _S.EXPIRED, ApplicationStatus.EXPIRED)
+        A repetition with its ``key`` answers what was done. Raises ``Conflict`` once it was answered.
+        """
+        return await self._end(offer, _S.WITHDRAWN, ApplicationStatus.WITHDRAWN, key)
 
-    async def _end(self, offer: CounterOffer | UUID, state: OfferState, status: ApplicationStatus) -> Application:
+    async def expire(self, offer: CounterOffer | UUID, *, key: str | None = None) -> Application:
+        """End an offer whose time is over, and its application; a notice is owed. Raises ``Conflict`` before that."""
+        return await self._end(offer, _S.EXPIRED, ApplicationStatus.EXPIRED, key)
+
+    async def _end(
+        self, offer: CounterOffer | UUID, state: OfferState, status: ApplicationStatus, key: str | None
+    ) -> Application:
         db = self.db
-        async with db.transaction():
-            application, found = await self._standing(offer)
+        id = id_of(offer, CounterOffer, "offer")
+        async with idempotent(db, f"counter_offers.{state.value}", key, (id,)) as once:
+            if once.replayed:
+                return await db.applications.get(once.results[0])
+            application, found = await self._standing(id)
             if state is _S.EXPIRED and found.expires_at > db.now():
                 raise Conflict("The offer still stands.", entity="CounterOffer", remedy="Wait until it runs out.")
             await alter(self, found, state=state, answered_at=db.now())
-            return await db.applications.update(application, status=status)
+            await owe(db, application, NoticeBasis.COUNTER_OFFER, since=found.created_at, decision=found.decision)
+            once.results = (application.id,)
+            return await alter(db.applications, application, status=status)
 
-    async def _standing(self, offer: CounterOffer | UUID) -> tuple[Application, CounterOffer]:
+    async def _standing(self, offer: UUID) -> tuple[Application, CounterOffer]:
         await self.db.require("applications.review")
-        named = offer if isinstance(offer, CounterOffer) else await self.get(offer)
+        named = await self.get(offer)
         application = await self.db.applications.lock(named.application.id)
         found = await self.lock(named.id)
         if found.state is not _S.OFFERED:

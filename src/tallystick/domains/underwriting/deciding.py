@@ -5,18 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tallystick.domains.guarded import put
+from tallystick.domains.identity.access import acting_user, actor_user
 from tallystick.domains.underwriting.applications import Application, ApplicationStatus
-from tallystick.domains.underwriting.decisions import OUTCOME_STATUS, Decision, Outcome
-from tallystick.domains.underwriting.notices import NOTICE_DAYS, AdverseActionNotice
+from tallystick.domains.underwriting.decisions import Decision, DecisionKind, Outcome
+from tallystick.domains.underwriting.notices import NoticeBasis, owe
 from tallystick.domains.underwriting.reasons import check_reasons
 from tallystick.entity import with_fields
 from tallystick.errors import Conflict
+from tallystick.fields import Ref
+from tallystick.query import desc, one_of, present
+from tallystick.repository import Repository
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from tallystick.domains.underwriting.reviews import ReviewTask
     from tallystick.session import Session
+
+_BY_PEOPLE = (DecisionKind.MANUAL, DecisionKind.OVERRIDE)
 
 
 async def decidable(db: Session, id: UUID, *, among: frozenset[ApplicationStatus]) -> Application:
@@ -31,6 +37,20 @@ async def decidable(db: Session, id: UUID, *, among: frozenset[ApplicationStatus
     return application
 
 
+async def signed(db: Session, decision: Decision) -> Decision:
+    """A decision with whoever made it, where that is the session's user. Raises ``RoleMissing`` for another's name."""
+    me = actor_user(db)
+    if me is None:
+        return decision
+    if decision.decided_by is not None:
+        if decision.decided_by.id != me:
+            await acting_user(db, decision.decided_by.id, "applications.assign")
+        return decision
+    if decision.kind in _BY_PEOPLE and await db.users.get_or_none(me) is not None:
+        return with_fields(decision, decided_by=Ref(me))
+    return decision
+
+
 def told_apart(decision: Decision) -> tuple[Any, ...]:
     """What makes a decision another request, under one idempotency key."""
     by = None if decision.decided_by is None else decision.decided_by.id
@@ -41,25 +61,39 @@ def told_apart(decision: Decision) -> tuple[Any, ...]:
 async def add_decision(
     db: Session, application: Application, decision: Decision, *, within: ReviewTask | None = None
 ) -> tuple[Application, Decision]:
-    """Record a decision on a locked application; a final one brings it to its outcome, and a decline owes a notice.
+    """Record a decision on a locked application; the database brings a final one to its outcome.
 
-    A review that stands for it is over then, but for the one that it is decided ``within``.
+    A decline owes a notice, and a review that stands is over, but for the one that it is decided ``within``. A final
+    decision without a risk score of its own is made at the last one that was found.
     """
     if decision.reasons is not None or (decision.is_final and decision.outcome is Outcome.DECLINED):
         decision = with_fields(decision, reasons=check_reasons(decision.reasons or ()))
-    seq = await db.decisions.next_seq(application.id)
-    made = await put(db.decisions, with_fields(decision, seq=seq))
-    if not made.is_final:
+    earlier = await db.decisions.find(Decision.application == application.id, order=desc(Decision.seq), limit=1)
+    changes: dict[str, Any] = {"seq": earlier[0].seq + 1 if earlier else 1, "decided_at": db.now()}
+    if decision.is_final and decision.risk_score is None and earlier:
+        changes["risk_score"] = await _last_risk(db, application, earlier[0])
+    made = await put(db.decisions, with_fields(decision, **changes))
+    if made.is_final:
+        if made.outcome is Outcome.DECLINED:
+            await owe(db, application, NoticeBasis.APPLICATION, since=application.submitted_at, decision=made.ref)
+        if within is None:
+            await end_review(db, application.id)
+    elif made.outcome is not Outcome.REVIEW:
         return application, made
-    now = db.now()
-    if made.outcome is Outcome.DECLINED:
-        today = db.today()
-        await put(
-            db.notices,
-            AdverseActionNotice(
-                application=application.ref, decision=made.ref, decided_on=today, due_on=today + NOTICE_DAYS
-            ),
-        )
-    if within is None:
-        await db.reviews.overtaken(application.id)
-    return await db.applications.update(application, status=OUTCOME_STATUS[made.outcome], decided_at=now), made
+    return await db.applications.get(application.id), made
+
+
+async def end_review(db: Session, application: UUID) -> None:
+    """End the review that stands for an application, because it was settled otherwise."""
+    from tallystick.domains.underwriting.reviews import STANDING, ReviewState, ReviewTask
+
+    where = (ReviewTask.application == Ref(application), one_of(ReviewTask.state, STANDING))
+    await Repository.update_where(db.reviews, *where, state=ReviewState.EXPIRED)
+
+
+async def _last_risk(db: Session, application: Application, last: Decision) -> int | None:
+    if last.risk_score is not None:
+        return last.risk_score
+    where = (Decision.application == application.id, present(Decision.risk_score))
+    found = await db.decisions.find(*where, order=desc(Decision.seq), limit=1)
+    return found[0].risk_score if found else None

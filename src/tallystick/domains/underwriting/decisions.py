@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any
-from uuid import UUID
 
 from tallystick.domains.guarded import Guarded
 from tallystick.domains.identity.users import User
@@ -13,7 +13,6 @@ from tallystick.domains.underwriting.applications import Application, Applicatio
 from tallystick.domains.underwriting.reasons import GROUPS, DenialGroup, ReasonCode
 from tallystick.entity import Entity
 from tallystick.fields import Fraction, Length, Numeric, Ref
-from tallystick.query import desc
 from tallystick.rules import Check, Guard, Index, Rules, Unique, append_only
 
 
@@ -46,6 +45,10 @@ OUTCOME_STATUS = {
 class Decision(Entity):
     """One decision on one application; at most one is final. A correction is a further decision.
 
+    A final one alone brings the application to its outcome: the database does it when the row is added, with
+    ``decided_at`` as the moment, and refuses the status to everybody else. Whoever signs (``decided_by``) is not the
+    applicant; in a review it is neither who entered the application nor who decided on it before.
+
     ``risk_score`` is 0 to 1000, probabilities and confidence are fractions from 0 to 1. ``shap`` maps features to
     attributions that explain ``output_value`` from ``base_value``; the database refuses those that do not add up to it
     within a millionth. ``reasons`` are one to four, the weightiest first; a final decline has them, and what
@@ -66,9 +69,10 @@ class Decision(Entity):
     base_value: Annotated[Decimal, Numeric(18, 9)] | None = None
     output_value: Annotated[Decimal, Numeric(18, 9)] | None = None
     shap: dict[str, Any] | None = None
-    risk_factors: list[str] | None = None
+    risk_factors: list[Any] | None = None
     processing_time_ms: int | None = None
     decided_by: Ref[User] | None = None
+    decided_at: datetime | None = None
     reasons: list[ReasonCode] | None = None
     other_reason: Annotated[str, Length(500, min=1)] | None = None
 
@@ -91,6 +95,18 @@ class Decision(Entity):
         Check("other_reason", "coalesce(reasons @> '[\"other\"]'::jsonb, false) = (other_reason is not null)"),
         Guard(
             "tally_explained", "BEFORE INSERT", "tally.decision_explained('decision')", when='NEW."shap" IS NOT NULL'
+        ),
+        Guard(
+            "tally_four_eyes",
+            "BEFORE INSERT",
+            "tally.decision_four_eyes('decision')",
+            when='NEW."decided_by_id" IS NOT NULL',
+        ),
+        Guard(
+            "tally_outcome",
+            "AFTER INSERT",
+            "tally.decision_outcome('decision')",
+            when='NEW."is_final" OR NEW."outcome" = \'review\'',
         ),
         Guard("tally_reasons", "AFTER INSERT", "tally.decision_reasons('decision')", when='NEW."reasons" IS NOT NULL'),
         retain="lending",
@@ -130,8 +146,3 @@ class Decisions(Guarded[Decision]):
 
     permission = "applications.decide"
     instead = "db.applications.decide()"
-
-    async def next_seq(self, application: UUID) -> int:
-        """The number of an application's next decision; right while the application is locked."""
-        last = await self.find(Decision.application == application, order=desc(Decision.seq), limit=1)
-        return last[0].seq + 1 if last else 1

@@ -1,28 +1,26 @@
-"""Devices: the tenant's cloud devices, their state and health, and the tasks that each carries out."""
+"""Devices: the tenant's cloud devices, their state and health."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
-import msgspec
-
 from tallystick.domains.guarded import Guarded, alter, put
-from tallystick.domains.underwriting.applications import Application
-from tallystick.entity import Entity
+from tallystick.domains.named import id_of
+from tallystick.entity import Entity, with_fields
 from tallystick.errors import Conflict, Invalid
-from tallystick.fields import Length, Numeric, Once, Personal, Ref
-from tallystick.rules import Check, Index, Rules, Transitions, Unique, kept
+from tallystick.fields import Length, Numeric, Once, Personal
+from tallystick.query import at_most, one_of
+from tallystick.rules import Check, Guard, Index, Rules, Transitions, Unique, kept
 
 Name = Annotated[str, Length(255, min=1)]
-_NEXT = (
-    "SELECT t.id FROM tally.device_task t WHERE t.tenant_id = $1 AND t.state = 'queued' "
-    "ORDER BY t.created_at, t.id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED"
-)
+AHEAD = timedelta(minutes=5)
+"""How far a device's clock may be ahead of ours."""
+_MOST_EVENTS = 100
 
 
 class DeviceStatus(StrEnum):
@@ -42,7 +40,9 @@ class Device(Entity):
     """A cloud device. ``external_id`` is its provider's name for it, once in a tenant; many tenants may know one.
 
     Battery in percent, signal in dBm, data in megabytes, temperature in degrees Celsius, uptime in seconds.
-    ``tasks_done`` and ``tasks_failed`` never exceed ``tasks_started``.
+    ``tasks_done`` and ``tasks_failed`` never exceed ``tasks_started``. ``last_heartbeat`` is the newest that the device
+    told by its own clock, ``last_seen`` when we last heard from it by ours. The database counts a device against the
+    tenant's limit until it is decommissioned, whoever adds it.
     """
 
     external_id: Annotated[str, Length(255, min=1), Once()]
@@ -105,49 +105,12 @@ class Device(Entity):
             },
             initial=[_D.OFFLINE],
         ),
-        kept(),
-        retain="operations",
-    )
-
-
-class TaskState(StrEnum):
-    """Where a task stands."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-_T = TaskState
-
-
-class DeviceTask(Entity):
-    """Something for a device to do, once; a device does one at a time."""
-
-    name: Annotated[Name, Once()]
-    application: Annotated[Ref[Application], Once()] | None = None
-    payload: Annotated[dict[str, Any], Once()] = msgspec.field(default_factory=dict)
-    state: TaskState = TaskState.QUEUED
-    device: Ref[Device] | None = None
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    error: Annotated[str, Length(1000, min=1)] | None = None
-
-    rules = Rules(
-        Unique("device", where="state = 'running'"),
-        Index("state", "created_at", query="the queue of tasks, oldest first"),
-        Index("device", "created_at", query="the tasks of a device"),
-        Index("application", query="the tasks for an application"),
-        Check("running", "(state in ('queued', 'cancelled')) = (device_id is null)"),
-        Check("started", "(device_id is null) = (started_at is null)"),
-        Check("finished", "(state in ('done', 'failed', 'cancelled')) = (finished_at is not null)"),
-        Check("error", "(state = 'failed') = (error is not null)"),
-        Transitions(
-            "state",
-            {_T.QUEUED: [_T.RUNNING, _T.CANCELLED], _T.RUNNING: [_T.DONE, _T.FAILED]},
-            initial=[_T.QUEUED],
+        Guard("tally_counted", "AFTER INSERT", "tally.device_counted('device')"),
+        Guard(
+            "tally_given_back",
+            "AFTER UPDATE",
+            "tally.device_counted('device')",
+            when="OLD.\"status\" <> 'decommissioned' AND NEW.\"status\" = 'decommissioned'",
         ),
         kept(),
         retain="operations",
@@ -170,33 +133,56 @@ VITALS = frozenset(
     )
 )
 """What a heartbeat may tell."""
+_EARNED = (
+    "current_task",
+    "last_heartbeat",
+    "last_seen",
+    "last_task_at",
+    "tasks_started",
+    "tasks_done",
+    "tasks_failed",
+    "decommissioned_at",
+    "decommissioned_by",
+)
+_SWEPT = 1_000
 
 
 class Devices(Guarded[Device]):
     """The tenant's devices. Everything that changes one needs the permission "devices.operate"."""
 
     permission = "devices.manage"
-    instead = "db.devices.provision(), heartbeat(), set_status() and decommission()"
+    instead = "db.devices.provision(), heartbeat(), set_status(), inspect() and decommission()"
 
     async def provision(self, device: Device) -> Device:
         """Register a device, counted against the tenant's quota; all or nothing.
 
-        Raises ``QuotaExceeded``, and ``Duplicate`` for an external id the tenant has already.
+        Raises ``QuotaExceeded``, ``Duplicate`` for an external id the tenant has already (a decommissioned one keeps
+        its own), and ``Invalid`` for what only operations tell.
         """
         await self._may()
         self._check_kind(device)
-        async with self.db.transaction():
-            await self.db.consume("devices")
-            return await put(self, device)
+        if any(getattr(device, name) for name in _EARNED):
+            raise Invalid(
+                "A new device has done nothing yet.",
+                field=next(n for n in _EARNED if getattr(device, n)),
+                entity="Device",
+                remedy="Leave that out; heartbeats, tasks and decommission() set it.",
+            )
+        at, by = device.provisioned_at or self.db.now(), device.provisioned_by or self.db.actor
+        return await put(self, with_fields(device, provisioned_at=at, provisioned_by=by))
 
     async def by_external_id(self, external_id: str) -> Device:
         """The device its provider calls so. Raises ``NotFound``."""
         return await self.one(Device.external_id == external_id)
 
-    async def heartbeat(self, device: Device | UUID, vitals: Mapping[str, Any] | None = None) -> Device:
+    async def heartbeat(
+        self, device: Device | UUID, vitals: Mapping[str, Any] | None = None, *, at: datetime | None = None
+    ) -> Device:
         """Note that a device is alive, with its vitals by field name; one that was offline is online.
 
-        Raises ``Conflict`` for a decommissioned one, ``Invalid`` for vitals that are none.
+        ``at`` is when it beat, by its own clock; left out it is now. One that arrives after a newer one says that the
+        device was heard, and nothing else: its vitals are old. Raises ``Conflict`` for a decommissioned device,
+        ``Invalid`` for vitals that are none and for a clock more than five minutes ahead.
         """
         await self._may()
         told = dict(vitals) if isinstance(vitals, Mapping) else {}
@@ -207,17 +193,33 @@ class Devices(Guarded[Device]):
                 entity="Device",
                 remedy=f"Vitals are: {', '.join(sorted(VITALS))}.",
             )
+        now = self.db.now()
+        beat = now if at is None else at
+        if not isinstance(beat, datetime) or beat.tzinfo is None or beat > now + AHEAD:
+            raise Invalid(
+                "A heartbeat's moment has a time zone and is at most five minutes ahead.",
+                field="at",
+                entity="Device",
+                remedy="Set the device's clock, or leave it out for now.",
+            )
         async with self.db.transaction():
             found = await self._locked(device)
+            seen = now if found.last_seen is None else max(now, found.last_seen)
+            if found.last_heartbeat is not None and beat < found.last_heartbeat:
+                return await alter(self, found, last_seen=seen)
             status = _D.ONLINE if found.status is _D.OFFLINE else found.status
-            now = self.db.now()
-            return await alter(self, found, status=status, last_heartbeat=now, last_seen=now, **told)
+            return await alter(self, found, status=status, last_heartbeat=beat, last_seen=seen, **told)
 
     async def set_status(self, device: Device | UUID, status: DeviceStatus) -> Device:
         """Bring a device to maintenance, online or offline. Raises ``Conflict`` while it works."""
         await self._may()
         if status not in (_D.ONLINE, _D.OFFLINE, _D.MAINTENANCE):
-            raise Invalid("That status follows from tasks or decommission().", field="status", entity="Device")
+            raise Invalid(
+                "That status follows from tasks or decommission().",
+                field="status",
+                entity="Device",
+                remedy="Set online, offline or maintenance.",
+            )
         async with self.db.transaction():
             found = await self._locked(device)
             if found.status is _D.BUSY:
@@ -225,8 +227,66 @@ class Devices(Guarded[Device]):
             changes = {"last_maintenance": self.db.now()} if status is _D.MAINTENANCE else {}
             return await alter(self, found, status=status, **changes)
 
+    async def inspect(
+        self, device: Device | UUID, *, compromised: bool, event: Mapping[str, Any] | None = None
+    ) -> Device:
+        """Note a security scan: whether the device is compromised, and what was found; the last hundred are kept.
+
+        A compromised device takes no task until a later scan clears it.
+        """
+        await self._may()
+        if compromised.__class__ is not bool or not (event is None or isinstance(event, Mapping)):
+            raise Invalid(
+                "A scan says True or False, and what it found as a dict.",
+                field="compromised",
+                entity="Device",
+                remedy='Write inspect(device, compromised=True, event={"kind": "root"}).',
+            )
+        async with self.db.transaction():
+            found = await self._locked(device)
+            now = self.db.now()
+            events = list(found.security_events or ())
+            if event is not None:
+                events.append({**event, "at": now.isoformat(), "by": self.db.actor})
+            kept_events = events[-_MOST_EVENTS:] or None
+            return await alter(
+                self, found, compromised=compromised, last_security_scan=now, security_events=kept_events
+            )
+
+    async def sweep(self, silent_for: timedelta) -> int:
+        """Take devices offline that nothing was heard of for so long; answers how many. Run it every few minutes.
+
+        A task of theirs goes back to the queue, and fails once it was lost ``MOST_ATTEMPTS`` times.
+        """
+        await self._may()
+        if not isinstance(silent_for, timedelta) or silent_for <= timedelta(0):
+            raise Invalid(
+                "How long is a timedelta above zero.",
+                field="silent_for",
+                entity="Device",
+                remedy="Write sweep(timedelta(minutes=10)).",
+            )
+        from tallystick.domains.underwriting.device_tasks import lose
+
+        db = self.db
+        silent = (one_of(Device.status, (_D.ONLINE, _D.BUSY)), at_most(Device.last_seen, db.now() - silent_for))
+        swept = 0
+        for id in [d.id for d in await self.find(*silent, order=Device.last_seen, limit=_SWEPT)]:
+            async with db.transaction():
+                found = await self.lock(id)
+                late = found.last_seen is not None and found.last_seen <= db.now() - silent_for
+                if found.status not in (_D.ONLINE, _D.BUSY) or not late:
+                    continue
+                lost = int(await lose(db, found.ref))
+                await alter(self, found, status=_D.OFFLINE, current_task=None, tasks_failed=found.tasks_failed + lost)
+                swept += 1
+        return swept
+
     async def decommission(self, device: Device | UUID) -> Device:
-        """Retire a device for good. Raises ``InvalidTransition`` while it works."""
+        """Retire a device for good, which frees its place in the tenant's limit.
+
+        Raises ``InvalidTransition`` while it works, ``Conflict`` when it is retired already.
+        """
         await self._may()
         async with self.db.transaction():
             found = await self._locked(device)
@@ -239,94 +299,7 @@ class Devices(Guarded[Device]):
         await self.db.require("devices.operate")
 
     async def _locked(self, device: Device | UUID) -> Device:
-        found = await self.lock(device.id if isinstance(device, Device) else device)
+        found = await self.lock(id_of(device, Device, "device"))
         if found.status is _D.DECOMMISSIONED:
             raise Conflict("The device is decommissioned.", entity="Device", remedy="Provision another.")
         return found
-
-
-class DeviceTasks(Guarded[DeviceTask]):
-    """What devices have to do. Each task is one device's; taking and finishing needs "devices.operate"."""
-
-    permission = "devices.manage"
-    instead = "db.device_tasks.enqueue(), take(), finish() and cancel()"
-
-    async def enqueue(
-        self, name: str, payload: Mapping[str, Any] | None = None, *, application: UUID | None = None
-    ) -> DeviceTask:
-        """Put a task in the queue. Raises ``Invalid``, ``UnknownReference``."""
-        await self.db.require("devices.operate")
-        if payload is not None and not isinstance(payload, Mapping):
-            raise Invalid("A task's payload is a dict.", field="payload", entity="DeviceTask")
-        about: Ref[Application] | None = None if application is None else Ref(application)
-        return await put(self, DeviceTask(name=name, payload=dict(payload or {}), application=about))
-
-    async def take(self, device: Device | UUID, task: DeviceTask | UUID | None = None) -> DeviceTask | None:
-        """Give a device a task, or the oldest of the queue; None when the queue is empty.
-
-        Two devices never get one task, and one that is busy gets none. Raises ``Conflict`` when the device is not
-        online or is compromised, or the task is no longer in the queue.
-        """
-        db = self.db
-        await db.require("devices.operate")
-        async with db.transaction():
-            worker = await db.devices.lock(device.id if isinstance(device, Device) else device)
-            if worker.status is not _D.ONLINE or worker.compromised:
-                raise Conflict(
-                    "The device takes no task: it is not online, has one, or is compromised.",
-                    entity="Device",
-                    remedy="Finish its task, or send a heartbeat.",
-                )
-            if task is None:
-                rows = await db.unit.call(_NEXT, (db.tenant_id,), self.spec)
-                if not rows:
-                    return None
-                found = await self.get(rows[0][0])
-            else:
-                found = await self.lock(_id(task))
-            if found.state is not _T.QUEUED:
-                raise Conflict(f"The task is {found.state.value}.", entity="DeviceTask", remedy="Take another.")
-            now = db.now()
-            await alter(
-                db.devices,
-                worker,
-                status=_D.BUSY,
-                current_task=found.name,
-                tasks_started=worker.tasks_started + 1,
-                last_task_at=now,
-            )
-            return await alter(self, found, state=_T.RUNNING, device=worker.ref, started_at=now)
-
-    async def finish(self, task: DeviceTask | UUID, error: str | None = None) -> DeviceTask:
-        """End a running task, failed where there is an error; its device is free again. Raises ``Conflict``."""
-        db = self.db
-        await db.require("devices.operate")
-        async with db.transaction():
-            named = await self.get(_id(task))
-            if named.device is None:
-                raise Conflict(f"The task is {named.state.value}.", entity="DeviceTask", remedy="Take it first.")
-            # The device first, as take() locks them.
-            worker = await db.devices.lock(named.device.id)
-            found = await self.lock(named.id)
-            if found.state is not _T.RUNNING:
-                raise Conflict(f"The task is {found.state.value}.", entity="DeviceTask", remedy="It was finished.")
-            count = "tasks_done" if error is None else "tasks_failed"
-            changes: dict[str, Any] = {count: getattr(worker, count) + 1}
-            await alter(db.devices, worker, status=_D.ONLINE, current_task=None, **changes)
-            state = _T.DONE if error is None else _T.FAILED
-            return await alter(self, found, state=state, finished_at=db.now(), error=error)
-
-    async def cancel(self, task: DeviceTask | UUID) -> DeviceTask:
-        """Take a task out of the queue. Raises ``Conflict`` once a device has it."""
-        await self.db.require("devices.operate")
-        async with self.db.transaction():
-            found = await self.lock(_id(task))
-            if found.state is not _T.QUEUED:
-                raise Conflict(
-                    f"The task is {found.state.value}.", entity="DeviceTask", remedy="Too late to cancel it."
-                )
-            return await alter(self, found, state=_T.CANCELLED, finished_at=self.db.now())
-
-
-def _id(task: DeviceTask | UUID) -> UUID:
-    return task.id if isinstance(task, DeviceTask) else task

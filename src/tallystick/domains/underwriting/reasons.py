@@ -8,6 +8,10 @@ from typing import Any
 
 from tallystick.errors import Invalid
 
+NOT_APPLICABLE = 10
+"""The code of a HMDA file for an application that was not denied. Source: 12 CFR 1003.4(a)(16), comment 4(a)(16)-1."""
+EXEMPT = 1111
+"""The code of a HMDA file for a lender that need not tell. Source: 12 CFR 1003.3(d)."""
 MOST_REASONS = 4
 """How many principal reasons a notice gives at most (comment 9(b)(2)-1 to 12 CFR 1002.9)."""
 
@@ -104,6 +108,18 @@ def check_reasons(reasons: Iterable[Any]) -> list[ReasonCode]:
             remedy="Write reasons=[ReasonCode.INCOME_INSUFFICIENT], the weightiest first.",
         )
     return found
+
+
+def hmda_denial_codes(reasons: Iterable[Any] | None, *, exempt: bool = False) -> list[int]:
+    """What a HMDA file has for the reasons of a denial: one to four codes of 1 to 9, the weightiest first.
+
+    Without reasons (nothing was denied) it is 10, "not applicable"; for a lender that is ``exempt`` it is 1111. Codes 5
+    (insufficient cash) and 8 (mortgage insurance denied) stand for no reason of form C-1: what a mortgage lender tells
+    as ``ReasonCode.OTHER`` is code 9 with its text. Raises ``Invalid``.
+    """
+    if exempt:
+        return [EXEMPT]
+    return [NOT_APPLICABLE] if reasons is None else [group.number for group in denial_groups(reasons)]
 
 
 def denial_groups(reasons: Iterable[Any]) -> list[DenialGroup]:

@@ -11,6 +11,7 @@ from uuid import UUID
 from tallystick.domains.guarded import Guarded, alter, put
 from tallystick.domains.identity.access import acting_user
 from tallystick.domains.identity.users import User, UserLike, user_id
+from tallystick.domains.named import id_of
 from tallystick.domains.underwriting.applications import UNDECIDED, Application, ApplicationStatus
 from tallystick.domains.underwriting.decisions import Decision, DecisionKind, Outcome
 from tallystick.entity import Entity
@@ -28,11 +29,12 @@ LEASE = timedelta(minutes=30)
 _LONGEST = timedelta(days=7)
 _NEXT = (
     "SELECT t.id FROM tally.review_task t WHERE t.tenant_id = $1 "
-    "AND (t.state = 'open' OR t.state = 'claimed' AND t.held_until <= $2) "
-    "AND NOT EXISTS (SELECT FROM tally.application a WHERE a.tenant_id = t.tenant_id AND a.id = t.application_id "
-    "AND a.applicant_id = $3) "
+    "AND (t.state = 'open' OR t.state = 'claimed' AND t.held_until <= $2 AND t.escalated_for IS NULL) "
+    "AND EXISTS (SELECT FROM tally.application a WHERE a.tenant_id = t.tenant_id AND a.id = t.application_id "
+    "AND a.status IN ('scoring', 'review') AND a.applicant_id IS DISTINCT FROM $3 "
+    "AND a.created_by IS DISTINCT FROM 'user:' || $3) "
     "AND NOT EXISTS (SELECT FROM tally.decision d WHERE d.tenant_id = t.tenant_id "
-    "AND d.application_id = t.application_id AND d.kind = 'override' AND d.decided_by_id = $3) "
+    "AND d.application_id = t.application_id AND d.kind IN ('manual', 'override') AND d.decided_by_id = $3) "
     "ORDER BY t.created_at, t.id LIMIT 1 FOR NO KEY UPDATE OF t SKIP LOCKED"
 )
 
@@ -54,7 +56,8 @@ STANDING = (_S.OPEN, _S.CLAIMED, _S.ESCALATED)
 class ReviewTask(Entity):
     """An application that a person has to look at; one stands for an application at a time.
 
-    Who resolves it is neither the applicant nor whoever overrode the model on it, which the database checks.
+    Who resolves it is neither the applicant, nor who entered the application, nor a person who decided on it before,
+    which the database checks. Once escalated it stays so, whoever claims it and gives it back.
     """
 
     application: Annotated[Ref[Application], Once()]
@@ -125,7 +128,8 @@ class Reviews(Guarded[ReviewTask]):
     async def take(self, task: ReviewTask | UUID, reviewer: UserLike, *, lease: timedelta = LEASE) -> ReviewTask:
         """Take a task for a reviewer until the lease is over.
 
-        Raises ``Conflict`` while another holds it, ``Denied`` for the applicant, ``RoleMissing``.
+        Whoever has it takes it again to keep it for longer. Raises ``Conflict`` while another holds it or when the
+        application is no longer in review, ``Denied`` for the applicant and who entered it, ``RoleMissing``.
         """
         who = await self._reviewer(reviewer, lease)
         async with self.db.transaction():
@@ -147,7 +151,8 @@ class Reviews(Guarded[ReviewTask]):
         who = await self._reviewer(reviewer)
         async with self.db.transaction():
             held = await self._held(task, who)
-            return await alter(self, held, state=_S.OPEN, claimed_by=None, claimed_at=None, held_until=None)
+            state = _S.OPEN if held.escalated_for is None else _S.ESCALATED
+            return await alter(self, held, state=state, claimed_by=None, claimed_at=None, held_until=None)
 
     async def escalate(self, task: ReviewTask | UUID, reviewer: UserLike, reason: str) -> ReviewTask:
         """Hand a claimed task to somebody who may decide any application. Raises ``LeaseLost``."""
@@ -170,8 +175,8 @@ class Reviews(Guarded[ReviewTask]):
         """Approve or decline the application of a claimed task, which is the final decision on it.
 
         Raises ``LeaseLost`` when the claim is over or another's, ``Denied`` where four eyes are missing, ``Conflict``
-        when it is decided already, ``Invalid`` for a decline without reasons. A repetition with its ``key`` (which
-        takes the domain "ledger") answers what was done.
+        when it is decided already, ``Invalid`` for a decline without reasons. A repetition with its ``key`` answers
+        what was done.
         """
         from tallystick.domains.idempotency import idempotent
         from tallystick.domains.underwriting.deciding import add_decision, decidable
@@ -203,18 +208,16 @@ class Reviews(Guarded[ReviewTask]):
             return done
 
     async def expire(self, before: datetime) -> int:
-        """End tasks that were opened before a moment and still stand; answers how many."""
+        """End tasks that were opened before a moment and still stand; answers how many.
+
+        Their applications stay in review, where another can be opened. Needs the permission "applications.manage".
+        """
         await self.db.require(self.permission)
         if not isinstance(before, datetime) or before.tzinfo is None:
             raise Invalid("A moment is a datetime with a time zone.", field="before", entity="ReviewTask")
         return await Repository.update_where(
             self, ReviewTask.created_at < before, one_of(ReviewTask.state, STANDING), state=_S.EXPIRED
         )
-
-    async def overtaken(self, application: UUID) -> int:
-        """End the task that stands for an application because it was decided otherwise."""
-        where = (ReviewTask.application == Ref(application), one_of(ReviewTask.state, STANDING))
-        return await Repository.update_where(self, *where, state=_S.EXPIRED)
 
     async def _reviewer(self, reviewer: UserLike, lease: timedelta = LEASE) -> UUID:
         if not isinstance(lease, timedelta) or not timedelta(0) < lease <= _LONGEST:
@@ -232,11 +235,17 @@ class Reviews(Guarded[ReviewTask]):
             raise Conflict("Another reviewer has the task.", entity="ReviewTask", remedy="Use reviews.take_next().")
         if task.state not in STANDING:
             raise Conflict(f"The task is {task.state.value}.", entity="ReviewTask")
-        if task.state is _S.ESCALATED:
+        if task.escalated_for is not None:
             await self.db.require("applications.decide")
         application = await self.db.applications.get(task.application.id)
-        if application.applicant is not None and application.applicant.id == who:
-            raise Denied("Nobody reviews their own application.", remedy="Let another reviewer take it.")
+        if application.status not in UNDECIDED:
+            raise Conflict(
+                f"The application is {application.status.value}, so nothing is left to review.", entity="ReviewTask"
+            )
+        if application.created_by == f"user:{who}" or (application.applicant and application.applicant.id == who):
+            raise Denied(
+                "Nobody reviews an application that they made or entered.", remedy="Let another reviewer take it."
+            )
         return await alter(self, task, state=_S.CLAIMED, claimed_by=Ref(who), claimed_at=now, held_until=now + lease)
 
     async def _held(self, task: ReviewTask | UUID, who: UUID) -> ReviewTask:
@@ -248,4 +257,4 @@ class Reviews(Guarded[ReviewTask]):
 
 
 def _id(task: ReviewTask | UUID) -> UUID:
-    return task.id if isinstance(task, ReviewTask) else task
+    return id_of(task, ReviewTask, "task")

@@ -7,9 +7,10 @@ is the constraint's name, from which the declared rule and its fields are found.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
+import msgspec
 
 from tallystick import errors as e
 from tallystick.stores.postgres.pooler import hidden_pooler
@@ -127,8 +128,13 @@ _RAISED: dict[str, tuple[type[e.TallystickError], str, str]] = {
     ),
     "TS712": (
         e.Denied,
-        "Four eyes are missing: the applicant or whoever overrode the model does not resolve the review.",
+        "Four eyes are missing: the applicant, who entered the application or who decided before decides nothing here.",
         "Let another reviewer take it.",
+    ),
+    "TS713": (
+        e.Denied,
+        "The status of the application follows from a decision, and none says so, or an offer still stands.",
+        "Use applications.decide(), reviews.resolve() or counter_offers, which record the decision.",
     ),
     "TS621": (
         e.Denied,
@@ -220,7 +226,7 @@ def translate(problem: BaseException, spec: EntitySpec | None = None, verb: str 
         kind, said, remedy = _RAISED[state]
         return kind(said, remedy=remedy)
     if state == "TS701":
-        return e.QuotaExceeded("The tenant's quota for this period is used up.")
+        return _quota(problem)
     if state == "42501":
         return _privilege(entity, problem)
     if (state in ("42704", "22P02") and "tally.tenant" in str(problem)) or (
@@ -280,6 +286,16 @@ def translate(problem: BaseException, spec: EntitySpec | None = None, verb: str 
         f"The database refused the statement (SQLSTATE {state}).",
         remedy="Look the SQLSTATE up in PostgreSQL's Appendix A; the server log has the statement.",
     )
+
+
+def _quota(problem: BaseException) -> e.TallystickError:
+    """What limit was reached, as the database's function told."""
+    try:
+        told = msgspec.json.decode(_told(problem, "detail"), type=dict[str, Any])
+        metric, limit = str(told["metric"]), int(told["limit"])
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+        return e.QuotaExceeded("The tenant's quota for this period is used up.")
+    return e.QuotaExceeded(f"The tenant's limit of {limit} {metric} is used up.", metric=metric, limit=limit)
 
 
 def login(problem: BaseException) -> e.TallystickError:

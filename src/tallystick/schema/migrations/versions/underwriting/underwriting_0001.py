@@ -8,7 +8,7 @@ from __future__ import annotations
 from alembic import op
 
 from tallystick.schema.model import Check, Column, ForeignKey, Grant, Index, Policy, Table, Trigger
-from tallystick.schema.operations import CreateTables, Undo
+from tallystick.schema.operations import CreateTables, Sql, Undo
 
 revision = "underwriting_0001"
 down_revision = None
@@ -16,6 +16,44 @@ branch_labels = ("underwriting",)
 depends_on = ["kit_0001", "identity_0001"]
 # Rules of the migration lint that this revision may break, each with the reason a reviewer accepted.
 accepted: dict[str, str] = {}
+
+# Where several people look at an application, none of them decides on it twice, or on their own.
+FOUR_EYES = """
+CREATE FUNCTION tally.decision_four_eyes() RETURNS trigger LANGUAGE plpgsql
+  SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  IF EXISTS (SELECT FROM tally.application a WHERE a.tenant_id = NEW.tenant_id AND a.id = NEW.application_id
+      AND (a.applicant_id = NEW.decided_by_id
+        OR NEW.is_final AND a.status = 'review' AND (a.created_by = 'user:' || NEW.decided_by_id
+          OR EXISTS (SELECT FROM tally.decision d WHERE d.tenant_id = a.tenant_id AND d.application_id = a.id
+            AND d.kind IN ('manual', 'override') AND d.decided_by_id = NEW.decided_by_id)))) THEN
+    RAISE EXCEPTION 'four eyes are missing on %', TG_ARGV[0] USING ERRCODE = 'TS712', TABLE = TG_ARGV[0];
+  END IF;
+  RETURN NEW;
+END $f$"""
+
+OUTCOME = """
+CREATE FUNCTION tally.decision_outcome() RETURNS trigger LANGUAGE plpgsql
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  IF NEW.is_final THEN
+    UPDATE tally.application a SET status = NEW.outcome, decided_at = coalesce(NEW.decided_at, now())
+    WHERE a.tenant_id = NEW.tenant_id AND a.id = NEW.application_id;
+    IF NOT FOUND THEN
+      RAISE EXCEPTION 'the application of a % was not found', TG_ARGV[0] USING ERRCODE = '23503', TABLE = TG_ARGV[0],
+        CONSTRAINT = 'fk_decision_application';
+    END IF;
+  ELSE
+    UPDATE tally.application a SET status = 'review'
+    WHERE a.tenant_id = NEW.tenant_id AND a.id = NEW.application_id AND a.status = 'scoring';
+  END IF;
+  RETURN NULL;
+END $f$"""
+
+FUNCTIONS = {
+    FOUR_EYES: "tally.decision_four_eyes()",
+    OUTCOME: "tally.decision_outcome()",
+}
 
 APPLICATION = Table(
     "application",
@@ -88,7 +126,7 @@ APPLICATION = Table(
         Check("ck_application_income", "annual_income >= 0"),
         Check("ck_application_requested_amount", "requested_amount is null or requested_amount > 0"),
         Check("ck_application_requested_months", "requested_months is null or requested_months between 1 and 600"),
-        Check("ck_application_decided", "decided_at is not null or status not in ('approved', 'declined')"),
+        Check("ck_application_decided", "(decided_at is not null) = (status in ('approved', 'declined'))"),
     ),
     foreign_keys=(
         ForeignKey("fk_application_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),
@@ -102,6 +140,18 @@ APPLICATION = Table(
             comment="the application queue, a status at a time, newest first",
         ),
         Index("ix_application_created_at", ("tenant_id", "created_at", "id"), comment="applications of a period"),
+        Index(
+            "ix_application_stripe_account_id",
+            ("tenant_id", "stripe_account_id", "id"),
+            where="stripe_account_id is not null",
+            comment="applications of a Stripe account",
+        ),
+        Index(
+            "ix_application_expires_at",
+            ("tenant_id", "expires_at", "id"),
+            where="(status = 'incomplete')",
+            comment="incomplete applications that run out",
+        ),
         Index("ix_application_applicant_id", ("tenant_id", "applicant_id", "id"), comment="rows of one applicant"),
         Index("ix_application_ssn_bidx", ("tenant_id", "ssn_bidx", "id"), comment="find by ssn"),
         Index("ix_application_email_bidx", ("tenant_id", "email_bidx", "id"), comment="find by email"),
@@ -127,13 +177,13 @@ APPLICATION = Table(
                 'OLD."status" IS DISTINCT FROM NEW."status" AND ((OLD."status" = \'created\' AND NEW."status" = '
                 "ANY (ARRAY['submitted', 'withdrawn'])) OR (OLD.\"status\" = 'submitted' AND NEW.\"status\" = ANY "
                 "(ARRAY['verifying', 'incomplete', 'withdrawn'])) OR (OLD.\"status\" = 'incomplete' AND "
-                "NEW.\"status\" = ANY (ARRAY['submitted', 'expired'])) OR (OLD.\"status\" = 'verifying' AND "
-                "NEW.\"status\" = ANY (ARRAY['scoring', 'incomplete', 'withdrawn'])) OR "
-                "(OLD.\"status\" = 'scoring' "
-                "AND NEW.\"status\" = ANY (ARRAY['approved', 'declined', 'review'])) OR (OLD.\"status\" = 'review' "
-                "AND NEW.\"status\" = ANY (ARRAY['approved', 'declined', 'counter_offered'])) OR (OLD.\"status\" = "
-                "'counter_offered' AND NEW.\"status\" = ANY (ARRAY['approved', 'withdrawn', 'expired'])) OR "
-                '(OLD."status" IS NULL AND NEW."status" = ANY (ARRAY[\'created\']))) IS NOT TRUE'
+                "NEW.\"status\" = ANY (ARRAY['submitted', 'withdrawn', 'expired'])) OR (OLD.\"status\" = "
+                "'verifying' AND NEW.\"status\" = ANY (ARRAY['scoring', 'incomplete', 'withdrawn'])) OR "
+                "(OLD.\"status\" = 'scoring' AND NEW.\"status\" = ANY (ARRAY['approved', 'declined', 'review', "
+                "'withdrawn'])) OR (OLD.\"status\" = 'review' AND NEW.\"status\" = ANY (ARRAY['approved', "
+                "'declined', 'counter_offered', 'withdrawn'])) OR (OLD.\"status\" = 'counter_offered' AND "
+                "NEW.\"status\" = ANY (ARRAY['approved', 'withdrawn', 'expired'])) OR (OLD.\"status\" IS NULL AND "
+                "NEW.\"status\" = ANY (ARRAY['created']))) IS NOT TRUE"
             ),
         ),
         Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()"),
@@ -217,7 +267,6 @@ APPLICATION = Table(
                 "monitoring",
                 "status",
                 "submitted_at",
-                "decided_at",
                 "expires_at",
                 "idempotency_key",
             ),
@@ -251,6 +300,7 @@ DECISION = Table(
         Column("risk_factors", "jsonb", nullable=True),
         Column("processing_time_ms", "bigint", nullable=True),
         Column("decided_by_id", "uuid", nullable=True),
+        Column("decided_at", "timestamp with time zone", nullable=True),
         Column("version", "bigint", default="1"),
         Column("created_at", "timestamp with time zone", default="now()"),
         Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
@@ -286,6 +336,18 @@ DECISION = Table(
     ),
     triggers=(
         Trigger("tally_append_only", "BEFORE UPDATE OR DELETE", "tally.refuse_change('decision')"),
+        Trigger(
+            "tally_four_eyes",
+            "BEFORE INSERT",
+            "tally.decision_four_eyes('decision')",
+            when='NEW."decided_by_id" IS NOT NULL',
+        ),
+        Trigger(
+            "tally_outcome",
+            "AFTER INSERT",
+            "tally.decision_outcome('decision')",
+            when='NEW."is_final" OR NEW."outcome" = \'review\'',
+        ),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
     ),
     grants=(
@@ -313,6 +375,7 @@ DECISION = Table(
                 "risk_factors",
                 "processing_time_ms",
                 "decided_by_id",
+                "decided_at",
             ),
         ),
     ),
@@ -322,9 +385,12 @@ DECISION = Table(
 
 def upgrade() -> None:
     """Loan applications and decisions."""
+    for create, name in FUNCTIONS.items():
+        op.invoke(Sql([create, f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC"]))
     op.invoke(CreateTables(APPLICATION, DECISION))
 
 
 def downgrade() -> None:
     """Take it back."""
     op.invoke(Undo(CreateTables(APPLICATION, DECISION)))
+    op.invoke(Sql([f"DROP FUNCTION {name}" for name in reversed(FUNCTIONS.values())]))

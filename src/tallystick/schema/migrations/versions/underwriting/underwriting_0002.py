@@ -23,7 +23,9 @@ CREATE FUNCTION tally.decision_explained() RETURNS trigger LANGUAGE plpgsql
 DECLARE
   total numeric;
 BEGIN
-  SELECT NEW.base_value + coalesce(sum(s.value::numeric), 0) INTO total FROM jsonb_each_text(NEW.shap) s;
+  -- A null among them makes no sum, and is no explanation.
+  SELECT CASE WHEN bool_and(s.value IS NOT NULL) IS NOT FALSE THEN NEW.base_value + coalesce(sum(s.value::numeric), 0)
+    END INTO total FROM jsonb_each_text(NEW.shap) s;
   IF (abs(total - NEW.output_value) < 0.000001) IS NOT TRUE THEN
     RAISE EXCEPTION 'the attributions do not add up to the output' USING ERRCODE = 'TS907', TABLE = TG_ARGV[0];
   END IF;
@@ -48,7 +50,26 @@ BEGIN
   RAISE EXCEPTION 'rows of % are written by the database', TG_ARGV[0] USING ERRCODE = 'TS711', TABLE = TG_ARGV[0];
 END $f$"""
 
+# Whoever answers what they were asked is owed no notice of it any more.
+COMPLETED = """
+CREATE FUNCTION tally.application_completed() RETURNS trigger LANGUAGE plpgsql
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  UPDATE tally.adverse_action_notice n SET moot_at = now()
+  WHERE n.tenant_id = NEW.tenant_id AND n.application_id = NEW.id AND n.basis = 'incomplete' AND n.sent_at IS NULL
+    AND n.moot_at IS NULL;
+  RETURN NULL;
+END $f$"""
+
+COMPLETED_TRIGGER = Trigger(
+    "tally_completed",
+    "AFTER UPDATE",
+    "tally.application_completed('application')",
+    when="OLD.\"status\" = 'incomplete' AND NEW.\"status\" IN ('submitted', 'withdrawn')",
+)
+
 FUNCTIONS = {
+    COMPLETED: "tally.application_completed()",
     EXPLAINED: "tally.decision_explained()",
     REASONS: "tally.decision_reasons()",
     BY_DATABASE: "tally.decision_by_database()",
@@ -126,12 +147,17 @@ ADVERSE_ACTION_NOTICE = Table(
         Column("tenant_id", "uuid"),
         Column("id", "uuid"),
         Column("application_id", "uuid"),
-        Column("decision_id", "uuid"),
+        Column("decision_id", "uuid", nullable=True),
+        Column("basis", 'text COLLATE "C"'),
+        Column("needed", 'text COLLATE "C"', nullable=True),
         Column("decided_on", "date"),
+        Column("counted_from", "date"),
         Column("due_on", "date"),
+        Column("moot_at", "timestamp with time zone", nullable=True),
         Column("sent_at", "timestamp with time zone", nullable=True),
         Column("channel", 'text COLLATE "C"', nullable=True),
         Column("bureau", 'text COLLATE "C"', nullable=True),
+        Column("credit_score", "bytea", nullable=True),
         Column("version", "bigint", default="1"),
         Column("created_at", "timestamp with time zone", default="now()"),
         Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
@@ -139,9 +165,21 @@ ADVERSE_ACTION_NOTICE = Table(
         Column("updated_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
     ),
     checks=(
+        Check("ck_adverse_action_notice_basis", "basis in ('application', 'counter_offer', 'incomplete')"),
+        Check("ck_adverse_action_notice_needed_length", "char_length(needed) between 1 and 2000"),
         Check("ck_adverse_action_notice_channel", "channel in ('mail', 'email', 'portal', 'in_person')"),
         Check("ck_adverse_action_notice_bureau_length", "char_length(bureau) between 1 and 100"),
-        Check("ck_adverse_action_notice_due", "due_on = decided_on + 30"),
+        Check(
+            "ck_adverse_action_notice_due",
+            "due_on = counted_from + case basis when 'counter_offer' then 90 else 30 end",
+        ),
+        Check("ck_adverse_action_notice_counted", "counted_from <= decided_on"),
+        Check("ck_adverse_action_notice_about", "(basis = 'incomplete') = (decision_id is null)"),
+        Check("ck_adverse_action_notice_needed", "(basis = 'incomplete') = (needed is not null)"),
+        Check(
+            "ck_adverse_action_notice_moot",
+            "moot_at is null or (basis = 'incomplete' and sent_at is null)",
+        ),
         Check("ck_adverse_action_notice_sent", "(sent_at is null) = (channel is null)"),
     ),
     foreign_keys=(
@@ -164,7 +202,7 @@ ADVERSE_ACTION_NOTICE = Table(
         Index(
             "ix_adverse_action_notice_due_on",
             ("tenant_id", "due_on", "id"),
-            where="sent_at is null",
+            where="((sent_at is null) and (moot_at is null))",
             comment="notices that are due",
         ),
         Index(
@@ -192,16 +230,21 @@ ADVERSE_ACTION_NOTICE = Table(
                 "id",
                 "application_id",
                 "decision_id",
+                "basis",
+                "needed",
                 "decided_on",
+                "counted_from",
                 "due_on",
+                "moot_at",
                 "sent_at",
                 "channel",
                 "bureau",
+                "credit_score",
             ),
         ),
-        Grant("app", "UPDATE", columns=("sent_at", "channel", "bureau")),
+        Grant("app", "UPDATE", columns=("moot_at", "sent_at", "channel", "bureau", "credit_score")),
     ),
-    comment="What is owed to an applicant after a final decline: one for each such decision, due in thirty days.",
+    comment="A notice that is owed to an applicant, and whether it went out.",
 )
 
 
@@ -210,6 +253,7 @@ def upgrade() -> None:
     for create, name in FUNCTIONS.items():
         op.invoke(Sql([create, f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC"]))
     op.invoke(CreateTables(DECISION_REASON, ADVERSE_ACTION_NOTICE))
+    op.invoke(AddTrigger("application", COMPLETED_TRIGGER))
     op.invoke(AddColumn("decision", Column("reasons", "jsonb", nullable=True)))
     op.invoke(AddColumn("decision", Column("other_reason", 'text COLLATE "C"', nullable=True)))
     op.invoke(
@@ -364,5 +408,6 @@ def downgrade() -> None:
     )
     op.invoke(Undo(AddColumn("decision", Column("other_reason", 'text COLLATE "C"', nullable=True))))
     op.invoke(Undo(AddColumn("decision", Column("reasons", "jsonb", nullable=True))))
+    op.invoke(Undo(AddTrigger("application", COMPLETED_TRIGGER)))
     op.invoke(Undo(CreateTables(DECISION_REASON, ADVERSE_ACTION_NOTICE)))
     op.invoke(Sql([f"DROP FUNCTION {name}" for name in reversed(FUNCTIONS.values())]))

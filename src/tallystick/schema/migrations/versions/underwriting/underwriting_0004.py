@@ -8,7 +8,7 @@ from __future__ import annotations
 from alembic import op
 
 from tallystick.schema.model import Check, Column, ForeignKey, Grant, Index, Policy, Table, Trigger
-from tallystick.schema.operations import CreateTables, Sql, Undo
+from tallystick.schema.operations import AddTrigger, CreateTables, Sql, Undo
 
 revision = "underwriting_0004"
 down_revision = "underwriting_0003"
@@ -22,15 +22,41 @@ CREATE FUNCTION tally.review_four_eyes() RETURNS trigger LANGUAGE plpgsql
   SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
   IF EXISTS (SELECT FROM tally.application a WHERE a.tenant_id = NEW.tenant_id AND a.id = NEW.application_id
-      AND a.applicant_id = NEW.resolved_by_id)
+      AND (a.applicant_id = NEW.resolved_by_id OR a.created_by = 'user:' || NEW.resolved_by_id))
     OR EXISTS (SELECT FROM tally.decision d WHERE d.tenant_id = NEW.tenant_id
-      AND d.application_id = NEW.application_id AND d.kind = 'override' AND d.decided_by_id = NEW.resolved_by_id) THEN
+      AND d.application_id = NEW.application_id AND d.kind IN ('manual', 'override')
+      AND d.decided_by_id = NEW.resolved_by_id AND d.id IS DISTINCT FROM NEW.decision_id) THEN
     RAISE EXCEPTION 'four eyes are missing on %', TG_ARGV[0] USING ERRCODE = 'TS712', TABLE = TG_ARGV[0];
   END IF;
   RETURN NEW;
 END $f$"""
 
+# A status that stands for a decision is one that a decision was made on; decided by no hand, not even in SQL.
+SUPPORTED = """
+CREATE FUNCTION tally.application_supported() RETURNS trigger LANGUAGE plpgsql
+  SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  IF (NEW.status IN ('approved', 'declined') AND NOT EXISTS (SELECT FROM tally.decision d
+      WHERE d.tenant_id = NEW.tenant_id AND d.application_id = NEW.id AND d.is_final AND d.outcome = NEW.status))
+    OR (OLD.status = 'counter_offered' AND EXISTS (SELECT FROM tally.counter_offer o
+      WHERE o.tenant_id = NEW.tenant_id AND o.application_id = NEW.id AND o.state = 'offered')) THEN
+    RAISE EXCEPTION 'no decision makes % %', TG_ARGV[0], NEW.status USING ERRCODE = 'TS713', TABLE = TG_ARGV[0];
+  END IF;
+  RETURN NEW;
+END $f$"""
+
+SUPPORTED_TRIGGER = Trigger(
+    "tally_supported",
+    "BEFORE UPDATE",
+    "tally.application_supported('application')",
+    when=(
+        'OLD."status" IS DISTINCT FROM NEW."status" AND (NEW."status" IN (\'approved\', \'declined\') OR '
+        "OLD.\"status\" = 'counter_offered')"
+    ),
+)
+
 FUNCTIONS = {
+    SUPPORTED: "tally.application_supported()",
     FOUR_EYES: "tally.review_four_eyes()",
 }
 
@@ -302,9 +328,11 @@ def upgrade() -> None:
     for create, name in FUNCTIONS.items():
         op.invoke(Sql([create, f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC"]))
     op.invoke(CreateTables(REVIEW_TASK, COUNTER_OFFER))
+    op.invoke(AddTrigger("application", SUPPORTED_TRIGGER))
 
 
 def downgrade() -> None:
     """Take it back."""
+    op.invoke(Undo(AddTrigger("application", SUPPORTED_TRIGGER)))
     op.invoke(Undo(CreateTables(REVIEW_TASK, COUNTER_OFFER)))
     op.invoke(Sql([f"DROP FUNCTION {name}" for name in reversed(FUNCTIONS.values())]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from alembic import op
 
 from tallystick.schema.model import Check, Column, ForeignKey, Grant, Index, Policy, Table, Trigger
-from tallystick.schema.operations import CreateTables, Undo
+from tallystick.schema.operations import CreateTables, Sql, Undo
 
 revision = "underwriting_0006"
 down_revision = "underwriting_0005"
@@ -16,6 +16,24 @@ branch_labels = None
 depends_on = None
 # Rules of the migration lint that this revision may break, each with the reason a reviewer accepted.
 accepted: dict[str, str] = {}
+
+COUNTED = """
+CREATE FUNCTION tally.device_counted() RETURNS trigger LANGUAGE plpgsql
+  SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    PERFORM tally.consume('devices', date '1970-01-01', 1,
+      (SELECT t.max_devices FROM tally_ref.tenant t WHERE t.id = NEW.tenant_id));
+  ELSE
+    UPDATE tally.usage u SET used = u.used - 1
+    WHERE u.tenant_id = NEW.tenant_id AND u.metric = 'devices' AND u.period = date '1970-01-01' AND u.used > 0;
+  END IF;
+  RETURN NULL;
+END $f$"""
+
+FUNCTIONS = {
+    COUNTED: "tally.device_counted()",
+}
 
 DEVICE = Table(
     "device",
@@ -108,6 +126,13 @@ DEVICE = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_counted", "AFTER INSERT", "tally.device_counted('device')"),
+        Trigger(
+            "tally_given_back",
+            "AFTER UPDATE",
+            "tally.device_counted('device')",
+            when="OLD.\"status\" <> 'decommissioned' AND NEW.\"status\" = 'decommissioned'",
+        ),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('device')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger(
@@ -240,6 +265,7 @@ DEVICE_TASK = Table(
         Column("application_id", "uuid", nullable=True),
         Column("payload", "jsonb"),
         Column("state", 'text COLLATE "C"'),
+        Column("tries", "bigint"),
         Column("device_id", "uuid", nullable=True),
         Column("started_at", "timestamp with time zone", nullable=True),
         Column("finished_at", "timestamp with time zone", nullable=True),
@@ -258,6 +284,7 @@ DEVICE_TASK = Table(
         Check("ck_device_task_started", "(device_id is null) = (started_at is null)"),
         Check("ck_device_task_finished", "(state in ('done', 'failed', 'cancelled')) = (finished_at is not null)"),
         Check("ck_device_task_error", "(state = 'failed') = (error is not null)"),
+        Check("ck_device_task_tries", "tries >= 0 and (device_id is null or tries >= 1)"),
     ),
     foreign_keys=(
         ForeignKey("fk_device_task_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),
@@ -307,7 +334,8 @@ DEVICE_TASK = Table(
             when=(
                 'OLD."state" IS DISTINCT FROM NEW."state" AND ((OLD."state" = \'queued\' AND NEW."state" = ANY '
                 "(ARRAY['running', 'cancelled'])) OR (OLD.\"state\" = 'running' AND NEW.\"state\" = ANY "
-                "(ARRAY['done', 'failed'])) OR (OLD.\"state\" IS NULL AND NEW.\"state\" = ANY "
+                "(ARRAY['done', 'failed', 'queued'])) OR (OLD.\"state\" = 'failed' AND NEW.\"state\" = ANY "
+                '(ARRAY[\'queued\'])) OR (OLD."state" IS NULL AND NEW."state" = ANY '
                 "(ARRAY['queued']))) IS NOT TRUE"
             ),
         ),
@@ -325,13 +353,14 @@ DEVICE_TASK = Table(
                 "application_id",
                 "payload",
                 "state",
+                "tries",
                 "device_id",
                 "started_at",
                 "finished_at",
                 "error",
             ),
         ),
-        Grant("app", "UPDATE", columns=("state", "device_id", "started_at", "finished_at", "error")),
+        Grant("app", "UPDATE", columns=("state", "tries", "device_id", "started_at", "finished_at", "error")),
     ),
     comment="Something for a device to do, once; a device does one at a time.",
 )
@@ -339,9 +368,12 @@ DEVICE_TASK = Table(
 
 def upgrade() -> None:
     """Devices and their tasks."""
+    for create, name in FUNCTIONS.items():
+        op.invoke(Sql([create, f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC"]))
     op.invoke(CreateTables(DEVICE, DEVICE_TASK))
 
 
 def downgrade() -> None:
     """Take it back."""
     op.invoke(Undo(CreateTables(DEVICE, DEVICE_TASK)))
+    op.invoke(Sql([f"DROP FUNCTION {name}" for name in reversed(FUNCTIONS.values())]))
