@@ -23,7 +23,17 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from tallystick.errors import Denied, Invalid, Tampered
 
-__all__ = ["OVERHEAD", "DataKey", "associated_data", "key_id_of", "length_prefixed", "open_", "seal"]
+__all__ = [
+    "OVERHEAD",
+    "DataKey",
+    "associated_data",
+    "cells_of",
+    "in_row",
+    "key_id_of",
+    "length_prefixed",
+    "open_",
+    "seal",
+]
 
 _VERSION: Final = 1
 _AES_256_GCM: Final = 1
@@ -31,6 +41,8 @@ _HEADER: Final = 18
 _NONCE: Final = 12
 _TAG: Final = 16
 _BODY: Final = _HEADER + _NONCE
+_ID_LENGTH: Final = (16).to_bytes(4, "big")
+_NOTHING: Final = (0).to_bytes(4, "big")
 OVERHEAD: Final = _BODY + _TAG
 """How many bytes an envelope is longer than its plaintext."""
 
@@ -98,9 +110,19 @@ def associated_data(tenant: UUID, table: str, column: str, row: UUID, subject: U
 
     Each part is preceded by its length, so no two places can have the same bytes; no subject is an empty part.
     """
-    return length_prefixed(
-        tenant.bytes, table.encode(), column.encode(), row.bytes, b"" if subject is None else subject.bytes
-    )
+    return in_row(cells_of(tenant, table, column), row, subject)
+
+
+def cells_of(tenant: UUID, table: str, column: str) -> bytes:
+    """Return what the associated data of all cells of a column begins with, to be made once for many rows."""
+    return length_prefixed(tenant.bytes, table.encode(), column.encode())
+
+
+def in_row(cells: bytes, row: UUID, subject: UUID | None) -> bytes:
+    """Return the associated data of one cell of a column."""
+    if subject is None:
+        return cells + _ID_LENGTH + row.bytes + _NOTHING
+    return cells + _ID_LENGTH + row.bytes + _ID_LENGTH + subject.bytes
 
 
 def length_prefixed(*parts: bytes) -> bytes:

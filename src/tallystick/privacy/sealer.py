@@ -20,39 +20,41 @@ class Sealer:
     Raises ``Unavailable`` when no provider is configured and ``Tampered`` when a ciphertext was altered or moved.
     """
 
-    __slots__ = ("_associated", "_blind", "_keys", "_open", "_seal", "tenant")
+    __slots__ = ("_blind", "_cells", "_cells_of", "_in_row", "_keys", "_open", "_seal", "tenant")
 
     def __init__(self, keys: KeyProvider | None, tenant: UUID) -> None:
         self._keys = keys
         self.tenant = tenant
+        self._cells: dict[tuple[str, str], bytes] = {}
         if keys is not None:
             from tallystick.privacy.blind import blind_index
-            from tallystick.privacy.envelope import associated_data, open_, seal
+            from tallystick.privacy.envelope import cells_of, in_row, open_, seal
 
-            self._seal, self._open, self._associated, self._blind = seal, open_, associated_data, blind_index
+            self._seal, self._open, self._blind = seal, open_, blind_index
+            self._cells_of, self._in_row = cells_of, in_row
 
     def seal(self, table: str, field: FieldSpec, value: Any, row: UUID) -> bytes:
         """The envelope of a value, bound to tenant, table, column and row."""
         key = self._provider().data_key(self.tenant, table, field.name)
-        return self._seal(key, _plain(field, value), self._associated(self.tenant, table, field.name, row, None))
+        return self._seal(key, _plain(field, value), self._cell(table, field.name, row))
 
     def open(self, table: str, field: FieldSpec, envelope: bytes, row: UUID) -> Any:
         """The value of an envelope."""
         key = self._provider().data_key(self.tenant, table, field.name)
-        plain = self._open(key, envelope, self._associated(self.tenant, table, field.name, row, None))
+        plain = self._open(key, envelope, self._cell(table, field.name, row))
         return plain.decode() if field.inner is str else msgspec.json.decode(plain, type=field.inner)
 
     def seal_mask(self, table: str, field: FieldSpec, mask: str, row: UUID) -> bytes:
         """The envelope of a mask, kept beside the secret it belongs to."""
         key = self._provider().data_key(self.tenant, table, field.mask_column)
-        return self._seal(key, mask.encode(), self._associated(self.tenant, table, field.mask_column, row, None))
+        return self._seal(key, mask.encode(), self._cell(table, field.mask_column, row))
 
     def open_mask(self, table: str, field: FieldSpec, envelope: bytes | None, row: UUID) -> str:
         """The mask of a secret."""
         if envelope is None:
             return MASK
         key = self._provider().data_key(self.tenant, table, field.mask_column)
-        return self._open(key, envelope, self._associated(self.tenant, table, field.mask_column, row, None)).decode()
+        return self._open(key, envelope, self._cell(table, field.mask_column, row)).decode()
 
     def index(self, table: str, field: FieldSpec, value: Any) -> bytes:
         """The blind index of a value: equal values of one tenant and column are equal, and nothing else is."""
@@ -70,6 +72,12 @@ class Sealer:
         except Invalid as caught:
             problem = caught.problem
         raise Invalid(f"{field.name} cannot be indexed: {problem}", field=field.name, remedy="Check its form.")
+
+    def _cell(self, table: str, column: str, row: UUID) -> bytes:
+        cells = self._cells.get((table, column))
+        if cells is None:
+            cells = self._cells[table, column] = self._cells_of(self.tenant, table, column)
+        return self._in_row(cells, row, None)
 
     def _provider(self) -> KeyProvider:
         if self._keys is None:
