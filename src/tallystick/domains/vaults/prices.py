@@ -68,7 +68,7 @@ class Prices:
         self._db = db
 
     async def record(self, prices: AssetPrice | Iterable[AssetPrice]) -> Recorded:
-        """Keep observations. What a source said of a moment already stands; the latest price never goes back.
+        """Keep observations. What a source said of a moment, or of a round then, stands; the latest never goes back.
 
         An observation whose time, or whose round of the same source, is older than the latest is kept as a fact and
         does not become the latest. Partitions are made as they are needed. Raises ``Invalid``, ``RoleMissing``.
@@ -138,18 +138,19 @@ class Prices:
             _moment(since, "since"),
             _moment(until, "until"),
         ]
-        sql = f"{_OF} AND (observed_at, source) > ($3, $5) AND observed_at < $4"
-        args.append("")
+        sql = f"{_OF} AND (observed_at, source, nth) > ($3, $5, $6) AND observed_at < $4"
+        args += ["", Decimal(-2)]
         if source is not None:
             args.append(_code(source, "source", 80))
-            sql += " AND source = $6"
+            sql += " AND source = $7"
         while True:
-            rows = await self._db.unit.call(f"{sql} ORDER BY observed_at, source LIMIT {_BATCH}", args)
+            rows = await self._db.unit.call(f"{sql} ORDER BY observed_at, source, nth LIMIT {_BATCH}", args)
             for row in rows:
                 yield _price(row)
             if len(rows) < _BATCH:
                 return
-            args[2], args[4] = rows[-1][3], rows[-1][2]
+            last = rows[-1]
+            args[2], args[4:6] = last[3], (last[2], Decimal(-1) if last[5] is None else last[5])
 
 
 def _row(p: AssetPrice) -> tuple[Any, ...]:

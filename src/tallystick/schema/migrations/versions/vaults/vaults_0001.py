@@ -26,6 +26,7 @@ CREATE TABLE tally_ref.market_data (
   observed_at timestamp with time zone NOT NULL,
   price numeric(38,18) NOT NULL CONSTRAINT ck_market_data_price CHECK (price > 0),
   round numeric(78,0) CONSTRAINT ck_market_data_round CHECK (round >= 0),
+  nth numeric(78,0) NOT NULL GENERATED ALWAYS AS (coalesce(round, -1)) STORED,
   block bigint CONSTRAINT ck_market_data_block CHECK (block >= 0),
   open numeric(38,18),
   high numeric(38,18),
@@ -33,7 +34,7 @@ CREATE TABLE tally_ref.market_data (
   volume numeric(38,18) CONSTRAINT ck_market_data_volume CHECK (volume >= 0),
   recorded_at timestamp with time zone NOT NULL DEFAULT now(),
   recorded_by {TEXT} NOT NULL DEFAULT current_setting('tally.actor'),
-  CONSTRAINT pk_market_data PRIMARY KEY (asset, quote, source, observed_at),
+  CONSTRAINT pk_market_data PRIMARY KEY (asset, quote, source, observed_at, nth),
   CONSTRAINT ck_market_data_range CHECK (low > 0 AND low <= least(open, price) AND high >= greatest(open, price))
 ) PARTITION BY RANGE (observed_at)"""
 
@@ -49,6 +50,7 @@ CREATE TABLE tally_ref.asset_price (
   CONSTRAINT pk_asset_price PRIMARY KEY (asset, quote)
 ) WITH (fillfactor = 50)"""
 
+# Of one moment a source that counts rounds may have several, which are told apart by ``nth``; one that does not, one.
 # A year is a partition: prices are dropped by the year, and a history of decades stays cheap to plan. A table is made
 # and then attached, which lets readers go on.
 PARTITION = f"""
@@ -86,15 +88,16 @@ BEGIN
     (asset, quote, source, observed_at, price, round, block, open, high, low, volume)
   SELECT n.* FROM unnest(assets, quotes, sources, times, prices, rounds, blocks, opens, highs, lows, volumes)
     AS n (asset, quote, source, observed_at, price, round, block, open, high, low, volume)
-  ORDER BY 1, 2, 3, 4 ON CONFLICT (asset, quote, source, observed_at) DO NOTHING;
+  ORDER BY 1, 2, 3, 4 ON CONFLICT (asset, quote, source, observed_at, nth) DO NOTHING;
   GET DIAGNOSTICS added = ROW_COUNT;
   -- Out of what is kept, not of what came: a second price of the same moment was not kept. Of a source that counts
   -- rounds only its highest can be the latest, so that one that is late does not hide another of the same batch.
   INSERT INTO tally_ref.asset_price AS p (asset, quote, source, observed_at, price, round, block)
   SELECT DISTINCT ON (k.asset, k.quote) k.asset, k.quote, k.source, k.observed_at, k.price, k.round, k.block
     FROM (SELECT m.*, max(m.round) OVER (PARTITION BY m.asset, m.quote, m.source) AS highest
-      FROM unnest(assets, quotes, sources, times) AS n (asset, quote, source, observed_at)
-      JOIN tally_ref.market_data m USING (asset, quote, source, observed_at)) k
+      FROM unnest(assets, quotes, sources, times, rounds) AS n (asset, quote, source, observed_at, round)
+      JOIN tally_ref.market_data m ON m.asset = n.asset AND m.quote = n.quote AND m.source = n.source
+        AND m.observed_at = n.observed_at AND m.nth = coalesce(n.round, -1)) k
     LEFT JOIN tally_ref.asset_price l USING (asset, quote)
     WHERE (k.round < k.highest) IS NOT TRUE AND (l.source = k.source AND k.round < l.round) IS NOT TRUE
     ORDER BY k.asset, k.quote, k.observed_at DESC, k.round DESC NULLS LAST, k.source

@@ -173,8 +173,8 @@ CREATE FUNCTION tally.vault_observe() RETURNS trigger LANGUAGE plpgsql
 BEGIN
   SELECT x.ltv_scaled, x.health_scaled INTO NEW.derived_ltv, NEW.derived_health
     FROM tally.vault x WHERE uuid_eq(x.tenant_id, NEW.tenant_id) AND x.id = NEW.vault_id;
-  NEW.mismatch := coalesce(abs(NEW.ltv::numeric - NEW.derived_ltv) > NEW.tolerance * 100000000,
-      NEW.ltv IS NOT NULL)
+  -- Without debt others say an LTV of zero.
+  NEW.mismatch := coalesce(abs(NEW.ltv::numeric - coalesce(NEW.derived_ltv, 0)) > NEW.tolerance * 100000000, false)
     OR coalesce(abs(NEW.health::numeric - NEW.derived_health) > NEW.tolerance * 100000000, NEW.health IS NOT NULL);
   RETURN NEW;
 END $f$"""
