@@ -13,6 +13,7 @@ import msgspec
 from tallystick.domains.identity.access import acting_user
 from tallystick.domains.identity.profiles import EmploymentStatus
 from tallystick.domains.identity.users import User
+from tallystick.domains.underwriting.addresses import check_addresses
 from tallystick.entity import Entity
 from tallystick.errors import Conflict, Invalid
 from tallystick.fields import Json, Length, Mask, Once, Personal, Ref, Search
@@ -143,6 +144,7 @@ class Applications(Repository[Application]):
         from tallystick.domains.idempotency import idempotent
 
         self._check_kind(application)
+        check_addresses("Application", application.ip_address)
         a = application
         who = None if a.applicant is None else a.applicant.id
         request = (who, a.annual_income, a.requested_amount, a.requested_months, a.product, a.idempotency_key)

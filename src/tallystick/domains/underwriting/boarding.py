@@ -42,8 +42,15 @@ async def board(db: Session, given: Iterable[Boarded], told: Told | None = None)
     ``decided_at`` contradict each other, and ``Duplicate`` for an idempotency key used before.
     """
     await db.require("applications.decide")
-    everything = list(given)
+    everything = list(given) if isinstance(given, Iterable) else [given]
     for one in everything:
+        if not isinstance(one, Boarded):
+            raise Invalid(
+                "What is boarded is a Boarded.",
+                field="given",
+                entity="Application",
+                remedy="Write board(db, [Boarded(application=..., status=..., decisions=(...,))]).",
+            )
         _check(one)
     async with db.transaction():
         for start in range(0, len(everything), _AT_ONCE):

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from tallystick.domains.guarded import Guarded, alter, put
 from tallystick.domains.named import id_of
+from tallystick.domains.underwriting.addresses import check_addresses
 from tallystick.entity import Entity, with_fields
 from tallystick.errors import Conflict, Invalid
 from tallystick.fields import Length, Numeric, Once, Personal
@@ -161,6 +162,7 @@ class Devices(Guarded[Device]):
         """
         await self._may()
         self._check_kind(device)
+        check_addresses("Device", device.ip_address, device.mac_address)
         if any(getattr(device, name) for name in _EARNED):
             raise Invalid(
                 "A new device has done nothing yet.",
@@ -193,6 +195,7 @@ class Devices(Guarded[Device]):
                 entity="Device",
                 remedy=f"Vitals are: {', '.join(sorted(VITALS))}.",
             )
+        check_addresses("Device", told.get("ip_address"))
         now = self.db.now()
         beat = now if at is None else at
         if not isinstance(beat, datetime) or beat.tzinfo is None or beat > now + AHEAD:
