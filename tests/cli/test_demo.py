@@ -14,8 +14,13 @@ import pytest
 from tests.cli.conftest import Cli, process
 
 from tallystick.app import Tallystick
+from tallystick.cli.demo_tries import Told
+from tallystick.cli.demo_underwriting import TASKS, Desk, underwrite
+from tallystick.cli.demo_underwriting import document as document_of
 from tallystick.cli.demo_view import short
 from tallystick.cli.demo_wall import Crossing, cross
+from tallystick.domains.underwriting.decisions import Decision
+from tallystick.domains.underwriting.fairness import FlagState
 from tallystick.settings import Settings
 
 
@@ -55,7 +60,7 @@ def test_the_whole_demo(place: Path) -> None:
     assert (code, err) == (0, "")
     assert time.monotonic() - started < 60
     document = json.loads(out)
-    assert document["held"] is True
+    assert document["held"] is True, [t for t in document["underwriting"]["told"] if not t["good"]]
     assert {c["way"] for c in document["crossings"]} == {1, 2, 3, 4, 5}
     assert all(c["stopped"] for c in document["crossings"])
     assert {c["answer"] for c in document["crossings"]} >= {"NotFound", "WrongTenant", "UnknownReference", "Invalid"}
@@ -74,6 +79,7 @@ def test_the_whole_demo(place: Path) -> None:
     assert float(before["par_1"]["ratio"]) == float(undone["par_30"]["ratio"]) == 1
     assert float(after["par_1"]["ratio"]) == 0
     assert [e["outstanding"] for e in lending["events"]][1:] == ["918.06 USD", "612.04 USD", "306.02 USD", "618.16 USD"]
+    assert document["underwriting"]["held"] is True
     by_sex = document["fairness"][0]
     assert by_sex["by"] == "sex"
     assert sum(g["approved"] for g in by_sex["groups"]) <= own["approved"]
@@ -127,15 +133,23 @@ def test_data_that_is_not_there_starts_no_server(cli: Cli, tmp_path: Path) -> No
     assert left_behind() == before
 
 
-def test_a_wall_that_breaks_fails_the_command(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wall_that_breaks_and_a_story_that_is_not_right_fail_the_command(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def broken(*_: object) -> list[Crossing]:
         return [Crossing(way=1, tried="read", answer="worked: Application", stopped=False)]
 
+    async def twice(*_: object) -> Desk:
+        return Desk(told=[Told(tried="16 decide at once", answer="2 final decisions", good=False)])
+
     monkeypatch.setattr("tallystick.cli.demo_wall.cross", broken)
+    monkeypatch.setattr("tallystick.cli.demo_underwriting.underwrite", twice)
     said = cli("demo")
     assert said.code == 1
     assert "THE WALL BROKE" in said.out
     assert "CROSSED" in said.out
+    assert "2 final decisions" in said.out
+    assert "A DECISION, A TASK OR A FLAG IS WRONG" in said.out
 
 
 async def test_within_one_tenant_the_same_attempts_go_through(data_dir: Path) -> None:
@@ -162,3 +176,24 @@ async def test_within_one_tenant_the_same_attempts_go_through(data_dir: Path) ->
 )
 def test_names_are_shortened(name: str, shown: str) -> None:
     assert short(name) == shown
+
+
+async def test_the_story_of_underwriting_is_true_and_quick(tally: Tallystick, tenant: str) -> None:
+    started = time.monotonic()
+    story = await underwrite(tally, tenant)
+    assert time.monotonic() - started < 15  # under 3 s on a quiet machine
+    assert story.held, [t for t in story.told if not t.good]
+    assert not Desk().held
+    told = document_of(story)
+    assert [(b["when"], b["branch"], b["decided"], b["approved"]) for b in told["branches"]] == [
+        ("before", "north", 40, 30),
+        ("before", "south", 40, 18),
+        ("after", "north", 40, 30),
+        ("after", "south", 80, 56),
+    ]
+    async with tally.session(tenant, actor="test", permissions=()) as db:
+        assert await db.reviews.count() == 2
+        assert await db.decisions.count(Decision.is_final == True) >= 2 + 120  # noqa: E712
+        assert sum(d.tasks_started for d in await db.devices.find()) == TASKS
+        (flag,) = await db.fairness.find()
+        assert (flag.decided, flag.selected, flag.state) == (40, 18, FlagState.MITIGATED)

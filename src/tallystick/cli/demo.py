@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tallystick.cli.demo_circles import Circles
     from tallystick.cli.demo_lending import Lending
     from tallystick.cli.demo_reputation import Reputed
+    from tallystick.cli.demo_underwriting import Desk
     from tallystick.cli.demo_vaults import Guarded
     from tallystick.cli.demo_wall import Crossing
     from tallystick.domains.underwriting.applications import Application
@@ -48,6 +49,7 @@ class Story:
     risks: dict[str, int | None] = field(default_factory=dict)
     statistics: list[tuple[str, Statistics]] = field(default_factory=list)
     fairness: list[tuple[str, list[GroupRate], list[Comparison]]] = field(default_factory=list)
+    desk: Desk | None = None
     lending: Lending | None = None
     circles: Circles | None = None
     reputation: Reputed | None = None
@@ -63,11 +65,9 @@ class Story:
 
     @property
     def held(self) -> bool:
-        """Whether the wall stood and the money was right."""
-        saved = self.circles is not None and self.circles.held
-        reputed = self.reputation is not None and self.reputation.held
-        guarded = self.vaults is not None and self.vaults.held
-        return self.walled and saved and reputed and guarded and self.lending is not None and self.lending.held
+        """Whether the wall stood, the money was right, and every story came as it should."""
+        stories = (self.desk, self.lending, self.circles, self.reputation, self.vaults)
+        return self.walled and all(one is not None and one.held for one in stories)
 
 
 async def demo(
@@ -77,10 +77,10 @@ async def demo(
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the server's directory, and say where.")] = False,
 ) -> Answer:
-    """Start a server, migrate, load and compare applications, lend, save in a circle, and try to cross the wall.
+    """Start a server, migrate, tell a story of each system with the race it survives, and try to cross the wall.
 
     Runs on an embedded PostgreSQL in a temporary directory, whatever DATABASE_URL says. Exit code 1: an attempt to
-    cross the wall worked, or the money was not right.
+    cross the wall worked, the money was not right, or a race was lost.
     """
     from tallystick.cli.demo_view import document, show
     from tallystick.domains.underwriting.german_credit import find
@@ -125,8 +125,9 @@ async def _server(story: Story, *, keep: bool) -> AsyncIterator[Tallystick]:
 
 
 async def _work(run: Run, tally: Tallystick, story: Story, file: Path | None) -> None:
-    from tallystick.cli import demo_circles, demo_reputation, demo_vaults
+    from tallystick.cli import demo_circles, demo_reputation, demo_underwriting, demo_vaults
     from tallystick.cli.demo_lending import lend
+    from tallystick.cli.demo_tries import WORKERS
     from tallystick.cli.demo_wall import cross
 
     out = run.output
@@ -145,6 +146,10 @@ async def _work(run: Run, tally: Tallystick, story: Story, file: Path | None) ->
     async with tally.session(_OWN, actor="demo", permissions=()) as db:
         await _look(db, story)
     started = time.perf_counter()
+    with out.progress("Deciding"):
+        story.desk = await demo_underwriting.underwrite(tally, _OWN)
+    _step(story, f"Decided, offered and monitored, {WORKERS} at once each time", started)
+    started = time.perf_counter()
     with out.progress("Lending"):
         story.lending = await lend(tally, _OWN)
     _step(story, f"Lent, and took one payment {story.lending.deliveries} times at once", started)
@@ -155,7 +160,7 @@ async def _work(run: Run, tally: Tallystick, story: Story, file: Path | None) ->
     started = time.perf_counter()
     with out.progress("Scoring and proving"):
         story.reputation = await demo_reputation.repute(tally, _OWN)
-    _step(story, f"Scored {demo_reputation.INPUTS} inputs by {demo_reputation.WORKERS} workers at once", started)
+    _step(story, f"Scored {demo_reputation.INPUTS} inputs by {WORKERS} workers at once", started)
     started = time.perf_counter()
     with out.progress("Guarding vaults"):
         story.vaults = await demo_vaults.guard(tally, _OWN)

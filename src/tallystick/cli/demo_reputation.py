@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+
+from tallystick.cli.demo_tries import WORKERS, Tries, at_once, won
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,31 +20,15 @@ if TYPE_CHECKING:
     from tallystick.domains.reputation.beta import ReputationPolicy
     from tallystick.session import Session
 
-WORKERS = 16
 INPUTS = 48
 _HALF_LIFE = 30
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """One thing that was tried, and what came of it."""
-
-    tried: str
-    answer: str
-    good: bool = True
-
-
 @dataclass(slots=True, kw_only=True)
-class Reputed:
+class Reputed(Tries):
     """What the story shows; all of it was read from the database."""
 
-    told: list[Told] = field(default_factory=list)
     standings: list[tuple[int, int]] = field(default_factory=list)
-
-    @property
-    def held(self) -> bool:
-        """Whether nothing was done twice, and nothing without consent or a judge."""
-        return bool(self.told) and all(one.good for one in self.told)
 
 
 async def repute(tally: Tallystick, slug: str) -> Reputed:
@@ -81,7 +65,7 @@ async def _work(tally: Tallystick, db: Session, story: Reputed, slug: str, ada: 
         ]
     )
 
-    async def work(s: Session) -> list[str]:
+    async def work(s: Session, _: int) -> list[str]:
         mine = []
         while claimed := [c async for c in s.inputs.claim(limit=4)]:
             for item in claimed:
@@ -89,16 +73,14 @@ async def _work(tally: Tallystick, db: Session, story: Reputed, slug: str, ada: 
                     mine.append(item.value.external_id)
         return mine
 
-    shares = await _at_once(tally, slug, work)
+    shares = await at_once(tally, slug, work)
     done = Counter(name for share in shares if isinstance(share, list) for name in share)
     twice = sum(n > 1 for n in done.values())
     found = await db.inputs.analytics(user=ada)
-    story.told.append(
-        Told(
-            tried=f"{WORKERS} workers take {INPUTS} inputs from one queue",
-            answer=f"{found.processed} done, {twice} of them twice, {found.unprocessed} left",
-            good=len(done) == found.processed == INPUTS and not twice,
-        )
+    story.tell(
+        f"{WORKERS} workers take {INPUTS} inputs from one queue",
+        f"{found.processed} done, {twice} of them twice, {found.unprocessed} left",
+        len(done) == found.processed == INPUTS and not twice,
     )
     return stored
 
@@ -110,17 +92,15 @@ async def _score(  # noqa: PLR0917
     from tallystick.domains.reputation.scores import Score
     from tallystick.errors import ConsentMissing
 
-    async def score(s: Session) -> Any:
+    async def score(s: Session, _: int) -> Any:
         return await s.scores.add(Score(user=ada.ref, value=712, model="m7"), consent=grant, inputs=inputs)
 
-    kept = [s for s in await _at_once(tally, slug, score) if isinstance(s, Score)]
+    kept = won(await at_once(tally, slug, score))
     stored = await db.scores.count(Score.user == ada.ref)
-    story.told.append(
-        Told(
-            tried=f"{WORKERS} workers score these inputs with one model",
-            answer=f"{stored} score stands: {kept[0].value} of 1000" if kept else "none stands",
-            good=len(kept) == stored == 1,
-        )
+    story.tell(
+        f"{WORKERS} workers score these inputs with one model",
+        f"{stored} score stands: {kept[0].value} of 1000" if kept else "none stands",
+        len(kept) == stored == 1,
     )
     await db.consents.withdraw(ada, Purpose.CREDIT_CHECK)
     try:
@@ -128,7 +108,7 @@ async def _score(  # noqa: PLR0917
         answer, good = "scored all the same", False
     except ConsentMissing as refused:
         answer, good = f"refused: {refused.problem}", True
-    story.told.append(Told(tried="score again, after the person took the consent back", answer=answer, good=good))
+    story.tell("score again, after the person took the consent back", answer, good)
 
 
 async def _fade(db: Session, story: Reputed, ada: User) -> None:
@@ -140,12 +120,10 @@ async def _fade(db: Session, story: Reputed, ada: User) -> None:
         await db.reputation.observe(ada, good=True, at=begun)
     single = await db.reputation.standing(ada, as_of=begun, policy=policy)
     twin = await _twin(db, begun, policy)
-    story.told.append(
-        Told(
-            tried="9 good experiences one by one, and as one batch",
-            answer=f"{single.score} and {twin}",
-            good=single.score == twin,
-        )
+    story.tell(
+        "9 good experiences one by one, and as one batch",
+        f"{single.score} and {twin}",
+        single.score == twin,
     )
     for days in (0, _HALF_LIFE, 2 * _HALF_LIFE, 12 * _HALF_LIFE):
         found = await db.reputation.standing(ada, as_of=begun + timedelta(days=days), policy=policy)
@@ -163,9 +141,8 @@ async def _twin(db: Session, begun: datetime, policy: ReputationPolicy) -> int:
 
 async def _prove(tally: Tallystick, db: Session, story: Reputed, slug: str) -> None:
     from tallystick.domains.proofs.circuits import ProofProtocol, ProofType
-    from tallystick.domains.proofs.proofs import Proof, ProofEvent, ProofEventKind, VerificationStatus
+    from tallystick.domains.proofs.proofs import ProofEvent, ProofEventKind, VerificationStatus
     from tallystick.domains.proofs.signals import BN254, Signal, SignalRole
-    from tallystick.errors import TallystickError
 
     circuit = await db.circuits.register(
         "demo: income at least", ProofType.INCOME, signals=[Signal("nullifier", SignalRole.NULLIFIER)]
@@ -173,50 +150,29 @@ async def _prove(tally: Tallystick, db: Session, story: Reputed, slug: str) -> N
     await db.circuits.add_key(circuit, b'{"vk_alpha_1": []}', ProofProtocol.GROTH16)
     asked = await db.proofs.request(circuit, scope="demo", purpose="loan application")
 
-    async def refused(tried: str, call: Callable[[], Awaitable[Any]]) -> None:
-        try:
-            await call()
-            story.told.append(Told(tried=tried, answer="it worked", good=False))
-        except TallystickError as problem:
-            story.told.append(Told(tried=tried, answer=f"refused: {problem.problem}"))
-
-    await refused(
+    await story.refused(
         "a nullifier of 7 + the circuit's modulus",
         lambda: db.proofs.receive(asked, b"proof", [str(7 + BN254)]),
     )
 
-    async def answer(s: Session) -> Any:
+    async def answer(s: Session, _: int) -> Any:
         return await s.proofs.receive(asked.id, b"proof", ["7"])
 
-    taken = sum(isinstance(p, Proof) for p in await _at_once(tally, slug, answer))
+    taken = len(won(await at_once(tally, slug, answer)))
     tried = f"{WORKERS} answers to one request for a proof"
-    story.told.append(Told(tried=tried, answer=f"{taken} is taken in", good=taken == 1))
-    await refused("have it judged where no verifier is installed", lambda: db.proofs.verify(asked.id))
+    story.tell(tried, f"{taken} is taken in", taken == 1)
+    await story.refused("have it judged where no verifier is installed", lambda: db.proofs.verify(asked.id))
     by_hand = ProofEvent(proof=asked.ref, kind=ProofEventKind.VERIFIED, verifier="me", attestation=bytes(32))
-    await refused("mark it verified by hand", lambda: db[ProofEvent].add(by_hand))
+    await story.refused("mark it verified by hand", lambda: db[ProofEvent].add(by_hand))
     now = (await db.proofs.get(asked.id)).status
     if now is not VerificationStatus.RECEIVED:
-        story.told.append(Told(tried="the proof afterwards", answer=now.value, good=False))
-
-
-async def _at_once(tally: Tallystick, slug: str, fn: Callable[[Session], Awaitable[Any]]) -> list[Any]:
-    """What many workers were answered, or the errors of those that lost."""
-    from tallystick.errors import Conflict
-
-    async def one(number: int) -> Any:
-        async with tally.session(slug, actor=f"worker {number}", permissions=["*"]) as own:
-            try:
-                return await fn(own)
-            except Conflict as lost:
-                return lost
-
-    return await asyncio.gather(*(one(n) for n in range(WORKERS)))
+        story.tell("the proof afterwards", now.value, False)
 
 
 def document(story: Reputed) -> dict[str, Any]:
     """The story for programs."""
     return {
-        "told": [{"tried": t.tried, "answer": t.answer, "good": t.good} for t in story.told],
+        "told": story.document(),
         "half_life_days": _HALF_LIFE,
         "standings": [{"days": days, "score": score} for days, score in story.standings],
         "held": story.held,
@@ -225,12 +181,6 @@ def document(story: Reputed) -> dict[str, Any]:
 
 def show(out: Output, story: Reputed) -> None:
     """The story for people."""
-    from rich.text import Text
-
-    rows = []
-    for one in story.told:
-        mark = Text("✓", style="green") if one.good else Text("✗", style="bold red")
-        rows.append((mark, one.tried, one.answer))
-    out.table(("", "tried", "answer"), rows, flexible=("tried", "answer"))
+    story.show(out)
     series = ", ".join(f"{score} after {days} days" if days else f"{score} now" for days, score in story.standings)
     out.line(f"With a half-life of {_HALF_LIFE} days the reputation is {series}: the unknown stand at 500.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from tallystick.cli import demo_circles, demo_lending, demo_reputation, demo_vaults
+from tallystick.cli import demo_circles, demo_lending, demo_reputation, demo_underwriting, demo_vaults
 from tallystick.cli.report import fairness_document, show_fairness, show_statistics, statistics_document
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ def show(out: Output, story: Story) -> None:
         show_fairness(out, attribute, rates, compared)
     if story.source != "generated":
         out.line("The file's code for sex is unreliable (Groemping 2019): arithmetic, no claim about people.", "dim")
+    _heading(out, "Underwriting: sixteen at one application, sixteen devices, two branches")
+    if story.desk is not None:
+        demo_underwriting.show(out, story.desk)
     _lending(out, story)
     _heading(out, "A savings circle: five rounds, one member stops paying")
     if story.circles is not None:
@@ -50,6 +53,8 @@ def show(out: Output, story: Story) -> None:
         out.line(f"All {len(story.crossings)} attempts, five ways, were stopped.", "bold green")
     else:
         out.line("THE WALL BROKE: an attempt was not stopped.", "bold red")
+    if story.desk is not None and not story.desk.held:
+        out.line("A DECISION, A TASK OR A FLAG IS WRONG: see above.", "bold red")
     if story.lending is not None and not story.lending.held:
         out.line("THE MONEY IS WRONG: see above.", "bold red")
     if story.circles is not None and not story.circles.held:
@@ -95,6 +100,7 @@ def document(story: Story) -> dict[str, Any]:
             {"by": attribute, "groups": fairness_document(rates, compared)}
             for attribute, rates, compared in story.fairness
         ],
+        "underwriting": None if story.desk is None else demo_underwriting.document(story.desk),
         "lending": None if story.lending is None else demo_lending.document(story.lending),
         "circles": None if story.circles is None else demo_circles.document(story.circles),
         "reputation": None if story.reputation is None else demo_reputation.document(story.reputation),
