@@ -17,7 +17,7 @@ from tallystick import (
     VerificationStatus,
     Verifier,
 )
-from tallystick.domains.proofs.repository import scope_number
+from tallystick.domains.proofs.binding import scope_number
 from tallystick.domains.proofs.signals import BN254
 from tallystick.domains.proofs.verifier import Claim
 from tallystick.schema.verifiers import enroll

@@ -44,7 +44,7 @@ from tallystick import (
     one_of,
     uuid7,
 )
-from tallystick.domains.proofs.repository import context_of, scope_number
+from tallystick.domains.proofs.binding import context_of, scope_number
 from tallystick.domains.proofs.signals import BLS12_381
 from tallystick.domains.proofs.verifier import NoVerifier, Verdict
 from tallystick.schema.verifiers import dismiss, enroll
@@ -52,6 +52,17 @@ from tallystick.session import Session
 from tallystick.testing import Make, Sandbox
 
 _S, _K = VerificationStatus, ProofEventKind
+FIELDS = {
+    "BLS12-381": BLS12_381,
+    "BN254's base field": 21888242871839275222246405745257275088696311157297823662689037894645226208583,
+    "BLS12-377": 8444461749428370424248824938781546531375899335154063827935233455917409239041,
+    "Pallas": 0x40000000000000000000000000000000224698FC094CF91B992D30ED00000001,
+    "secp256k1": 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141,
+    "Goldilocks": 2**64 - 2**32 + 1,
+    "BabyBear": 15 * 2**27 + 1,
+    "Stark": 2**251 + 17 * 2**192 + 1,
+}
+"""The primes of fields that proofs are made over, as their specifications print them."""
 
 
 async def test_the_whole_life_of_a_proof(db: Session, tally: Tallystick, make: Make):
@@ -200,6 +211,154 @@ async def test_a_check_that_could_not_be_made_can_be_tried_again(db: Session, ta
 
     vague = await db.proofs.verify(await received(db, what, 8), verifier=Vague("believer"))
     assert vague.status is _S.ERROR
+
+
+async def test_a_verifier_that_panics_or_cannot_sign_decides_nothing(db: Session, tally: Tallystick):
+    honest = await enrolled(tally)
+    got = await received(db, await circuit(db))
+
+    class Panic(BaseException):
+        """What a native library raises: no Exception."""
+
+    class Panics(Believer):
+        async def verify(self, claim: Any) -> Any:
+            raise Panic("income 50000")
+
+    failed = await db.proofs.verify(got, verifier=Panics("believer"))
+    (event,) = await db.proofs.events(failed)
+    assert (failed.status, event.reason) == (_S.ERROR, "the check could not be made (Panic)")
+
+    class Speechless(Believer):
+        def __init__(self) -> None:
+            super().__init__("believer")
+            self.attest = self.fail
+
+        def fail(self, statement: bytes) -> bytes:
+            raise RuntimeError("no key")
+
+    with pytest.raises(Unavailable):
+        await db.proofs.verify(got, verifier=Speechless())
+    bad: list[Any] = [object(), "believer", Believer]
+    for wrong in bad:
+        with pytest.raises(Invalid) as refused:
+            await db.proofs.verify(got, verifier=wrong)
+        assert refused.value.field == "verifier"
+
+    class Talkative(Believer):
+        async def verify(self, claim: Any) -> Any:
+            return Verdict(holds=False, reason="a\0b\n" + "x" * 600)
+
+    told = await db.proofs.verify(got, verifier=Talkative("believer"))
+    reason = (await db.proofs.events(told))[-1].reason
+    assert told.status is _S.REJECTED
+    assert reason is not None
+    assert (reason[:4], len(reason)) == ("a b ", 500)
+    assert len(await db.proofs.events(got)) == 2
+    other = await received(db, await circuit(db, "another"))
+    assert (await db.proofs.verify(other, verifier=honest)).status is _S.VERIFIED
+
+
+async def test_what_was_written_past_the_operations_is_not_verified(db: Session, tally: Tallystick):
+    """Whoever may write rows could leave the nullifier out, or take another: one proof would be good many times."""
+    verifier = await enrolled(tally)
+    what = await circuit(db)
+    await verified(db, what, verifier)
+    one = (42).to_bytes(32, "big")
+    forged: list[dict[str, Any]] = [
+        {"nullifier": None},
+        {"nullifier": (43).to_bytes(32, "big")},
+        {"nullifier": one, "threshold": "1"},
+        {"nullifier": one, "threshold": str(50_000 + BN254)},
+        {"nullifier": one, "threshold": "050000"},
+        {"nullifier": one, "threshold": "a,b"},
+        {"nullifier": one, "context": "7"},
+        {"nullifier": one, "scope": str(scope_number("another", BN254))},
+    ]
+    for wrong in forged:
+        asked = await request(db, what)
+        signals = shown(asked)
+        signals[1] = wrong.get("scope", signals[1])
+        signals[2] = wrong.get("context", signals[2])
+        signals[3] = wrong.get("threshold", signals[3])
+        await db.proofs.update(asked, proof=b"good proof", public_signals=signals, nullifier=wrong["nullifier"])
+        found = await db.proofs.verify(asked, verifier=verifier)
+        (event,) = await db.proofs.events(asked)
+        assert (found.status, event.reason) == (_S.REJECTED, "it does not show what its request asked for")
+    assert len(verifier.asked) == 1  # type: ignore[attr-defined]
+
+    # A request with the context of another one, so that the proof of that one would be good again.
+    first = await request(db, what)
+    twin = Proof(
+        **{
+            name: getattr(first, name)
+            for name in (
+                "circuit",
+                "key",
+                "modulus",
+                "purpose",
+                "scope",
+                "context",
+                "expected",
+                "answer_by",
+                "expires_at",
+            )
+        },
+        challenge=bytes(32),
+    )
+    made = await db.proofs.add(twin)
+    await db.proofs.receive(made, b"good proof", shown(first, 77))
+    assert (await db.proofs.verify(made, verifier=verifier)).status is _S.REJECTED
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE tally.zk_proof SET status = 'consumed' WHERE tenant_id = $1",
+        "UPDATE tally.zk_proof_event SET kind = 'verified' WHERE tenant_id = $1",
+        "UPDATE tally.zk_circuit SET modulus = modulus WHERE tenant_id = $1",
+        "UPDATE tally.zk_verifying_key SET document = document WHERE tenant_id = $1",
+        "DELETE FROM tally.zk_proof_event WHERE tenant_id = $1",
+        "DELETE FROM tally.zk_circuit WHERE tenant_id = $1",
+        "INSERT INTO tally.zk_proof (tenant_id, id, status) SELECT $1, gen_random_uuid(), 'verified'",
+        "INSERT INTO tally.zk_proof (tenant_id, id, received_at) SELECT $1, gen_random_uuid(), now()",
+        "INSERT INTO tally.zk_proof_event (tenant_id, id, proof_id, kind, verifier, attestation) SELECT $1, "
+        "gen_random_uuid(), id, 'verified', 'believer', sha256('x') FROM tally.zk_proof WHERE tenant_id = $1",
+    ],
+)
+async def test_sql_by_hand_moves_no_proof(db: Session, tally: Tallystick, statement: str):
+    await enrolled(tally)
+    got = await received(db, await circuit(db))
+    with pytest.raises(Denied):
+        async with db.transaction():
+            await db.unit.call(statement, (db.tenant_id,))
+    assert (await db.proofs.get(got.id)).status is _S.RECEIVED
+    assert await db.proofs.events(got) == []
+
+
+async def test_another_tenant_reaches_no_proof(db: Session, tally: Tallystick, sandbox: Sandbox):
+    verifier = await enrolled(tally)
+    what = await circuit(db)
+    asked, fine = await request(db, what), await verified(db, what, verifier)
+    slug = f"test-{uuid7().hex}"
+    await sandbox.tally.tenants.create(slug, name="Another")
+    async with sandbox.session(slug, actor="other", permissions=["*"]) as other:
+        await circuit(other)
+        for call in (
+            lambda: other.proofs.request(what, scope="s", purpose="p"),
+            lambda: other.proofs.receive(asked, b"good proof", shown(asked)),
+            lambda: other.proofs.receive(asked.id, b"good proof", shown(asked)),
+            lambda: other.proofs.verify(fine, verifier=verifier),
+            lambda: other.proofs.consume(fine, reason="theirs"),
+            lambda: other.proofs.revoke(fine.id, reason="theirs"),
+        ):
+            with pytest.raises(NotFound):
+                await call()
+        assert await other.proofs.events(fine) == []
+        # The same nullifier and scope are free there.
+        theirs = await db.proofs.get(fine.id)
+        mine = await verified(other, await other.circuits.one(), verifier)
+        assert mine.nullifier == theirs.nullifier
+    assert (await db.proofs.get(fine.id)).status is _S.VERIFIED
 
 
 async def test_a_dismissed_verifier_judges_no_more(db: Session, tally: Tallystick):
@@ -426,11 +585,33 @@ async def test_circuits_and_keys(db: Session, sandbox: Sandbox, tenant: str):
     ):
         with pytest.raises(Invalid):
             await db.circuits.register("other", ProofType.AGE, signals=wrong)  # type: ignore[arg-type]
-    for modulus in (0, 2**256, 97.0):
+    for modulus in (0, 2, 4, -7, 2**255, BN254 - 2, 561, 2**256 - 1, 2**256, 97.0):
         with pytest.raises(Invalid):
             await db.circuits.register("other", ProofType.AGE, modulus=modulus)  # type: ignore[arg-type]
-    with pytest.raises(Invalid):
-        await db.circuits.add_key(what, b"", ProofProtocol.PLONK)
+    bad: Any = None
+    for refused in (
+        lambda: db.circuits.add_key(what, b"", ProofProtocol.PLONK),
+        lambda: db.circuits.add_key(bad, b"vk", ProofProtocol.PLONK),
+        lambda: db.circuits.add_key("income", b"vk", ProofProtocol.PLONK),  # type: ignore[arg-type]
+        lambda: db.circuits.newest_key(bad),
+        lambda: db.circuits.retire(bad),
+        lambda: db.circuits.register("other", ProofType.AGE, signals=7),  # type: ignore[arg-type]
+        lambda: db.circuits.register("other", ProofType.AGE, signals=[Signal("a", "nullifier")]),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(Invalid):
+            await refused()
+    for name, modulus in FIELDS.items():
+        made = await db.circuits.register(
+            name, ProofType.OTHER, signals=[Signal("n", SignalRole.NULLIFIER)], modulus=modulus
+        )
+        await db.circuits.add_key(made, name.encode(), ProofProtocol.HALO2)
+        for number in (0, modulus - 1):
+            open_ = await db.proofs.request(made, scope="s", purpose="p")
+            assert (await db.proofs.receive(open_, b"p", [str(number)])).nullifier == number.to_bytes(32, "big")
+        for number in (modulus, modulus + 1, 2 * modulus - 1):
+            open_ = await db.proofs.request(made, scope="s", purpose="p")
+            with pytest.raises(Invalid):
+                await db.proofs.receive(open_, b"p", [str(number)])
 
 
 async def test_bad_requests_are_refused(db: Session):
@@ -443,6 +624,9 @@ async def test_bad_requests_are_refused(db: Session):
         {"answer_within": timedelta(0)},
         {"good_for": timedelta(days=9999)},
         {"good_for": 60},
+        {"expected": [1]},
+        {"expected": "threshold"},
+        {"expected": {"threshold": True}},
         {"expected": {"nobody": 1}},
         {"expected": {"nullifier": 1}},
         {"expected": {"threshold": -1}},

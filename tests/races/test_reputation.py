@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
 
@@ -41,6 +42,34 @@ async def test_a_proof_is_used_once(race: Race, db: Session, tally: Tallystick, 
     assert result.winners == 1
     assert result.kinds == {Conflict}
     assert [e.kind.value for e in await db.proofs.events(fine)] == ["verified", "consumed"]
+
+
+@pytest.mark.parametrize("_", REPEATS)
+async def test_a_proof_is_used_once_whatever_else_happens_to_it(race: Race, db: Session, tally: Tallystick, _: int):
+    """Consumed under one key and under others, revoked, judged again and handed in again, all at once."""
+    verifier = await enrolled(tally)
+    fine = await verified(db, await circuit(db), verifier)
+
+    async def touch(s: Session, i: int) -> str:
+        if i % 4 == 0:
+            return (await s.proofs.consume(fine, reason="loan", key="one key")).status.value
+        if i % 4 == 1:
+            return (await s.proofs.consume(fine, reason="loan", key=f"key {i}")).status.value
+        if i % 4 == 2:
+            return (await s.proofs.revoke(fine, reason="stolen")).status.value
+        if i % 8 == 3:
+            return (await s.proofs.verify(fine, verifier=verifier)).status.value
+        return (await s.proofs.receive(fine.id, b"good again", shown(fine, 8))).status.value
+
+    result = await race(N, touch)
+    assert result.kinds <= {Conflict}
+    first, second = await db.proofs.events(fine)
+    assert (first.kind, (await db.proofs.get(fine.id)).status.value) == (ProofEventKind.VERIFIED, second.kind.value)
+    # All who asked under the key that won are told so, and nobody else.
+    assert set(result.results) == {second.kind.value}
+    assert result.winners in (1, 4)
+    if second.kind is ProofEventKind.REVOKED:
+        assert result.winners == 1
 
 
 @pytest.mark.parametrize("_", REPEATS)
@@ -100,6 +129,74 @@ async def test_two_workers_never_share_an_input(race: Race, db: Session, make: M
     assert result.errors == []
     assert Counter(name for names in result.results for name in names) == Counter(f"event-{n}" for n in range(40))
     assert await db.inputs.unprocessed() == []
+
+
+async def test_work_of_a_worker_that_died_goes_to_the_next(race: Race, db: Session, make: Make):
+    """One after the other, on connections that commit: the sandbox's clock stands still."""
+    assert race is not None
+    ada = await make.user()
+    for number in range(5):
+        await db.inputs.receive(done(ada, number))
+    dead = [c async for c in db.inputs.claim(limit=3, lease=timedelta(milliseconds=50))]
+    dead.sort(key=lambda c: c.value.external_id)
+    assert [(c.value.external_id, c.attempt) for c in dead] == [("event-0", 1), ("event-1", 1), ("event-2", 1)]
+    await db.unit.call("SELECT pg_sleep(0.1) WHERE $1::uuid IS NOT NULL", (db.tenant_id,))
+    # By hand what nobody holds any more; the rest is claimed again, counted, and lost to the one who came back.
+    assert await db.inputs.mark_processed([dead[0].value]) == 1
+    again = [c async for c in db.inputs.claim(limit=9)]
+    assert sorted((c.value.external_id, c.attempt) for c in again) == [
+        ("event-1", 2),
+        ("event-2", 2),
+        ("event-3", 1),
+        ("event-4", 1),
+    ]
+    for item in dead:
+        with pytest.raises(LeaseLost):
+            await item.done()
+    with pytest.raises(LeaseLost):
+        await db.inputs.finish([*dead, *again])
+    with pytest.raises(Conflict):
+        await db.inputs.mark_processed([c.value for c in again])
+    await dead[1].release()
+    assert await db.inputs.finish(again) == 4
+    assert await db.inputs.unprocessed() == []
+    assert [c async for c in db.inputs.claim(limit=9)] == []
+
+
+@pytest.mark.parametrize("_", REPEATS)
+async def test_no_input_is_done_twice_when_workers_die(race: Race, db: Session, make: Make, _: int):
+    """Every third worker sleeps through its lease and then tries to finish; by hand somebody marks what is free."""
+    ada = await make.user()
+    stored = await db.inputs.add_many([done(ada, n) for n in range(40)])
+    short, patient = timedelta(milliseconds=20), timedelta(minutes=5)
+
+    async def work(s: Session, i: int) -> list[str]:
+        mine: list[str] = []
+        for _turn in range(4):
+            if i % 5 == 4:
+                with suppress(Conflict):
+                    await s.inputs.mark_processed([stored[i * 2]])
+                    mine.append(stored[i * 2].external_id)
+                continue
+            asleep = i % 3 == 0
+            claimed = [c async for c in s.inputs.claim(limit=3, lease=short if asleep else patient)]
+            if asleep:
+                await asyncio.sleep(0.03)
+            with suppress(LeaseLost):
+                await s.inputs.finish(claimed)
+                mine += [c.value.external_id for c in claimed]
+        return mine
+
+    result = await race(N, work)
+    assert result.errors == []
+    counted = Counter(name for names in result.results for name in names)
+    assert set(counted.values()) == {1}
+    left = {i.external_id for i in await db.inputs.unprocessed()}
+    assert left == {f"event-{n}" for n in range(40)} - set(counted)
+    await asyncio.sleep(0.03)
+    rest = [c async for c in db.inputs.claim(limit=40)]
+    assert {c.value.external_id for c in rest} == left
+    assert await db.inputs.finish(rest) == len(left)
 
 
 @pytest.mark.parametrize("_", REPEATS)

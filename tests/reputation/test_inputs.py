@@ -52,15 +52,15 @@ async def test_inputs_are_found_filtered_and_paged(db: Session, make: Make):
     ada, bob = await make.user(), await make.user()
     visit = await db.behavior.add(BehaviorSession(user=ada.ref, type=SessionType.WEB, started_at=DAY))
     for number in range(12):
-        extra: dict[str, Any] = {"session": visit.ref} if number < 3 else {"client_session": f"s{number % 2}"}
+        extra: dict[str, Any] = {"session": visit.ref} if number in (1, 2) else {"client_session": f"s{number % 2}"}
         await db.inputs.receive(done(ada if number % 4 else bob, number, **extra))
     assert len(await db.inputs.of_user(ada)) == 9
-    assert [i.external_id for i in await db.inputs.of_session(visit.id)] == ["event-0", "event-1", "event-2"]
+    assert [i.external_id for i in await db.inputs.of_session(visit.id)] == ["event-1", "event-2"]
     assert len(await db.inputs.of_session("s1")) == 5
     assert len(await db.inputs.unprocessed()) == 12
-    assert await db.inputs.mark_processed(await db.inputs.of_session(visit.id)) == 3
-    assert [i.external_id for i in await db.inputs.unprocessed(limit=2)] == ["event-3", "event-4"]
-    assert await db.inputs.count(present(BehaviorInput.processed_at)) == 3
+    assert await db.inputs.mark_processed(await db.inputs.of_session(visit.id)) == 2
+    assert [i.external_id for i in await db.inputs.unprocessed(limit=2)] == ["event-0", "event-3"]
+    assert await db.inputs.count(present(BehaviorInput.processed_at)) == 2
 
     where = BehaviorInput.Filter.parse(
         {
@@ -147,6 +147,15 @@ async def test_analytics_add_up(db: Session, make: Make):
     assert (none.total, none.by_type, none.first_at) == (0, {}, None)
 
 
+async def test_an_input_is_in_a_session_of_its_user(db: Session, make: Make):
+    ada, bob = await make.user(), await make.user()
+    visit = await db.behavior.add(BehaviorSession(user=ada.ref, type=SessionType.WEB, started_at=DAY))
+    with pytest.raises(UnknownReference):
+        await db.inputs.receive(done(bob, session=visit.ref))
+    assert (await db.inputs.receive(done(ada, session=visit.ref))).session == visit.ref
+    assert await db.inputs.count() == 1
+
+
 async def test_a_session_ends_once(db: Session, make: Make):
     ada = await make.user()
     token = bytes(range(32))
@@ -196,6 +205,8 @@ async def test_bad_inputs_are_refused_and_nothing_is_written(db: Session, make: 
         lambda: db.inputs.mark_processed(7),  # type: ignore[arg-type]
         lambda: db.inputs.receive("event"),  # type: ignore[arg-type]
         lambda: db.inputs.of_user("ada"),  # type: ignore[arg-type]
+        lambda: db.inputs.of_session(None),  # type: ignore[arg-type]
+        lambda: db.inputs.finish(None),  # type: ignore[arg-type]
     ]
     for call in calls:
         with pytest.raises(Invalid):

@@ -104,8 +104,64 @@ async def test_a_records_score_halves_in_a_half_life(db: Session, make: Make):
     assert record.score_at(DAY + timedelta(days=60)) == 200
     with pytest.raises(Invalid):
         record.score_at(DAY - timedelta(days=1))
+    with pytest.raises(Invalid):
+        record.score_at(datetime(2026, 4, 2))
     for_ever = await db.reputation.publish(ada, _C.DEFI, at=DAY, policy=ReputationPolicy(half_life_days=None))
     assert for_ever.score_at(DAY + timedelta(days=9000)) == 500
+    with pytest.raises(Invalid):
+        for_ever.score_at(DAY - timedelta(microseconds=1))
+
+
+async def test_what_comes_late_is_as_if_it_had_come_in_time(db: Session, make: Make):
+    """Whatever the order in which experiences are told of, and in what portions, not a digit differs."""
+    told = [(True, 4, 0, "1"), (False, 3, 0, "1"), (True, 2, 9, "0.25"), (False, 5, 40, "3"), (True, 1, 55, "1")]
+    people = [await make.user() for _ in range(3)]
+    for good, count, day, weight in told:
+        await db.reputation.observe(
+            people[0], good=good, count=count, weight=Decimal(weight), at=DAY + timedelta(days=day)
+        )
+    for good, count, day, weight in reversed(told):
+        await db.reputation.observe(
+            people[1], good=good, count=count, weight=Decimal(weight), at=DAY + timedelta(days=day)
+        )
+    for good, count, day, weight in sorted(told, key=str):
+        for _ in range(count):
+            await db.reputation.observe(people[2], good=good, weight=Decimal(weight), at=DAY + timedelta(days=day))
+    for as_of in (0, 9, 41, 60, 3650):
+        found = [
+            (await db.reputation.standing(p, as_of=DAY + timedelta(days=as_of), policy=POLICY)).beta for p in people
+        ]
+        assert found[0] == found[1] == found[2]
+    # By hand, sixty days after the first: alpha 1 + 4/4 + 0.5 x 2^(-51/30) + 2^(-5/30), beta 1 + 3/4 + 15 x 2^(-20/30).
+    at_last = await db.reputation.standing(people[0], as_of=DAY + timedelta(days=60), policy=POLICY)
+    assert float(at_last.beta.alpha) == pytest.approx(2 + 0.5 * 2 ** (-51 / 30) + 2 ** (-5 / 30), rel=1e-15)
+    assert float(at_last.beta.beta) == pytest.approx(1.75 + 15 * 2 ** (-20 / 30), rel=1e-15)
+    assert (await db.reputation.standing(people[0], as_of=DAY + timedelta(days=10**6), policy=POLICY)).score == 500
+
+
+@pytest.mark.parametrize(
+    ("policy", "weight"),
+    [
+        (ReputationPolicy(forgetting=Decimal("0.5")), Decimal(1)),
+        (ReputationPolicy(forgetting=Decimal("0.001")), Decimal(1)),
+        (ReputationPolicy(half_life_days=Decimal(1) / 3), Decimal(1)),
+        (ReputationPolicy(half_life_days=Decimal("1e-30")), Decimal(1)),
+        (ReputationPolicy(half_life_days=Decimal(1_000_000)), Decimal("999999999.999999999")),
+        (ReputationPolicy(prior_good=Decimal(10) ** 12, prior_bad=Decimal(0)), Decimal("0.000000001")),
+        (ReputationPolicy(prior_good=Decimal("1e-30")), Decimal(1)),
+    ],
+)
+async def test_a_record_is_kept_of_any_policy(db: Session, make: Make, policy: ReputationPolicy, weight: Decimal):
+    ada = await make.user()
+    assert await db.reputation.series(ada) == []
+    await db.reputation.observe(ada, good=True, count=1_000_000, weight=weight, at=DAY)
+    record = await db.reputation.publish(ada, at=DAY + timedelta(hours=1), policy=policy)
+    now = await db.reputation.standing(ada, as_of=DAY + timedelta(hours=1), policy=policy)
+    assert await db.reputation.series(ada) == [record]
+    assert record.score == now.score
+    assert abs(record.alpha - now.beta.alpha) <= Decimal("5e-19")
+    assert abs(record.beta - now.beta.beta) <= Decimal("5e-19")
+    assert 0 <= record.score_at(DAY + timedelta(days=3650)) <= 1000
 
 
 async def test_every_change_of_a_record_is_a_row(db: Session, make: Make):
@@ -183,7 +239,9 @@ async def test_a_summary_has_everything(db: Session, make: Make):
     ]
     assert (found.overall, found.evidence_count) == (500, 16)
     assert found.scores == {_C.CREDIT: 640}
-    assert found.trust == "0.800000"
+    assert found.trust == Decimal("0.8")
+    await db.consents.withdraw(ada, Purpose.AI_ANALYSIS)
+    assert (await db.reputation.summary(ada)).trust is None
     assert (found.inputs, found.unprocessed, found.last_activity) == (3, 2, inputs[-1].occurred_at)
 
 
@@ -204,6 +262,12 @@ async def test_bad_arguments_are_refused_and_nothing_is_written(db: Session, mak
         lambda: db.reputation.observe(ada, "defi", good=True),  # type: ignore[arg-type]
         lambda: db.reputation.observe(ada, good=True, external_id=""),
         lambda: db.reputation.standing(ada, as_of=naive),
+        lambda: db.reputation.standing(ada, as_of=datetime.max.replace(tzinfo=UTC)),
+        lambda: db.reputation.publish(ada, period=ScoringPeriod.WEEKLY, at=datetime.min.replace(tzinfo=UTC)),
+        lambda: db.reputation.observe(ada, good=True, score="a score"),  # type: ignore[arg-type]
+        lambda: db.reputation.series(ada, period="daily"),  # type: ignore[arg-type]
+        lambda: db.reputation.summary(ada, policy=bad),
+        lambda: db.reputation.dispute(record, reason="x" * 501),
         lambda: db.reputation.standing(ada, policy=bad),
         lambda: db.reputation.publish(ada, period="daily"),  # type: ignore[arg-type]
         lambda: db.reputation.dispute(record, reason=" "),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -20,6 +20,7 @@ from tallystick import (
     Score,
     ScoringCategory,
     TallystickError,
+    UnknownReference,
     Unsupported,
     User,
     desc,
@@ -82,9 +83,33 @@ async def test_one_model_scores_one_set_of_inputs_once(db: Session, make: Make):
         await db.scores.add(other, consent=grant, inputs=inputs)
     await db.scores.add(Score(user=ada.ref, value=0, model="m7"), consent=grant, inputs=inputs[:2])
     assert await db.scores.count() == 4
-    for wrong in ([], ["x"]):
+    wrongs: list[Any] = [[], ["x"], None, 7, (), [None]]
+    for wrong in wrongs:
         with pytest.raises(Invalid):
-            input_set_hash(wrong)  # type: ignore[arg-type]
+            input_set_hash(wrong)
+        if wrong is not None:
+            with pytest.raises(Invalid):
+                await db.scores.add(Score(user=ada.ref, value=1, model="m9"), consent=grant, inputs=wrong)
+    with pytest.raises(Invalid):
+        await db.scores.latest(ada, "credit")  # type: ignore[arg-type]
+    alone = await db.scores.add(
+        Score(user=ada.ref, value=1, model="m9"), consent=grant, inputs=(i for i in [inputs[0], inputs[0].id])
+    )
+    assert (alone.input_count, alone.input_set) == (1, input_set_hash(inputs[0].id for _ in range(3)))
+
+
+async def test_a_score_is_made_of_inputs_of_the_same_user_that_are_there(db: Session, make: Make):
+    ada, grant = await agreed(db, make)
+    bob, _ = await agreed(db, make)
+    mine, theirs = await db.inputs.receive(done(ada)), await db.inputs.receive(done(bob))
+    for inputs in ([theirs], [mine, theirs], [mine.id, uuid7()]):
+        with pytest.raises(UnknownReference):
+            await db.scores.add(Score(user=ada.ref, value=1, model="m7"), consent=grant, inputs=inputs)
+    assert await db.scores.count() == 0
+    score = await db.scores.add(Score(user=ada.ref, value=1, model="m7"), consent=grant, inputs=[mine])
+    with pytest.raises(Invalid):
+        await db.reputation.observe(bob, good=True, score=score)
+    assert (await db.reputation.observe(ada, good=True, score=score)).score == score.ref
 
 
 async def test_no_consent_no_score(db: Session, make: Make):
@@ -177,6 +202,11 @@ async def test_an_analysis_supersedes_the_models_last_and_expires(db: Session, m
                 await db.analyses.update(before, **changes)
     with pytest.raises(Invalid):
         await db.analyses.add(analysis(ada, analysed_at=now - timedelta(days=1)), consent=grant)
+    # Whoever takes their consent back is no longer seen through an analysis; who agrees again is.
+    await db.consents.withdraw(ada, Purpose.AI_ANALYSIS)
+    assert await db.analyses.current(ada) is None
+    await db.consents.grant(ada, Purpose.AI_ANALYSIS, policy_version="2")
+    assert await db.analyses.current(ada) == new
     assert await db.analyses.purge_expired() == 1
     assert [a.id for a in await db.analyses.find(order=desc(AIAnalysis.analysed_at))] == [new.id, old.id]
 
@@ -192,6 +222,8 @@ async def test_analyses_need_their_own_consent_and_fractions(db: Session, make: 
         {"neuroticism": 0.5},
         {"model": "x" * 65},
         {"analysed_at": DAY, "expires_at": DAY},
+        {"analysed_at": datetime.max.replace(tzinfo=UTC)},
+        {"openness": Decimal("0.1234567")},
     ):
         with pytest.raises(Invalid):
             await db.analyses.add(analysis(ada, **wrong), consent=grant)

@@ -44,14 +44,15 @@ def checked_engine(engine: str) -> Engine:
 def create(tables: Sequence[Table], roles: Roles, engine: Engine = "plain") -> list[str]:
     """Statements that make the tables, in the order both engines accept.
 
-    All tables come before any foreign key, so that entities may refer to each other in a circle.
+    All tables and what is unique in them come before any foreign key, so that entities may refer to each other in a
+    circle, and to more than an id.
     """
     steps = [create_table(t) for t in tables]
     if engine == "citus":
         steps += [distribute(t) for t in tables]
+    steps += [create_index(t, i) for t in tables for i in t.indexes]
     steps += _foreign_keys(tables)
     for table in tables:
-        steps += [create_index(table, i) for i in table.indexes]
         steps += comments(table)
         steps += protect(table, roles, engine)
     return steps

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from tallystick.domains.guarded import Guarded, alter, put
-from tallystick.domains.proofs.signals import BN254, Signal, check_signals
+from tallystick.domains.proofs.signals import BN254, Signal, check_signals, is_prime
 from tallystick.entity import Entity
 from tallystick.errors import Invalid
 from tallystick.fields import Length, Once, Ref
@@ -123,9 +123,14 @@ class Circuits(Guarded[Circuit]):
     ) -> Circuit:
         """Register a circuit with its public signals, in order. Raises ``Duplicate``, ``RoleMissing``, ``Invalid``."""
         await self.db.require(MANAGE)
-        if modulus.__class__ is not int or not 2 < modulus < 2**256:
-            raise Invalid("A modulus is a prime below 2^256.", field="modulus", entity="Circuit")
-        fields = check_signals(signals or [])
+        if modulus.__class__ is not int or not 2 < modulus < 2**256 or not is_prime(modulus):
+            raise Invalid(
+                "A modulus is a prime below 2^256.",
+                field="modulus",
+                entity="Circuit",
+                remedy="Give the order of the curve's scalar field; left out, it is that of BN254.",
+            )
+        fields = check_signals([] if signals is None else signals)
         return await put(self, Circuit(name=name, type=type, modulus=modulus.to_bytes(32, "big"), signals=fields))
 
     async def add_key(
@@ -142,7 +147,7 @@ class Circuits(Guarded[Circuit]):
         if document.__class__ is not bytes or not 1 <= len(document) <= _LONGEST_KEY:
             raise Invalid("A verifying key is 1 to 1,000,000 bytes.", field="document", entity="VerifyingKey")
         made = VerifyingKey(
-            circuit=Ref(circuit if isinstance(circuit, UUID) else circuit.id),
+            circuit=Ref(_id(circuit)),
             circuit_version=version,
             protocol=protocol,
             document=document,
@@ -158,7 +163,7 @@ class Circuits(Guarded[Circuit]):
 
     async def newest_key(self, circuit: Circuit | UUID) -> VerifyingKey | None:
         """The key of a circuit's newest version that is not retired."""
-        where: Any = VerifyingKey.circuit == Ref(circuit if isinstance(circuit, UUID) else circuit.id)
+        where: Any = VerifyingKey.circuit == Ref(_id(circuit))
         found = await self.db[VerifyingKey].find(
             where, missing(VerifyingKey.retired_at), order=desc(VerifyingKey.circuit_version), limit=1
         )
@@ -167,6 +172,21 @@ class Circuits(Guarded[Circuit]):
     async def retire(self, key: VerifyingKey) -> VerifyingKey:
         """Take no more requests for a key, for good; what was verified with it stays verified."""
         await self.db.require(MANAGE)
+        if not isinstance(key, VerifyingKey):
+            raise Invalid("A key is what circuits.key() and newest_key() answer.", field="key", entity="VerifyingKey")
         if key.retired_at is not None:
             return key
         return await alter(self.db[VerifyingKey], key, retired_at=self.db.now())
+
+
+def _id(circuit: Any) -> UUID:
+    if isinstance(circuit, UUID):
+        return circuit
+    if isinstance(circuit, Circuit):
+        return circuit.id
+    raise Invalid(
+        "A circuit is named by itself or its id.",
+        field="circuit",
+        entity="Circuit",
+        remedy="Find it: db.circuits.one(Circuit.name == 'income at least').",
+    )

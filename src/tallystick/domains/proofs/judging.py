@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from tallystick.domains.guarded import put
+from tallystick.domains.proofs.binding import bound
 from tallystick.domains.proofs.circuits import Circuit, VerifyingKey
 from tallystick.domains.proofs.proofs import Proof, ProofEvent, ProofEventKind, VerificationStatus
 from tallystick.domains.proofs.signals import number
-from tallystick.domains.proofs.verifier import Claim, Verdict, Verifier, no_verifier, statement
-from tallystick.errors import Conflict, Duplicate, Invalid, Unavailable
+from tallystick.domains.proofs.verifier import Claim, Verdict, Verifier, check_verifier, no_verifier, statement
+from tallystick.errors import Conflict, Duplicate, Invalid, TallystickError, Unavailable
 from tallystick.fields import Ref
 
 if TYPE_CHECKING:
@@ -18,57 +20,66 @@ if TYPE_CHECKING:
 
 _WAITING = (VerificationStatus.RECEIVED, VerificationStatus.ERROR)
 _K = ProofEventKind
+UNASKED = "it does not show what its request asked for"
 USED = "the nullifier was used in this scope before"
 
 
 async def judge(db: Session, id: UUID, given: Verifier | None) -> Proof:
     """See ``Proofs.verify``."""
-    verifier = given if given is not None else db.verifier
-    if verifier is None:
+    if given is None and db.verifier is None:
         raise no_verifier()
+    verifier = check_verifier(db.verifier if given is None else given)
     if db.unit.depth:
         raise Invalid("A proof is not checked in a transaction.", remedy="Call verify() outside: a check takes time.")
     found = await db.proofs.get(id)
     _check_waiting(db, found)
     key = await db[VerifyingKey].get(found.key.id)
     circuit = await db.circuits.get(found.circuit.id)
-    claim = _claim(db, found, key, circuit)
-    kind, reason = await _ask(verifier, claim)
+    if bound(db.tenant_id, found, circuit):
+        kind, reason = await _ask(verifier, _claim(db, found, key, circuit))
+    else:
+        kind, reason = _K.REJECTED, UNASKED
     try:
-        return await _write(db, found, key, claim, verifier, kind, reason)
+        return await _write(db, found, key, verifier, kind, reason)
     except Duplicate:
         # Only a verified proof takes its nullifier, so this one came second.
-        return await _write(db, found, key, claim, verifier, _K.REJECTED, USED)
+        return await _write(db, found, key, verifier, _K.REJECTED, USED)
 
 
 async def _ask(verifier: Verifier, claim: Claim) -> tuple[ProofEventKind, str | None]:
-    problem = "the check could not be made"
     try:
         verdict = await verifier.verify(claim)
-    except Unavailable:
+    except (Unavailable, asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit):
         # Nothing was checked and nobody would sign that: the proof stays as it is.
         raise
-    except Exception as error:
-        problem = f"the check could not be made ({type(error).__name__})"
-        return _K.ERROR, problem
+    except BaseException as error:  # What panics in native code is no Exception.
+        return _K.ERROR, f"the check could not be made ({type(error).__name__})"
     if verdict.__class__ is not Verdict or verdict.holds.__class__ is not bool:
         return _K.ERROR, "the verifier gave no verdict"
-    reason = None if verdict.reason is None else str(verdict.reason).strip()[:500] or None
+    reason = None if verdict.reason is None else _printable(verdict.reason)
     if verdict.holds:
         return _K.VERIFIED, reason
     return _K.REJECTED, reason or "the proof does not hold"
 
 
+def _printable(reason: object) -> str | None:
+    text = "".join(c if c.isprintable() else " " for c in str(reason))
+    return text.strip()[:500].strip() or None
+
+
 async def _write(  # noqa: PLR0917
-    db: Session,
-    proof: Proof,
-    key: VerifyingKey,
-    claim: Claim,
-    verifier: Verifier,
-    kind: ProofEventKind,
-    reason: str | None,
+    db: Session, proof: Proof, key: VerifyingKey, verifier: Verifier, kind: ProofEventKind, reason: str | None
 ) -> Proof:
-    signed = verifier.attest(statement(claim, key.sha256, proof.nullifier, kind.value, reason))
+    said = statement(db.tenant_id, proof, key.sha256, kind.value, reason)
+    try:
+        signed = verifier.attest(said)
+    except TallystickError:
+        raise
+    except Exception as error:
+        raise Unavailable(
+            f"The verifier could not sign its verdict ({type(error).__name__}).",
+            remedy="Nothing was written; mend its attest() and verify again.",
+        ) from None
     async with db.transaction():
         _check_waiting(db, await db.proofs.lock(proof.id))
         event = ProofEvent(proof=Ref(proof.id), kind=kind, reason=reason, verifier=verifier.name, attestation=signed)
@@ -95,6 +106,5 @@ def _claim(db: Session, proof: Proof, key: VerifyingKey, circuit: Circuit) -> Cl
         modulus=circuit.prime,
         key=key.document,
         proof=proof.proof,
-        # Rows can be written past receive(), so what it refuses is refused here again.
         public_signals=tuple(number(text, circuit.prime) for text in proof.public_signals),
     )

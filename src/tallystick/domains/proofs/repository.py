@@ -5,19 +5,17 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
-
-import msgspec
 
 from tallystick.domains.guarded import Guarded, alter, put
 from tallystick.domains.identity.consents import Purpose
 from tallystick.domains.identity.users import UserLike, user_id
+from tallystick.domains.proofs.binding import check_shown, context_of, nullifier_of
 from tallystick.domains.proofs.circuits import MANAGE, Circuit
 from tallystick.domains.proofs.judging import judge
 from tallystick.domains.proofs.proofs import Proof, ProofEvent, ProofEventKind, VerificationStatus
-from tallystick.domains.proofs.signals import Signal, SignalRole, check_expected, nullifier_bytes, number
+from tallystick.domains.proofs.signals import check_expected
 from tallystick.errors import Conflict, Invalid, NotFound
 from tallystick.fields import Ref
 from tallystick.query import at_most, one_of
@@ -113,13 +111,9 @@ class Proofs(Guarded[Proof]):
             if found.expired(db.now()):
                 raise Conflict("The request is over.", entity="Proof", rule="answer_by", remedy="Ask again.")
             circuit = await db.circuits.get(found.circuit.id)
-            shown = _signals(found, circuit, public_signals)
-            at = _place(circuit.signals, SignalRole.NULLIFIER)
-            if at is not None and nullifier is not None and nullifier != shown[at]:
-                raise Invalid("The nullifier is not the one among the signals.", field="nullifier", entity="Proof")
-            value = shown[at] if at is not None else nullifier
-            stored = None if value is None else nullifier_bytes(value, circuit.prime)
-            await alter(self, found, proof=proof, public_signals=[str(n) for n in shown], nullifier=stored)
+            shown = check_shown(found, circuit, public_signals)
+            taken = nullifier_of(circuit, shown, nullifier)
+            await alter(self, found, proof=proof, public_signals=[str(n) for n in shown], nullifier=taken)
             return await self.get(found.id)
 
     async def verify(self, proof: Proof | UUID, *, verifier: Verifier | None = None) -> Proof:
@@ -127,8 +121,9 @@ class Proofs(Guarded[Proof]):
 
         The check itself runs outside any transaction. What it finds is attested by the verifier, and the database
         takes it from nobody else. A proof whose nullifier was used in its scope before is rejected. When the check
-        could not be made the proof is in ``error`` and may be tried again. Raises ``Unavailable`` without a verifier,
-        ``Conflict`` for a proof that is not waiting for a verdict, ``Denied`` for an attestation that does not fit.
+        could not be made the proof is in ``error`` and may be tried again. Raises ``Unavailable`` without a verifier or
+        when it cannot sign, ``Conflict`` for a proof that is not waiting for a verdict, ``Denied`` for an attestation
+        that does not fit, ``Invalid``.
         """
         return await judge(self.db, _id(proof), verifier)
 
@@ -178,54 +173,6 @@ class Proofs(Guarded[Proof]):
         return await self.get(id)
 
 
-def context_of(  # noqa: PLR0917
-    tenant: UUID,
-    circuit: Circuit,
-    challenge: bytes,
-    scope: str,
-    purpose: str,
-    user: UUID | None,
-    expected: Mapping[str, str],
-) -> bytes:
-    """What binds a proof to its request: the SHA-256 of everything that was asked, modulo the circuit's prime."""
-    asked = (str(tenant), str(circuit.id), challenge.hex(), scope, purpose, str(user), dict(expected))
-    digest = sha256(b"tallystick proof request 1\0" + msgspec.json.encode(asked, order="sorted")).digest()
-    return (int.from_bytes(digest, "big") % circuit.prime).to_bytes(32, "big")
-
-
-def scope_number(scope: str, prime: int) -> int:
-    """A scope as the number that a circuit takes: the SHA-256 of its text, modulo the prime."""
-    digest = sha256(b"tallystick proof scope 1\0" + scope.encode()).digest()
-    return int.from_bytes(digest, "big") % prime
-
-
-def _signals(request: Proof, circuit: Circuit, given: Sequence[str]) -> list[int]:
-    """The public signals as numbers; each is what the server expects where it expects something."""
-    if isinstance(given, (str, bytes)) or not isinstance(given, Sequence) or len(given) != len(circuit.signals):
-        raise Invalid(f"The circuit has {len(circuit.signals)} public signals.", field="public_signals", entity="Proof")
-    shown = [number(text, circuit.prime) for text in given]
-    fixed = {
-        SignalRole.SCOPE: scope_number(request.scope, circuit.prime),
-        SignalRole.CONTEXT: int.from_bytes(request.context, "big"),
-    }
-    for signal, value in zip(circuit.signals, shown, strict=True):
-        wanted: Any = fixed.get(signal.role)
-        if wanted is None and signal.name in request.expected:
-            wanted = int(request.expected[signal.name])
-        if wanted is not None and value != wanted:
-            raise Invalid(
-                f"The signal {signal.name} is not what was asked for.",
-                field="public_signals",
-                entity="Proof",
-                remedy="Prove the request as it was made; its values are not the prover's choice.",
-            )
-    return shown
-
-
-def _place(signals: Sequence[Signal], role: SignalRole) -> int | None:
-    return next((n for n, s in enumerate(signals) if s.role is role), None)
-
-
 def _id(proof: Any) -> UUID:
     if isinstance(proof, UUID):
         return proof
@@ -237,4 +184,4 @@ def _id(proof: Any) -> UUID:
 def _reason(given: Any) -> str:
     if not isinstance(given, str) or not given.strip():
         raise Invalid("It takes a reason.", field="reason", remedy="Say what it was used for: reason='loan 17'.")
-    return given.strip()[:500]
+    return given.strip()

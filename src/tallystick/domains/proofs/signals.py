@@ -17,6 +17,7 @@ BLS12_381: Final = 0x73EDA753299D7D483339D80809A1D80553BDA402FFFE5BFEFFFFFFFF000
 """The order of the scalar field of BLS12-381."""
 _MOST_SIGNALS = 256
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_SMALL = tuple(n for n in range(2, 174) if all(n % d for d in range(2, n)))
 _CANONICAL = re.compile(r"0|[1-9][0-9]{0,77}")
 
 
@@ -38,18 +39,31 @@ class Signal(msgspec.Struct, frozen=True):
 
 def check_signals(signals: Sequence[Signal]) -> list[Signal]:
     """The signals of a circuit. Raises ``Invalid`` unless names differ and roles are given once."""
-    found = list(signals)
-    names = [s.name for s in found if s.__class__ is Signal]
-    roles = [s.role for s in found if s.__class__ is Signal and s.role is not SignalRole.VALUE]
-    fine = len(names) == len(found) <= _MOST_SIGNALS and len(set(names)) == len(names) and len(set(roles)) == len(roles)
-    if not fine or not all(isinstance(n, str) and _NAME.fullmatch(n) for n in names):
+    found = list(signals) if isinstance(signals, (list, tuple)) else [signals]
+    known = [s for s in found if isinstance(s, Signal) and isinstance(s.role, SignalRole) and isinstance(s.name, str)]
+    names = [s.name for s in known]
+    roles = [s.role for s in known if s.role is not SignalRole.VALUE]
+    fine = len(known) == len(found) <= _MOST_SIGNALS and len(set(names)) == len(names) and len(set(roles)) == len(roles)
+    if not fine or not all(_NAME.fullmatch(n) for n in names):
         raise Invalid(
             f"A circuit has up to {_MOST_SIGNALS} signals with names of their own, and each role once.",
             field="signals",
             entity="Circuit",
             remedy='Write [Signal("nullifier", SignalRole.NULLIFIER), Signal("threshold")].',
         )
-    return found
+    return known
+
+
+def is_prime(number: int) -> bool:
+    """Whether a number is prime (Miller and Rabin): wrong for a composite once in 4^40 times, if anybody tried."""
+    if number < 2 or any(number % p == 0 and number != p for p in _SMALL):
+        return False
+    twos = ((number - 1) & (1 - number)).bit_length() - 1
+    for base in _SMALL:
+        x = pow(base, (number - 1) >> twos, number)
+        if x not in (0, 1, number - 1) and not any((x := x * x % number) == number - 1 for _ in range(twos - 1)):
+            return False
+    return True
 
 
 def number(text: object, prime: int, field: str = "public_signals") -> int:
@@ -82,6 +96,13 @@ def nullifier_bytes(value: int, prime: int) -> bytes:
 
 def check_expected(expected: Mapping[str, Any] | None, signals: Sequence[Signal], prime: int) -> dict[str, str]:
     """What the server expects some signals to be, by name. Raises ``Invalid`` for names the circuit has not."""
+    if expected is not None and not isinstance(expected, Mapping):
+        raise Invalid(
+            "What signals have to be is given by their names.",
+            field="expected",
+            entity="Proof",
+            remedy='Write {"threshold": 50_000}.',
+        )
     given = dict(expected or {})
     names = {s.name for s in signals if s.role is SignalRole.VALUE}
     if not set(given) <= names:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 import msgspec
 
 from tallystick.domains.proofs.circuits import ProofProtocol
-from tallystick.errors import Unavailable
+from tallystick.errors import Invalid, Unavailable
 from tallystick.privacy.tenant_key import checked
+
+if TYPE_CHECKING:
+    from tallystick.domains.proofs.proofs import Proof
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +84,19 @@ class NoVerifier:
         raise no_verifier()
 
 
+def check_verifier(given: Any) -> Verifier:
+    """The verifier itself. Raises ``Invalid`` for what has not a name, a ``verify`` and an ``attest``."""
+    able = callable(getattr(given, "verify", None)) and callable(getattr(given, "attest", None))
+    if not able or not isinstance(getattr(given, "name", None), str):
+        raise Invalid(
+            "A verifier has a name, verify(claim) and attest(statement).",
+            field="verifier",
+            remedy="See tallystick.Verifier; attest is Attestor(key).attest.",
+        )
+    found: Verifier = given
+    return found
+
+
 def no_verifier() -> Unavailable:
     """The error of a proof that nobody here can check."""
     return Unavailable(
@@ -89,20 +105,20 @@ def no_verifier() -> Unavailable:
     )
 
 
-def statement(claim: Claim, key_hash: bytes, nullifier: bytes | None, kind: str, reason: str | None) -> bytes:
+def statement(tenant: UUID, proof: Proof, key_hash: bytes, kind: str, reason: str | None) -> bytes:
     """What a verifier signs: the proof, the key, the signals, the nullifier and the verdict, each exactly once.
 
     The database puts the same text together from its own rows, so a signature fits nothing but what was checked.
     """
-    signals = ",".join(map(str, claim.public_signals))
+    signals = ",".join(proof.public_signals or [])
     parts = (
         "tallystick verdict 1",
-        str(claim.tenant),
-        str(claim.proof_id),
+        str(tenant),
+        str(proof.id),
         key_hash.hex(),
-        hashlib.sha256(claim.proof).hexdigest(),
+        hashlib.sha256(proof.proof or b"").hexdigest(),
         hashlib.sha256(signals.encode()).hexdigest(),
-        "" if nullifier is None else nullifier.hex(),
+        "" if proof.nullifier is None else proof.nullifier.hex(),
         kind,
         reason or "",
     )

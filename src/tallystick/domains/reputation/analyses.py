@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from tallystick.domains.identity.consents import Consent, Purpose
 from tallystick.domains.identity.users import User, UserLike, user_id
+from tallystick.domains.reputation.analytics import moment
 from tallystick.domains.reputation.consented import agreed
 from tallystick.entity import UNSAVED, Entity, with_fields
 from tallystick.errors import Invalid
@@ -23,8 +24,8 @@ _TRAITS = ("trust_score", "openness", "conscientiousness", "extraversion", "agre
 class AIAnalysis(Entity):
     """What a model says of a person: trustworthiness and the Big Five (Goldberg 1990), each a fraction from 0 to 1.
 
-    It expires: reads pass over one whose ``expires_at`` is over, and ``purge_expired`` removes it. One of each model
-    version is current; a newer one supersedes it.
+    It expires: ``current`` passes over one whose ``expires_at`` is over, and ``purge_expired`` removes it. One of each
+    model version is current; a newer one supersedes it.
     """
 
     user: Annotated[Ref[User], Once()]
@@ -76,7 +77,7 @@ class Analyses(Repository[AIAnalysis]):
         """
         self._check_kind(entity)
         db, user = self.db, entity.user.id
-        at = db.now() if entity.analysed_at == UNSAVED else entity.analysed_at
+        at = db.now() if entity.analysed_at == UNSAVED else moment(entity.analysed_at, "analysed_at")
         until = at + LIFE if entity.expires_at == UNSAVED else entity.expires_at
         async with db.transaction():
             held = await agreed(db, user, consent, (Purpose.AI_ANALYSIS,))
@@ -95,7 +96,10 @@ class Analyses(Repository[AIAnalysis]):
             return await super().add(fresh)
 
     async def current(self, user: UserLike, *, model: str | None = None) -> AIAnalysis | None:
-        """The newest analysis of a person that has not expired, of one model where it is named."""
+        """The newest analysis of a person that has not expired, of one model where it is named.
+
+        None once they took their consent to AI analysis back, until they give it again.
+        """
         where: list[Any] = [
             AIAnalysis.user == Ref(user_id(user)),
             missing(AIAnalysis.superseded_at),
@@ -104,7 +108,11 @@ class Analyses(Repository[AIAnalysis]):
         if model is not None:
             where.append(AIAnalysis.model == model)
         found = await self.find(*where, order=desc(AIAnalysis.analysed_at), limit=1)
-        return found[0] if found else None
+        if not found or not await self.db.consents.exists(
+            Consent.user == found[0].user, Consent.purpose == Purpose.AI_ANALYSIS, missing(Consent.withdrawn_at)
+        ):
+            return None
+        return found[0]
 
     async def purge_expired(self) -> int:
         """Remove for good every analysis that has expired; answers how many."""

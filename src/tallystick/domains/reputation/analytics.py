@@ -75,9 +75,11 @@ async def analytics(
 
 
 def moment(at: object, field: str) -> datetime:
-    """A moment with its time zone. Raises ``Invalid`` for anything else."""
-    if not isinstance(at, datetime) or at.utcoffset() is None:
+    """A moment with its time zone, in the years 2 to 9998. Raises ``Invalid`` for anything else."""
+    if not isinstance(at, datetime) or at.utcoffset() is None or not 2 <= at.year <= 9998:
         raise Invalid(
-            "A moment is a datetime with a time zone.", field=field, remedy="Write datetime(2026, 3, 2, tzinfo=UTC)."
+            "A moment is a datetime with a time zone, in the years 2 to 9998.",
+            field=field,
+            remedy="Write datetime(2026, 3, 2, tzinfo=UTC).",
         )
     return at

@@ -19,7 +19,7 @@ from tallystick.errors import Conflict, Duplicate, Invalid, LeaseLost
 from tallystick.fields import Length, Maintained, Once, Ref
 from tallystick.query import missing
 from tallystick.repository import Repository
-from tallystick.rules import Check, Guard, Index, Queue, Rules, Unique
+from tallystick.rules import Check, Foreign, Guard, Index, Queue, Rules, Unique
 
 if TYPE_CHECKING:
     from tallystick.domains.reputation.analytics import BehaviorAnalyticsSummary
@@ -68,7 +68,7 @@ class InputSource(StrEnum):
 class BehaviorInput(Entity):
     """One thing that a user did, once for each user, source and ``external_id`` however often it is delivered.
 
-    ``client_session`` is what the outside calls its session, ``session`` the session here. ``payload_hash`` is the
+    ``client_session`` is what the outside calls its session, ``session`` the user's own here. ``payload_hash`` is the
     SHA-256 of the payload in a canonical form; ``receive`` computes it. ``processed_at`` is the database's: it is set
     when a worker is done, and never taken back.
     """
@@ -86,6 +86,7 @@ class BehaviorInput(Entity):
 
     rules = Rules(
         Unique("user", "source", "external_id"),
+        Foreign("session", "user", to=BehaviorSession, of=("id", "user_id")),
         Index("user", "occurred_at", query="a user's inputs by time"),
         Index("session", "occurred_at", query="the inputs of a session"),
         Index("client_session", "occurred_at", query="the inputs of an outside session"),
@@ -139,6 +140,8 @@ class Inputs(Repository[BehaviorInput]):
 
     async def of_session(self, session: UUID | str, *, limit: int | None = None) -> list[BehaviorInput]:
         """The inputs of a session, oldest first: ours by its id, an outside one by its name."""
+        if not isinstance(session, (UUID, str)):
+            raise Invalid("A session is named by its id, or by what the outside calls it.", field="session")
         where = (
             BehaviorInput.session == Ref(session)
             if isinstance(session, UUID)
@@ -175,7 +178,11 @@ class Inputs(Repository[BehaviorInput]):
         For workers that take many at a time, where ``async with item`` would be a round trip each. Raises
         ``LeaseLost`` when the lease on any of them is over: then none is marked, and those still held can be finished.
         """
-        given = [items] if isinstance(items, Claimed) else list(items)
+        given: list[Any]
+        try:
+            given = [items] if isinstance(items, Claimed) else list(items)
+        except TypeError:
+            given = [items]
         if len(given) > _MOST_IDS or not all(isinstance(i, Claimed) for i in given):
             raise Invalid("finish() takes what claim() gave.", field="items", entity="BehaviorInput")
         held = {i.value.id: i.token for i in given}

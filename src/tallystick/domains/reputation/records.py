@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tallystick.clock import find_zone
 from tallystick.domains.identity.users import User
+from tallystick.domains.reputation.analytics import moment
 from tallystick.domains.reputation.beta import days, decayed
 from tallystick.domains.reputation.scores import ScoringCategory
 from tallystick.entity import Entity
@@ -70,7 +71,7 @@ class ReputationRecord(Entity):
         Check("seq", "seq >= 1"),
         Check("derived", "status <> 'superseded'"),
         Check("score", "score between 0 and 1000 and (previous is null or previous between 0 and 1000)"),
-        Check("mass", "alpha > 0 and beta > 0"),
+        Check("mass", "alpha >= 0 and beta >= 0"),
         Check("half_life", "half_life_days is null or half_life_days > 0"),
         Check("evidence_count", "evidence_count >= 0"),
         Check("as_of", "as_of >= period_start"),
@@ -80,17 +81,25 @@ class ReputationRecord(Entity):
 
     def score_at(self, at: datetime) -> Decimal:
         """What is left of the score at a later moment: half of it after each half-life. Raises ``Invalid``."""
+        elapsed = moment(at, "at") - self.as_of
+        if elapsed < timedelta(0):
+            raise Invalid("The record is of a later moment.", field="at", remedy="Read the series as of then.")
         if self.half_life_days is None:
             return Decimal(self.score)
-        return decayed(Decimal(self.score), at - self.as_of, days(self.half_life_days))
+        return decayed(Decimal(self.score), elapsed, days(self.half_life_days))
+
+
+def check_period(given: ScoringPeriod) -> ScoringPeriod:
+    """The period itself. Raises ``Invalid`` for anything that is none."""
+    if given.__class__ is not ScoringPeriod:
+        names = ", ".join(f"ScoringPeriod.{p.name}" for p in ScoringPeriod)
+        raise Invalid("That is no period.", field="period", remedy=f"Periods are: {names}.")
+    return given
 
 
 def period_start(period: ScoringPeriod, at: datetime, tenant: TenantInfo) -> datetime:
     """When the period that a moment lies in began, by the tenant's wall clock; a moment is its own period."""
-    if period.__class__ is not ScoringPeriod:
-        names = ", ".join(f"ScoringPeriod.{p.name}" for p in ScoringPeriod)
-        raise Invalid("That is no period.", field="period", remedy=f"Periods are: {names}.")
-    if period is ScoringPeriod.INSTANT:
+    if check_period(period) is ScoringPeriod.INSTANT:
         return at.astimezone(UTC)
     zone = find_zone(tenant.time_zone)
     day: date = at.astimezone(zone).date()

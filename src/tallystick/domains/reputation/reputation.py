@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -12,9 +13,15 @@ import msgspec
 from tallystick.domains.guarded import Guarded, put
 from tallystick.domains.identity.users import UserLike, user_id
 from tallystick.domains.reputation.analytics import moment
-from tallystick.domains.reputation.beta import Beta, Experience, ReputationPolicy, counted, reputation
+from tallystick.domains.reputation.beta import EXACT, Beta, Experience, ReputationPolicy, counted, reputation
 from tallystick.domains.reputation.evidence import ReputationEvidence
-from tallystick.domains.reputation.records import ReputationRecord, ReputationStatus, ScoringPeriod, period_start
+from tallystick.domains.reputation.records import (
+    ReputationRecord,
+    ReputationStatus,
+    ScoringPeriod,
+    check_period,
+    period_start,
+)
 from tallystick.domains.reputation.scores import Score, ScoringCategory
 from tallystick.entity import with_fields
 from tallystick.errors import Conflict, Invalid
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
 
 MANAGE = "reputation.manage"
 DEFAULT = ReputationPolicy()
+_NANO, _ATTO = Decimal("1e-9"), Decimal("1e-18")
 _READ = (
     "SELECT e.good, e.count, e.observed_at, e.weight FROM tally.reputation_evidence e "
     "WHERE e.tenant_id = $1 AND e.user_id = $2 AND e.category = $3 AND e.observed_at <= $4 AND e.cancels_id IS NULL "
@@ -77,6 +85,8 @@ class Reputations(Guarded[ReputationRecord]):
             raise Invalid(
                 "A weight is a Decimal above zero.", field="weight", remedy='Write Decimal("0.5"); never a float.'
             )
+        if score is not None and (score.__class__ is not Score or score.user.id != who):
+            raise Invalid("A score behind an experience is one of the same user.", field="score", entity="Score")
         return await self.db[ReputationEvidence].add(
             ReputationEvidence(
                 user=Ref(who),
@@ -127,8 +137,7 @@ class Reputations(Guarded[ReputationRecord]):
         Somebody unknown has what the policy assumes of them. Raises ``Invalid``.
         """
         who, when, what = user_id(user), self._when(as_of), _category(category)
-        if policy.__class__ is not ReputationPolicy:
-            raise Invalid("A policy is a ReputationPolicy.", field="policy")
+        _check_policy(policy)
         rows = await self.db.unit.call(_READ, (self.db.tenant_id, who, what.value, when))
         found = [Experience(good=good, count=count, at=at, weight=weight) for good, count, at, weight in rows]
         return Standing(
@@ -214,11 +223,11 @@ class Reputations(Guarded[ReputationRecord]):
         rows = await self.find(
             ReputationRecord.user == Ref(user_id(user)),
             ReputationRecord.category == _category(category),
-            ReputationRecord.period == period,
+            ReputationRecord.period == check_period(period),
             order=(ReputationRecord.period_start, ReputationRecord.seq),
         )
         found: list[ReputationRecord] = []
-        for row, after in zip(rows, [*rows[1:], None], strict=True):
+        for row, after in zip_longest(rows, rows[1:]):
             if after is None or after.period_start != row.period_start:
                 found.append(row)
             elif superseded:
@@ -231,6 +240,7 @@ class Reputations(Guarded[ReputationRecord]):
         """Everything that is known of a user's reputation: by category and overall, with scores and activity."""
         from tallystick.domains.reputation.summary import summarise
 
+        _check_policy(policy)
         return await summarise(self.db, user_id(user), self._when(as_of), policy)
 
     # -- inside --------------------------------------------------------------------------------------------------
@@ -313,17 +323,22 @@ def _record(
         period_start=start,
         score=now.score,
         previous=None if before is None else before.score,
-        alpha=_stored(now.beta.alpha),
-        beta=_stored(now.beta.beta),
-        half_life_days=policy.half_life_days,
+        alpha=_rounded(now.beta.alpha, _ATTO),
+        beta=_rounded(now.beta.beta, _ATTO),
+        half_life_days=None if policy.half_life_days is None else max(_NANO, _rounded(policy.half_life_days, _NANO)),
         evidence_count=now.evidence_count,
         as_of=now.as_of,
     )
 
 
-def _stored(mass: Decimal) -> Decimal:
-    """A mass with the eighteen decimals of its column."""
-    return mass.quantize(Decimal("1e-18"))
+def _rounded(value: Decimal, place: Decimal) -> Decimal:
+    """A value with as many decimals as its column, whatever the caller's own context of decimals is."""
+    return value.quantize(place, ROUND_HALF_EVEN, EXACT)
+
+
+def _check_policy(given: Any) -> None:
+    if given.__class__ is not ReputationPolicy:
+        raise Invalid("A policy is a ReputationPolicy.", field="policy", remedy="Write ReputationPolicy(...).")
 
 
 def _category(given: Any) -> ScoringCategory:
@@ -336,4 +351,4 @@ def _category(given: Any) -> ScoringCategory:
 def _reason(given: Any) -> str:
     if not isinstance(given, str) or not given.strip():
         raise Invalid("It takes a reason.", field="reason", remedy="Say why: reason='the bank confirmed the payment'.")
-    return given.strip()[:500]
+    return given.strip()

@@ -51,6 +51,7 @@ class BehaviorSession(Entity):
 
     rules = Rules(
         Unique("token_hash", where="token_hash is not null"),
+        Unique("id", "user"),
         Index("user", "started_at", query="a user's sessions, newest first"),
         Index("status", "started_at", query="sessions of a status: those to process, those to expire"),
         Check("token", "token_hash is null or octet_length(token_hash) = 32"),

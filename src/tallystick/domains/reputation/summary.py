@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -30,7 +31,9 @@ _INPUTS = (
 )
 _TRUST = (
     "SELECT a.trust_score FROM tally.ai_analysis a WHERE a.tenant_id = $1 AND a.user_id = $2 AND a.analysed_at <= $3 "
-    "AND a.expires_at > $3 AND (a.superseded_at IS NULL OR a.superseded_at > $3) ORDER BY a.analysed_at DESC LIMIT 1"
+    "AND a.expires_at > $3 AND (a.superseded_at IS NULL OR a.superseded_at > $3) "
+    "AND EXISTS (SELECT FROM tally.consent c WHERE c.tenant_id = $1 AND c.user_id = $2 "
+    "AND c.purpose = 'ai_analysis' AND c.withdrawn_at IS NULL) ORDER BY a.analysed_at DESC LIMIT 1"
 )
 
 
@@ -48,7 +51,7 @@ class UserReputationSummary(msgspec.Struct, frozen=True, kw_only=True):
     """A user's reputation: ``overall`` from all evidence of every category together, and each category by itself.
 
     Categories without evidence are left out. ``scores`` are the newest of each category that a model gave, ``trust``
-    what an analysis says that has not expired, as a fraction in text.
+    what an analysis says that has not expired and whose consent stands, a fraction.
     """
 
     user: UUID
@@ -57,7 +60,7 @@ class UserReputationSummary(msgspec.Struct, frozen=True, kw_only=True):
     evidence_count: int
     categories: list[CategoryReputation]
     scores: dict[ScoringCategory, int]
-    trust: str | None
+    trust: Decimal | None
     inputs: int
     unprocessed: int
     last_activity: datetime | None
@@ -92,7 +95,7 @@ async def summarise(db: Session, user: UUID, as_of: datetime, policy: Reputation
             if category in found
         ],
         scores=scores,
-        trust=None if not trust else str(trust[0][0]),
+        trust=trust[0][0] if trust else None,
         inputs=total,
         unprocessed=total - processed,
         last_activity=last,

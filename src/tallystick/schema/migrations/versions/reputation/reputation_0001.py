@@ -66,6 +66,7 @@ BEHAVIOR_SESSION = Table(
             unique=True,
             where="(token_hash is not null)",
         ),
+        Index("uq_behavior_session_id_user_id", ("tenant_id", "id", "user_id"), unique=True),
         Index(
             "ix_behavior_session_user_id_started_at",
             ("tenant_id", "user_id", "started_at", "id"),
@@ -156,10 +157,10 @@ BEHAVIOR_INPUT = Table(
         ForeignKey("fk_behavior_input_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),
         ForeignKey("fk_behavior_input_user", ("tenant_id", "user_id"), "user_account", ("tenant_id", "id")),
         ForeignKey(
-            "fk_behavior_input_session",
-            ("tenant_id", "session_id"),
+            "fk_behavior_input_session_user",
+            ("tenant_id", "session_id", "user_id"),
             "behavior_session",
-            ("tenant_id", "id"),
+            ("tenant_id", "id", "user_id"),
         ),
     ),
     indexes=(

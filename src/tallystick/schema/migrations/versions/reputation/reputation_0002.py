@@ -379,7 +379,7 @@ REPUTATION_RECORD = Table(
             "ck_reputation_record_score",
             "score between 0 and 1000 and (previous is null or previous between 0 and 1000)",
         ),
-        Check("ck_reputation_record_mass", "alpha > 0 and beta > 0"),
+        Check("ck_reputation_record_mass", "alpha >= 0 and beta >= 0"),
         Check("ck_reputation_record_half_life", "half_life_days is null or half_life_days > 0"),
         Check("ck_reputation_record_evidence_count", "evidence_count >= 0"),
         Check("ck_reputation_record_as_of", "as_of >= period_start"),
