@@ -81,7 +81,8 @@ def indexes(  # noqa: PLR0917
             columns = ("tenant_id", *_rule_columns(cls, fields, rule.fields, unique=True))
             where = " and ".join(f"({w})" for w in (rule.where, "archived_at is null" if archivable else None) if w)
             name = short("uq", table, *columns[1:])
-            found[name] = IndexSpec(name, columns, True, where or None, "", rule.fields)
+            carried = _carried(cls, fields, rule.include)
+            found[name] = IndexSpec(name, columns, True, where or None, "", rule.fields, carried)
         elif isinstance(rule, Index):
             columns = ("tenant_id", *_rule_columns(cls, fields, rule.fields, unique=False), "id")
             name = short("ix", table, *columns[1:-1])

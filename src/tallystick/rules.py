@@ -41,16 +41,21 @@ class Index:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Unique:
-    """At most one row of a tenant has these values; archived rows do not count. ``where`` narrows it further."""
+    """At most one row of a tenant has these values; archived rows do not count. ``where`` narrows it further.
+
+    ``include`` are fields that its index carries along without their being part of the rule, as with ``Index``.
+    """
 
     fields: tuple[str, ...]
     where: str | None
+    include: tuple[str, ...]
 
-    def __init__(self, *fields: str, where: str | None = None) -> None:
-        if len(set(fields)) < len(fields):
+    def __init__(self, *fields: str, where: str | None = None, include: tuple[str, ...] = ()) -> None:
+        if len({*fields, *include}) < len(fields) + len(include):
             raise Declaration("A unique rule names a field twice.", remedy='Write Unique("borrower", "seen_at").')
         object.__setattr__(self, "fields", fields)
         object.__setattr__(self, "where", where)
+        object.__setattr__(self, "include", include)
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,6 +145,16 @@ def test_an_index_carries_fields_along_and_an_amount_its_asset():
         Index("status", query="x", include=("status",))
 
 
+def test_a_unique_rule_carries_fields_along_that_are_no_part_of_it():
+    from tallystick import Decision
+
+    (rule,) = [i for i in spec_of(Decision).indexes if i.include]
+    assert (rule.unique, rule.fields, rule.include) == (True, ("application",), ("risk_score",))
+    assert rule.columns == ("tenant_id", "application_id")
+    with pytest.raises(Declaration, match="twice"):
+        Unique("status", include=("status",))
+
+
 def test_unique_rules_do_not_see_archived_rows():
     unique = {i.fields: i for i in SPEC.indexes if i.unique}
     assert unique[("email",)].columns == ("tenant_id", "email_bidx")

@@ -79,7 +79,7 @@ class Decision(Entity):
     rules = Rules(
         append_only(),
         Unique("application", "seq"),
-        Unique("application", where="is_final"),
+        Unique("application", where="is_final", include=("risk_score",)),
         Check("risk_score", "risk_score is null or risk_score between 0 and 1000"),
         Check("fraud_probability", "fraud_probability is null or fraud_probability between 0 and 1"),
         Check("identity_match", "identity_match is null or identity_match between 0 and 1"),

@@ -63,23 +63,32 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def statistics(db: Session, since: datetime | None, until: datetime | None) -> Statistics:
-    """See ``Applications.statistics``."""
-    from sqlalchemy import func, select
+    """See ``Applications.statistics``.
+
+    Both counts and risks come from an index alone. The risks of a period are looked up by an array of its applications,
+    in one pass over the index: a join would look up the tenant of the session for each of them.
+    """
+    from sqlalchemy import any_, func, select
+    from sqlalchemy.dialects.postgresql import ARRAY
 
     a, d = Application.table, Decision.table
-    joined = a.outerjoin(d, (d.c.application_id == a.c.id) & (d.c.tenant_id == a.c.tenant_id) & d.c.is_final)
-    statement = select(
-        func.count().label("total"),
-        func.count().filter(a.c.status == "approved").label("approved"),
-        func.count().filter(a.c.status == "declined").label("declined"),
-        func.avg(d.c.risk_score).label("average_risk"),
-    ).select_from(joined)
+    period = []
     for moment, bound in ((since, ">="), (until, "<")):
         if moment is not None:
             if not isinstance(moment, datetime) or moment.tzinfo is None:
                 raise Invalid("A period's bounds are datetimes with a time zone.", field="since")
-            statement = statement.where(a.c.created_at.op(bound)(moment))
-    found: list[Statistics] = await db.fetch(statement, into=Statistics)
+            period.append(a.c.created_at.op(bound)(moment))
+    risk = select(func.avg(d.c.risk_score)).where(d.c.is_final)
+    if period:
+        inside = select(a.c.id).where(*period).correlate(None).scalar_subquery()
+        risk = risk.where(d.c.application_id == any_(func.array(inside, type_=ARRAY(a.c.id.type))))
+    statement = select(
+        func.count().label("total"),
+        func.count().filter(a.c.status == "approved").label("approved"),
+        func.count().filter(a.c.status == "declined").label("declined"),
+        risk.scalar_subquery().label("average_risk"),
+    ).select_from(a)
+    found: list[Statistics] = await db.fetch(statement.where(*period), into=Statistics)
     return found[0]
 
 

@@ -327,7 +327,13 @@ DECISION = Table(
     ),
     indexes=(
         Index("uq_decision_application_id_seq", ("tenant_id", "application_id", "seq"), unique=True),
-        Index("uq_decision_application_id", ("tenant_id", "application_id"), unique=True, where="(is_final)"),
+        Index(
+            "uq_decision_application_id",
+            ("tenant_id", "application_id"),
+            unique=True,
+            where="(is_final)",
+            include=("risk_score",),
+        ),
         Index("ix_decision_decided_by_id", ("tenant_id", "decided_by_id", "id"), comment="rows of one decided_by"),
     ),
     policies=(
