@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from math import isfinite
-from types import NoneType
-from typing import Any, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
@@ -67,9 +67,9 @@ def _look(part: Any, levels: int) -> str:
 @cache
 def _is_plain_object(kind: Any) -> bool:
     """Whether the type is ``dict`` or ``dict[str, Any]``, which need no decoder to be judged."""
-    members = [a for a in get_args(kind) if a is not NoneType]
-    if get_origin(kind) is not dict and len(members) == 1:
-        return _is_plain_object(members[0])
+    if get_origin(kind) in (Union, UnionType):
+        members = [a for a in get_args(kind) if a is not NoneType]
+        return len(members) == 1 and _is_plain_object(members[0])
     return kind is dict or (get_origin(kind) in (dict, Mapping) and get_args(kind) == (str, Any))
 
 

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 
-from tallystick import Conflict, Duplicate, Invalid, QuotaExceeded, RoleMissing, Tallystick, TaskState
+from tallystick import (
+    Conflict,
+    Duplicate,
+    Invalid,
+    InvalidTransition,
+    KeyReused,
+    QuotaExceeded,
+    RoleMissing,
+    Tallystick,
+    TaskState,
+)
+from tallystick.clock import FixedClock
+from tallystick.domains.underwriting.device_tasks import MOST_ATTEMPTS
 from tallystick.domains.underwriting.devices import Device, DeviceStatus
+from tallystick.errors import LeaseLost
 from tallystick.session import Session
 
 
@@ -97,3 +111,106 @@ async def test_operating_takes_the_permission(db: Session, tally: Tallystick, te
             await clerk.devices.add(device())
         with pytest.raises(RoleMissing):
             await clerk.device_tasks.enqueue("open the shop")
+
+
+async def test_a_heartbeat_that_comes_late_changes_nothing_but_that_the_device_was_heard(
+    db: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FixedClock(datetime(2026, 5, 4, 12, tzinfo=UTC))
+    monkeypatch.setattr(db._app, "clock", clock)
+    made = await db.devices.provision(device())
+    assert (made.provisioned_at, made.provisioned_by) == (clock.now(), db.actor)
+    newer, older = clock.now() - timedelta(seconds=10), clock.now() - timedelta(seconds=40)
+    alive = await db.devices.heartbeat(made, {"uptime_seconds": 100}, at=newer)
+    assert (alive.last_heartbeat, alive.last_seen) == (newer, clock.now())
+    await db.devices.set_status(made, DeviceStatus.OFFLINE)
+    clock.advance(timedelta(seconds=5))
+    late = await db.devices.heartbeat(made, {"uptime_seconds": 70}, at=older)
+    assert (late.last_heartbeat, late.last_seen, late.uptime_seconds) == (newer, clock.now(), 100)
+    assert late.status is DeviceStatus.OFFLINE
+    ahead = await db.devices.heartbeat(made, at=clock.now() + timedelta(minutes=4))
+    assert ahead.status is DeviceStatus.ONLINE
+    wrong = (clock.now() + timedelta(minutes=6), datetime(2026, 5, 4), "now")
+    for at in wrong:
+        with pytest.raises(Invalid):
+            await db.devices.heartbeat(made, at=at)  # type: ignore[arg-type]
+    with pytest.raises(Invalid):
+        await db.devices.heartbeat(made, {"ip_address": "nonsense"})
+    for given in ({"tasks_started": 3}, {"decommissioned_by": "me"}, {"mac_address": "02:00"}):
+        with pytest.raises(Invalid):
+            await db.devices.provision(Device(external_id="pad-9", device_type="x", region="eu", **given))
+
+
+async def test_a_silent_device_loses_its_task_to_another(db: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FixedClock(datetime(2026, 5, 4, 12, tzinfo=UTC))
+    monkeypatch.setattr(db._app, "clock", clock)
+    one, other = await online(db), await online(db, "pad-2")
+    task = await db.device_tasks.enqueue("open the shop")
+    await db.device_tasks.take(one)
+    with pytest.raises(InvalidTransition):
+        await db.devices.decommission(one)
+    clock.advance(timedelta(minutes=11))
+    await db.devices.heartbeat(other)
+    assert await db.devices.sweep(timedelta(minutes=10)) == 1
+    assert await db.devices.sweep(timedelta(minutes=10)) == 0
+    lost = await db.devices.get(one.id)
+    assert (lost.status, lost.current_task) == (DeviceStatus.OFFLINE, None)
+    assert (lost.tasks_started, lost.tasks_failed) == (1, 1)
+    assert (await db.device_tasks.get(task.id)).state is TaskState.QUEUED
+    again = await db.device_tasks.take(other)
+    assert again is not None
+    assert (again.id, again.tries, again.device) == (task.id, 2, other.ref)
+    # The first comes back and reports what is no longer its own.
+    with pytest.raises(LeaseLost):
+        await db.device_tasks.finish(task, device=one)
+    assert (await db.device_tasks.finish(task, device=other)).state is TaskState.DONE
+    await db.devices.decommission(one)
+    with pytest.raises(Conflict):
+        await db.device_tasks.take(one)
+
+
+async def test_a_task_that_loses_its_devices_again_and_again_fails_and_is_retried(
+    db: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FixedClock(datetime(2026, 5, 4, 12, tzinfo=UTC))
+    monkeypatch.setattr(db._app, "clock", clock)
+    pad, task = await online(db), await db.device_tasks.enqueue("open the shop")
+    for _ in range(MOST_ATTEMPTS):
+        await db.devices.heartbeat(pad)
+        assert await db.device_tasks.take(pad) is not None
+        clock.advance(timedelta(hours=1))
+        await db.devices.sweep(timedelta(minutes=10))
+    failed = await db.device_tasks.get(task.id)
+    assert (failed.state, failed.tries) == (TaskState.FAILED, MOST_ATTEMPTS)
+    waiting = await db.device_tasks.retry(task)
+    assert (waiting.state, waiting.error, waiting.device) == (TaskState.QUEUED, None, None)
+    with pytest.raises(Conflict):
+        await db.device_tasks.retry(task)
+    await db.devices.heartbeat(pad)
+    await db.device_tasks.take(pad, task)
+    await db.device_tasks.finish(task)
+    with pytest.raises(Conflict):
+        await db.device_tasks.retry(task)
+
+
+async def test_a_scan_finds_a_device_compromised_and_clears_it(db: Session) -> None:
+    pad = await online(db)
+    await db.device_tasks.enqueue("open the shop")
+    found = await db.devices.inspect(pad, compromised=True, event={"kind": "root"})
+    assert found.security_events is not None
+    assert (found.compromised, found.security_events[0]["kind"]) == (True, "root")
+    with pytest.raises(Conflict):
+        await db.device_tasks.take(pad)
+    cleared = await db.devices.inspect(pad, compromised=False)
+    assert (cleared.compromised, cleared.security_events) == (False, found.security_events)
+    assert await db.device_tasks.take(pad) is not None
+    with pytest.raises(Invalid):
+        await db.devices.inspect(pad, compromised=1)  # type: ignore[arg-type]
+
+
+async def test_a_task_put_in_the_queue_again_with_its_key_is_one(db: Session) -> None:
+    first, again = [await db.device_tasks.enqueue("open", {"app": "shop"}, key="t-1") for _ in range(2)]
+    assert first == again
+    with pytest.raises(KeyReused):
+        await db.device_tasks.enqueue("open", {"app": "bank"}, key="t-1")
+    assert await db.device_tasks.count() == 1

@@ -21,7 +21,7 @@ from tallystick import (
 )
 from tallystick.domains.identity.users import UserRole, UserStatus
 from tallystick.domains.underwriting.counter_offers import CounterOffer, OfferState
-from tallystick.domains.underwriting.notices import NoticeChannel
+from tallystick.domains.underwriting.notices import NoticeBasis, NoticeChannel
 from tallystick.domains.underwriting.reasons import ReasonCode
 from tallystick.domains.underwriting.reviews import ReviewState
 from tallystick.errors import KeyReused, LeaseLost
@@ -173,3 +173,84 @@ async def test_bad_offers_are_refused_and_nothing_is_written(db: Session, make: 
     with pytest.raises(Invalid):
         await db.counter_offers.offer(decision(application), usd("1"), 12)
     assert (await db.decisions.count(), await db.counter_offers.count()) == (0, 0)
+
+
+async def test_what_was_escalated_stays_so(db: Session, make: Make, sandbox: Sandbox, tenant: str) -> None:
+    junior, senior = [
+        await make.user(status=UserStatus.ACTIVE, role=r) for r in (UserRole.REVIEWER, UserRole.UNDERWRITER)
+    ]
+    application = await scoring(db, make)
+    task = await db.reviews.open(application.id, "look")
+    async with (
+        sandbox.session(tenant, actor=f"user:{junior.id}", permissions=None) as low,
+        sandbox.session(tenant, actor=f"user:{senior.id}", permissions=None) as high,
+    ):
+        await low.reviews.take(task, junior)
+        await low.reviews.escalate(task, junior, "beyond my limit")
+        with pytest.raises(RoleMissing):
+            await low.reviews.take(task, junior)
+        await high.reviews.take(task, senior)
+        assert (await high.reviews.release(task, senior)).state is ReviewState.ESCALATED
+        with pytest.raises(RoleMissing):
+            await low.reviews.take(task, junior)
+        await high.reviews.take(task, senior, lease=timedelta(microseconds=1))
+        # Over, and yet not the junior's.
+        assert await low.reviews.take_next(junior) is None
+        with pytest.raises(RoleMissing):
+            await low.reviews.take(task, junior)
+        await high.reviews.take(task, senior)
+        assert (await high.reviews.resolve(task, senior, Outcome.APPROVED)).status is _S.APPROVED
+        (made,) = await db.decisions.find()
+        assert made.decided_by == senior.ref
+
+
+async def test_who_entered_an_application_does_not_review_it(
+    db: Session, make: Make, sandbox: Sandbox, tenant: str
+) -> None:
+    clerk, other = [await make.user(status=UserStatus.ACTIVE, role=UserRole.UNDERWRITER) for _ in range(2)]
+    async with sandbox.session(tenant, actor=f"user:{clerk.id}", permissions=None) as mine:
+        application = await mine.applications.submit(make.build(Application))
+        for status in (_S.VERIFYING, _S.SCORING):
+            await mine.applications.move([application.id], status)
+        task = await mine.reviews.open(application.id, "look")
+        assert await mine.reviews.take_next(clerk) is None
+        with pytest.raises(Denied):
+            await mine.reviews.take(task, clerk)
+        # Nor does another name help, nor going past the review.
+        with pytest.raises(RoleMissing):
+            await mine.reviews.take(task, other)
+        with pytest.raises(RoleMissing):
+            await mine.applications.decide(
+                application.id, decision(application, kind=DecisionKind.MANUAL, decided_by=other.ref)
+            )
+        with pytest.raises(Denied):
+            await mine.applications.decide(application.id, decision(application, kind=DecisionKind.MANUAL))
+    async with sandbox.session(tenant, actor=f"user:{other.id}", permissions=None) as theirs:
+        await theirs.reviews.take(task, other)
+        assert (await theirs.reviews.resolve(task, other, Outcome.APPROVED)).status is _S.APPROVED
+
+
+async def test_a_task_of_an_application_that_went_on_is_nobodys(db: Session, make: Make) -> None:
+    rev = await make.user()
+    application = await scoring(db, make)
+    task = await db.reviews.open(application.id, "look")
+    await db.decisions.add(decision(application))
+    assert await db.reviews.take_next(rev) is None
+    with pytest.raises(Conflict):
+        await db.reviews.take(task, rev)
+
+
+async def test_an_offer_and_its_answers_are_repeated_with_their_keys(db: Session, make: Make) -> None:
+    application = await scoring(db, make)
+    await db.reviews.open(application.id, "too much")
+    given = decision(application, Outcome.COUNTER_OFFER)
+    first, again = [await db.counter_offers.offer(given, usd("5000"), 24, key="offer-1") for _ in range(2)]
+    assert first == again
+    with pytest.raises(KeyReused):
+        await db.counter_offers.offer(given, usd("4000"), 24, key="offer-1")
+    out = [await db.counter_offers.withdraw(first, key="no-1") for _ in range(2)]
+    assert out[0] == out[1]
+    (notice,) = await db.notices.find()
+    assert (notice.basis, notice.decision) == (NoticeBasis.COUNTER_OFFER, first.decision)
+    assert notice.due_on - notice.counted_from == timedelta(days=90)
+    assert (await db.notices.sent(notice.ref, NoticeChannel.MAIL)).sent_at is not None

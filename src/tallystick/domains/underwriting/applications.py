@@ -224,7 +224,8 @@ class Applications(Repository[Application]):
 
         They are owed a notice of it within thirty days of the application, see ``db.notices``. Submitting again
         (``move`` or ``update``) takes it up; ``expire`` ends it when the time is over. Needs the permission
-        "applications.review". Raises ``InvalidTransition``, ``Invalid``, ``NotFound``.
+        "applications.review". Raises ``Conflict`` when they were asked already, ``InvalidTransition``, ``Invalid``,
+        ``NotFound``.
         """
         from tallystick.domains.underwriting.notices import NoticeBasis, owe
 
@@ -239,6 +240,10 @@ class Applications(Repository[Application]):
             )
         async with db.transaction():
             found = await self.lock(id)
+            if found.status is _S.INCOMPLETE:
+                raise Conflict(
+                    "The applicant was asked already.", entity="Application", remedy="Wait until they submit it again."
+                )
             done = await super().update(found, status=_S.INCOMPLETE, expires_at=answer_by)
             await owe(db, done, NoticeBasis.INCOMPLETE, since=done.submitted_at, needed=needed)
             return done

@@ -162,7 +162,8 @@ class CounterOffers(Guarded[CounterOffer]):
             if state is _S.EXPIRED and found.expires_at > db.now():
                 raise Conflict("The offer still stands.", entity="CounterOffer", remedy="Wait until it runs out.")
             await alter(self, found, state=state, answered_at=db.now())
-            await owe(db, application, NoticeBasis.COUNTER_OFFER, since=found.created_at, decision=found.decision)
+            made = (await db.decisions.get(found.decision.id)).decided_at
+            await owe(db, application, NoticeBasis.COUNTER_OFFER, since=made, decision=found.decision)
             once.results = (application.id,)
             return await alter(db.applications, application, status=status)
 

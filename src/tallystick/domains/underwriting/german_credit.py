@@ -8,6 +8,7 @@ arithmetic, and nothing about women and men.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,14 +16,14 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from tallystick.assets import Asset, AssetKind, register
+from tallystick.domains.datafiles import bad, text_of
 from tallystick.domains.underwriting.applications import Application, ApplicationStatus, EmploymentStatus
 from tallystick.domains.underwriting.boarding import Boarded, Told, board
+from tallystick.domains.underwriting.datasets import keyed, made_up_name, made_up_ssn, stored_keys
 from tallystick.domains.underwriting.decisions import Decision, DecisionKind, Outcome
 from tallystick.domains.underwriting.reasons import ReasonCode
 from tallystick.errors import Invalid
 from tallystick.money import Money
-from tallystick.privacy.sealed import secret
-from tallystick.query import prefix
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -37,7 +38,9 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-FILES: Final = ("german.data", "german.csv")
+FILES: Final = ("german.data", "german.csv", "german.data.gz", "german.csv.gz")
+_WHAT: Final = "the German credit data"
+_NUMERIC: Final = 25
 _KEY: Final = "german-credit:"
 _LARGEST: Final = 16 * 1024 * 1024
 _YOUNG: Final = 25
@@ -130,7 +133,10 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find(path: Path) -> Path:
-    """The data file that a path means: itself, or german.data or german.csv in that folder. Raises ``Invalid``."""
+    """The data file that a path means: itself, or german.data or german.csv (.gz too) in that folder.
+
+    Raises ``Invalid``.
+    """
     folders = (path, path / "german_credit")
     found = next((f / name for f in folders for name in FILES if (f / name).is_file()), path)
     if found.is_file():
@@ -138,48 +144,36 @@ def find(path: Path) -> Path:
     raise Invalid(
         "There is no German credit file at that path.",
         field="path",
-        remedy=f"Name {' or '.join(FILES)}, or the folder it is in.",
+        remedy=f"Name {FILES[0]} or {FILES[1]}, or the folder it is in.",
     )
 
 
 def read(path: Path) -> list[Record]:
-    """Every record of german.data (separated by blanks) or german.csv (commas, with a header).
+    """Every record of german.data (separated by blanks or tabs) or german.csv (commas), gzipped or not.
 
-    Raises ``Invalid`` with the number of the first line that is not what it should be.
+    A table with commas may have a header, with the columns in any order; without one they stand in the order of UCI.
+    Empty lines are passed over. Raises ``Invalid`` with the number of the first line that is not what it should be.
     """
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_LARGEST + 1)
-    except OSError as error:
-        raise Invalid(
-            f"The German credit file cannot be read ({error.strerror}).", field="path", remedy="Check its rights."
-        ) from None
-    if len(raw) > _LARGEST:
-        raise Invalid("The file is far larger than the German credit data.", field="path", remedy="Check the path.")
-    lines = raw.splitlines()
-    while lines and not lines[-1].strip():
-        lines.pop()
-    commas = bool(lines) and b"," in lines[0]
+    lines = [(n, line.strip()) for n, line in enumerate(text_of(path, _WHAT, _LARGEST).split("\n"), 1) if line.strip()]
+    commas = bool(lines) and "," in lines[0][1]
+    order = COLUMNS
     records: list[Record] = []
-    for at, line in enumerate(lines, 1):
-        try:
-            text = line.decode("ascii")
-        except UnicodeDecodeError:
-            raise _bad(at, "holds bytes that are not ASCII text") from None
-        cells = [cell.strip() for cell in text.split(",")] if commas else text.split()
-        if len(cells) != len(COLUMNS):
-            raise _bad(at, f"has {len(cells)} values instead of {len(COLUMNS)}")
-        if commas and at == 1:
-            if tuple(cells) != COLUMNS:
-                raise _bad(1, "is not the header of german.csv")
+    for at, line in lines:
+        cells = _cells(at, line) if commas else line.split()
+        if commas and at == lines[0][0] and (named := _header(at, cells)):
+            order = named
             continue
-        records.append(_record(at, len(records) + 1, cells))
+        if len(cells) == _NUMERIC and all(cell.isdigit() for cell in cells):
+            raise bad(at, "is of german.data-numeric, which leaves out what loans were for; load german.data")
+        if len(cells) != len(COLUMNS):
+            raise bad(at, f"has {len(cells)} values instead of {len(COLUMNS)}")
+        records.append(_record(at, len(records) + 1, order, cells))
     if not records:
         raise Invalid("The file holds no records.", field="path", remedy="Check that the download is complete.")
     return records
 
 
-def application_of(record: Record, decided_at: datetime) -> Boarded:
+def application_of(record: Record, decided_at: datetime, key: str) -> Boarded:
     """A record as an application with its final decision: class 1 approved, class 2 declined, by policy.
 
     Amounts are marks (``DEM``). The file does not say what people earned; the income it has not is stored as zero.
@@ -187,9 +181,8 @@ def application_of(record: Record, decided_at: datetime) -> Boarded:
     values = record.values
     wording = {c: record.label(c) if c in _CODES else values[c] for c in COLUMNS if c not in _APART}
     application = Application(
-        full_legal_name=f"Made-up {record.number:04}",
-        # Area 000 was never issued, so it is nobody's.
-        ssn=secret(f"000-{record.number // 10_000 % 100:02}-{record.number % 10_000:04}"),
+        full_legal_name=made_up_name(record.number),
+        ssn=made_up_ssn(record.number),
         annual_income=Money(0, DEM.code),
         employment_status=(EmploymentStatus.UNEMPLOYED if values["employment"] == "A71" else EmploymentStatus.EMPLOYED),
         requested_amount=Money.of(int(values["credit_amount"]), DEM.code),
@@ -203,7 +196,7 @@ def application_of(record: Record, decided_at: datetime) -> Boarded:
         },
         submitted_at=decided_at,
         decided_at=decided_at,
-        idempotency_key=f"{_KEY}{record.number:04}",
+        idempotency_key=key,
     )
     decision = Decision(
         application=application.ref,
@@ -227,32 +220,39 @@ async def load(db: Session, path: Path, told: Told | None = None) -> Loaded:
     """
     file = find(path)
     records = read(file)
+    known = keyed(records, _KEY, lambda r: [r.values[c] for c in COLUMNS])
     async with db.transaction():
-        there = {
-            application.idempotency_key
-            async for application in db.applications.stream(prefix(Application.idempotency_key, _KEY))
-        }
+        there = await stored_keys(db, _KEY)
         now = db.now()
-        given = [application_of(r, now) for r in records if f"{_KEY}{r.number:04}" not in there]
-        added = await board(db, given, told)
+        added = await board(db, [application_of(r, now, key) for key, r in known.items() if key not in there], told)
     return Loaded(file=file.name, records=len(records), added=added)
 
 
-def _record(at: int, number: int, cells: list[str]) -> Record:
-    values: dict[str, str] = dict(zip(COLUMNS, cells, strict=True))
-    for place, (column, value) in enumerate(values.items(), 1):
+def _cells(at: int, line: str) -> list[str]:
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], strict=True))]
+    except csv.Error:
+        raise bad(at, "is no line of a CSV file") from None
+
+
+def _header(at: int, cells: list[str]) -> tuple[str, ...] | None:
+    """The columns that a header names, in its order; None when the first line is a record."""
+    if cells[0] in _CODES["status"]:
+        return None
+    if [c.lower() for c in cells[:-1]] == [f"attribute{n}" for n in range(1, len(COLUMNS))]:
+        return COLUMNS
+    if sorted(cells) != sorted(COLUMNS):
+        raise bad(at, "is not the header of german.csv")
+    return tuple(cells)
+
+
+def _record(at: int, number: int, order: tuple[str, ...], cells: list[str]) -> Record:
+    given = dict(zip(order, cells, strict=True))
+    for place, (column, value) in enumerate(given.items(), 1):
         if column in _CODES and value not in _CODES[column]:
-            raise _bad(at, f"has an unknown code for {column} (value {place})")
+            raise bad(at, f"has an unknown code for {column} (value {place})")
         if column in _NUMBERS:
             low, high = _NUMBERS[column]
-            if not (value.isdigit() and len(value) <= 9 and low <= int(value) <= high):
-                raise _bad(at, f"has no whole number from {low} to {high} for {column} (value {place})")
-    return Record(number, values)
-
-
-def _bad(line: int, problem: str) -> Invalid:
-    return Invalid(
-        f"Line {line} of the German credit file {problem}.",
-        field="path",
-        remedy="Nothing was loaded; get the file again.",
-    )
+            if not (value.isascii() and value.isdigit() and len(value) <= 9 and low <= int(value) <= high):
+                raise bad(at, f"has no whole number from {low} to {high} for {column} (value {place})")
+    return Record(number, {c: given[c] if c in _CODES else str(int(given[c])) for c in COLUMNS})

@@ -5,16 +5,27 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from tallystick.domains.underwriting.applications import Application
-from tallystick.domains.underwriting.decisions import Decision
 from tallystick.errors import Invalid
 
 if TYPE_CHECKING:
     from tallystick.session import Session
+
+# Both counts and risks come from an index alone. The risks of a period are looked up by an array of its applications, in
+# one pass over the index: a join would look up the session's tenant for each of them.
+_STATISTICS: Final = (
+    "SELECT count(*) AS total, count(*) FILTER (WHERE a.status = 'approved') AS approved, "
+    "count(*) FILTER (WHERE a.status = 'declined') AS declined, (SELECT avg(d.risk_score) FROM tally.decision d "
+    "WHERE d.tenant_id = $1 AND d.is_final{among}) AS average_risk "
+    "FROM tally.application a WHERE a.tenant_id = $1{period}"
+)
+_AMONG: Final = (
+    " AND d.application_id = ANY (ARRAY(SELECT a.id FROM tally.application a WHERE a.tenant_id = $1{period}))"
+)
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,33 +74,18 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def statistics(db: Session, since: datetime | None, until: datetime | None) -> Statistics:
-    """See ``Applications.statistics``.
-
-    Both counts and risks come from an index alone. The risks of a period are looked up by an array of its applications,
-    in one pass over the index: a join would look up the tenant of the session for each of them.
-    """
-    from sqlalchemy import any_, func, select
-    from sqlalchemy.dialects.postgresql import ARRAY
-
-    a, d = Application.table, Decision.table
-    period = []
+    """See ``Applications.statistics``."""
+    args: list[Any] = [db.tenant_id]
+    period = ""
     for moment, bound in ((since, ">="), (until, "<")):
         if moment is not None:
             if not isinstance(moment, datetime) or moment.tzinfo is None:
                 raise Invalid("A period's bounds are datetimes with a time zone.", field="since")
-            period.append(a.c.created_at.op(bound)(moment))
-    risk = select(func.avg(d.c.risk_score)).where(d.c.is_final)
-    if period:
-        inside = select(a.c.id).where(*period).correlate(None).scalar_subquery()
-        risk = risk.where(d.c.application_id == any_(func.array(inside, type_=ARRAY(a.c.id.type))))
-    statement = select(
-        func.count().label("total"),
-        func.count().filter(a.c.status == "approved").label("approved"),
-        func.count().filter(a.c.status == "declined").label("declined"),
-        risk.scalar_subquery().label("average_risk"),
-    ).select_from(a)
-    found: list[Statistics] = await db.fetch(statement.where(*period), into=Statistics)
-    return found[0]
+            args.append(moment)
+            period += f" AND a.created_at {bound} ${len(args)}"
+    among = _AMONG.format(period=period) if period else ""
+    (row,) = await db.unit.call(_STATISTICS.format(period=period, among=among), args, db.applications.spec)
+    return Statistics(**dict(row))
 
 
 async def rates_by(db: Session, attribute: str) -> list[GroupRate]:
