@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from tallystick.errors import Invalid
@@ -27,3 +29,12 @@ class ChainLog(msgspec.Struct, frozen=True, kw_only=True):
                 field="log",
                 remedy="Write ChainLog(chain_id=8453, tx_hash=bytes.fromhex(...), log_index=0).",
             )
+
+
+def log_columns(log: object) -> dict[str, Any]:
+    """The columns of a log by name, none for None. Raises ``Invalid`` for what is not a ``ChainLog``."""
+    if log is None:
+        return {}
+    if log.__class__ is not ChainLog:
+        raise Invalid("A log is given as ChainLog(...).", field="log", remedy="Write ChainLog(chain_id=8453, ...).")
+    return msgspec.structs.asdict(log)

@@ -103,8 +103,9 @@ class Circles(Guarded[SavingsGroup]):
     async def draw(self, group: UUID, seed: bytes) -> list[GroupMember]:
         """Draw the order of a random group from the seed whose hash it was founded with; once.
 
-        The order is that of HMAC-SHA-256(seed, group id ‖ user id). Raises ``Invalid`` for another seed, ``Conflict``
-        with rule "revealed" the second time and "status" while members can still join.
+        Ascending by HMAC-SHA-256 with the seed for a key, of the 16 bytes of the group's id and the 16 of the user's.
+        Raises ``Invalid`` for another seed, ``Conflict`` with rule "revealed" the second time and "status" while
+        members can still join.
         """
         from tallystick.domains.savings.founding import draw
 
@@ -164,11 +165,11 @@ class Circles(Guarded[SavingsGroup]):
 
         return await default(self.db, group, user, on, key)
 
-    async def waive(self, contribution: UUID, *, key: str | None) -> Contribution:
+    async def waive(self, contribution: UUID, *, on: date | None = None, key: str | None) -> Contribution:
         """Forgive a contribution, a claim or a late fee; takes "circles.manage". The pot is short by it."""
         from tallystick.domains.savings.collecting import waive
 
-        return await waive(self.db, contribution, key)
+        return await waive(self.db, contribution, on, key)
 
     async def bid(self, group: UUID, user: UserLike | None = None, *, amount: Money, key: str | None) -> Bid:
         """Say what one would take for the pot of the round; the rest of it goes to the other members.
@@ -195,7 +196,7 @@ class Circles(Guarded[SavingsGroup]):
     async def advance(self, group: UUID, *, on: date | None = None, key: str | None) -> SavingsGroup:
         """Close the round whose pot was paid and open the next; after the last, end and give collateral back.
 
-        Raises ``Conflict`` with rule "not_paid_out".
+        Raises ``Conflict`` with rule "not_paid_out", and "submitted" until a mirrored pot is confirmed.
         """
         from tallystick.domains.savings.turning import advance
 
@@ -204,7 +205,10 @@ class Circles(Guarded[SavingsGroup]):
     async def share_out(
         self, group: UUID, user: UserLike | None = None, *, on: date | None = None, key: str | None
     ) -> Payout:
-        """Pay a member what they saved in a group without pots. Raises ``Conflict`` when nothing is left."""
+        """Pay a member what they saved in a group without pots, after its end too.
+
+        In a mirrored group it is said with "circles.manage". Raises ``Conflict`` when nothing is left.
+        """
         from tallystick.domains.savings.paying import share_out
 
         return await share_out(self.db, group, user, on, key)
@@ -213,29 +217,29 @@ class Circles(Guarded[SavingsGroup]):
         """Stop a group for now: nothing is late, paid out or advanced; contributions are taken."""
         from tallystick.domains.savings.turning import move
 
-        return await move(self.db, group, GroupStatus.PAUSED, None)
+        return await move(self.db, group, GroupStatus.PAUSED)
 
     async def resume(self, group: UUID) -> SavingsGroup:
         """Go on after a pause."""
         from tallystick.domains.savings.turning import move
 
-        return await move(self.db, group, GroupStatus.ACTIVE, None)
+        return await move(self.db, group, GroupStatus.ACTIVE)
 
-    async def cancel(self, group: UUID, *, on: date | None = None) -> SavingsGroup:
+    async def cancel(self, group: UUID, *, on: date | None = None, key: str | None = None) -> SavingsGroup:
         """End a group that has not started; collateral comes back."""
-        from tallystick.domains.savings.turning import move
+        from tallystick.domains.savings.turning import end
 
-        return await move(self.db, group, GroupStatus.CANCELLED, on)
+        return await end(self.db, group, GroupStatus.CANCELLED, on, key)
 
-    async def dissolve(self, group: UUID, *, on: date | None = None) -> SavingsGroup:
+    async def dissolve(self, group: UUID, *, on: date | None = None, key: str | None = None) -> SavingsGroup:
         """End a group early; collateral comes back, and nobody owes contributions to rounds that never come.
 
-        What is owed to rounds that were paid out stays owed. Raises ``Conflict`` with rule "pot_held" while the round
-        under way holds contributions.
+        What is owed to rounds that were paid out stays owed. In a group without pots members take out their own with
+        ``share_out``. Raises ``Conflict`` with rule "pot_held" while the round under way holds contributions to a pot.
         """
-        from tallystick.domains.savings.turning import move
+        from tallystick.domains.savings.turning import end
 
-        return await move(self.db, group, GroupStatus.DISSOLVED, on)
+        return await end(self.db, group, GroupStatus.DISSOLVED, on, key)
 
     # -- what a chain says ---------------------------------------------------------------------------------------
 
@@ -251,7 +255,10 @@ class Circles(Guarded[SavingsGroup]):
         return await settle(self.db, contribution, status, log, on)
 
     async def settle_payout(self, payout: UUID, status: PayoutStatus, *, log: ChainLog | None = None) -> Payout:
-        """Say what became of a mirrored payout on its chain; a void one can be made again. Takes "circles.manage"."""
+        """Say what became of a mirrored payout on its chain; a void pot can be paid again. Takes "circles.manage".
+
+        Raises ``Conflict`` with rule "closed" for a pot that becomes void after its round was closed.
+        """
         from tallystick.domains.savings.paying import settle
 
         return await settle(self.db, payout, status, log)

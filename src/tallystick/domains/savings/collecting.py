@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from tallystick.domains.chain_logs import ChainLog
+from tallystick.domains.chain_logs import ChainLog, log_columns
 from tallystick.domains.guarded import alter, put
 from tallystick.domains.idempotency import idempotent
 from tallystick.domains.identity.users import UserLike
@@ -49,8 +49,7 @@ async def contribute(  # noqa: PLR0917
     """See ``Circles.contribute``."""
     who = await themselves(db, user)
     day = day_of(db, on)
-    if log is not None and log.__class__ is not ChainLog:
-        raise Invalid("A log is given as ChainLog(...).", field="log")
+    log_columns(log)
     if kind.__class__ is not ContributionKind:
         raise Invalid("That is no kind of contribution.", field="kind", remedy="Give ContributionKind.REGULAR.")
     request = (group, who, amount, seq, kind, log, pending, on)
@@ -69,7 +68,13 @@ async def contribute(  # noqa: PLR0917
             await db.require(MANAGE)
         member = await member_of(db, found, who)
         if found.order_kind is OrderKind.NONE:
-            paid = await _save(db, found, member, amount, seq, day)
+            if pending or kind is not _K.REGULAR:
+                raise Invalid(
+                    "Savings without a pot are neither pending nor late.",
+                    field="pending" if pending else "kind",
+                    remedy="Put them in once they are there.",
+                )
+            paid = await _save(db, found, member, amount, seq, log, day)
         else:
             due = await _due(db, found, member, seq, kind)
             if amount is not None and found.units(amount) != due.owed:
@@ -77,7 +82,7 @@ async def contribute(  # noqa: PLR0917
                     "The amount is not what is owed.",
                     entity="Contribution",
                     field="amount",
-                    remedy="Leave it out, or see circles.owed(group, user); there are no parts of a contribution.",
+                    remedy="Leave it out, or see circles.contributions(group, user=...); a contribution is paid whole.",
                 )
             paid = await _pay(db, found, due, log, pending=pending, day=day)
         once.results = (paid.id,)
@@ -89,7 +94,7 @@ async def settle(
 ) -> Contribution:
     """See ``Circles.settle_contribution``."""
     await db.require(MANAGE)
-    day = day_of(db, on)
+    day, where = day_of(db, on), log_columns(log)
     if status not in (_C.CONFIRMED, _C.FAILED, _C.ORPHANED):
         raise Invalid("A chain confirms, fails or orphans.", field="status")
     known = await db[Contribution].get(contribution)
@@ -100,7 +105,6 @@ async def settle(
         was = await db[Contribution].lock(contribution)
         if was.status is status:
             return was
-        where = _columns(log)
         if status is not _C.CONFIRMED:
             # Confirmed rows are dated by when they were; what is no longer confirmed keeps its date as a trace.
             changed = await alter(db[Contribution], was, status=status, **where)
@@ -148,10 +152,11 @@ def overdue(group: SavingsGroup, current: GroupRound, day: date) -> bool:
     return day > current.due_on + timedelta(days=group.grace_days)
 
 
-async def waive(db: Session, contribution: UUID, key: str | None) -> Contribution:
+async def waive(db: Session, contribution: UUID, on: date | None, key: str | None) -> Contribution:
     """See ``Circles.waive``."""
     await db.require(MANAGE)
-    async with idempotent(db, "circles.waive", key, (contribution,)) as once:
+    day = day_of(db, on)
+    async with idempotent(db, "circles.waive", key, (contribution, on)) as once:
         if once.replayed:
             return await db[Contribution].get(once.results[0])
         known = await db[Contribution].get(contribution)
@@ -159,7 +164,7 @@ async def waive(db: Session, contribution: UUID, key: str | None) -> Contributio
         row = await db[Contribution].lock(contribution)
         if row.status is _C.DEFAULTED:
             claim = [(Purse.CLAIMED, Purse.RECEIVABLE, row.owed)]
-            await post(db, found, claim, op="circle.waive", on=db.today())
+            await post(db, found, claim, op="circle.waive", on=day)
         waived = await alter(db[Contribution], row, status=_C.WAIVED)
         if row.kind is _K.REGULAR:
             await collected(db, await db[GroupRound].get(row.round.id))
@@ -205,7 +210,7 @@ async def _due(
 async def _pay(
     db: Session, group: SavingsGroup, due: Contribution, log: ChainLog | None, *, pending: bool, day: date
 ) -> Contribution:
-    where = _columns(log)
+    where = log_columns(log)
     if pending:
         return await alter(db[Contribution], due, status=_C.PENDING, effective=day, **where)
     into = Purse.POT if due.kind is _K.REGULAR else Purse.FEES
@@ -240,7 +245,13 @@ async def _reopen(db: Session, row: Contribution) -> None:
 
 
 async def _save(  # noqa: PLR0917
-    db: Session, group: SavingsGroup, member: GroupMember, amount: Money | None, seq: int | None, day: date
+    db: Session,
+    group: SavingsGroup,
+    member: GroupMember,
+    amount: Money | None,
+    seq: int | None,
+    log: ChainLog | None,
+    day: date,
 ) -> Contribution:
     """A contribution of any amount to a group without pots, one a round."""
     units = group.units(amount)
@@ -263,11 +274,6 @@ async def _save(  # noqa: PLR0917
             status=_C.CONFIRMED,
             effective=day,
             journal=journal,
+            **log_columns(log),
         ),
     )
-
-
-def _columns(log: ChainLog | None) -> dict[str, Any]:
-    if log is None:
-        return {}
-    return {"chain_id": log.chain_id, "tx_hash": log.tx_hash, "log_index": log.log_index}

@@ -1,7 +1,11 @@
 """Who receives when, drawn from a seed that nobody could choose after they knew the members.
 
 The hash of the seed (SHA-256) is a term of the group, published before anybody joins; the seed is revealed when
-membership is closed. The order is that of HMAC-SHA-256(seed, group id ‖ user id), so anybody can draw it again.
+membership is closed. The order is ascending by HMAC-SHA-256, whose key is the seed and whose message the 16 bytes of
+the group's id and then the 16 of the user's, both in the order in which an id is written (RFC 9562); the first of it
+receives first. So anybody can draw it again::
+
+    sorted(users, key=lambda user: hmac.digest(seed, group.bytes + user.bytes, "sha256"))
 """
 
 from __future__ import annotations

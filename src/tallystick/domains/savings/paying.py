@@ -6,7 +6,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from tallystick.domains.chain_logs import ChainLog
+from tallystick.domains.chain_logs import ChainLog, log_columns
 from tallystick.domains.guarded import alter, put
 from tallystick.domains.idempotency import idempotent
 from tallystick.domains.identity.users import UserLike
@@ -75,8 +75,7 @@ async def bid(db: Session, group: UUID, user: UserLike | None, amount: Money, ke
 async def pay_out(db: Session, group: UUID, log: ChainLog | None, on: date | None, key: str | None) -> Payout:
     """See ``Circles.pay_out``."""
     day = day_of(db, on)
-    if log is not None and log.__class__ is not ChainLog:
-        raise Invalid("A log is given as ChainLog(...).", field="log")
+    where = log_columns(log)
     async with idempotent(db, "circles.pay_out", key, (group, log, on)) as once:
         if once.replayed:
             return await db[Payout].get(once.results[0])
@@ -116,7 +115,6 @@ async def pay_out(db: Session, group: UUID, log: ChainLog | None, on: date | Non
             "status": status,
             "journal": journal,
         }
-        where = {} if log is None else {n: getattr(log, n) for n in log.__struct_fields__}
         made = await put(
             db[Payout],
             Payout(member=winner.ref, amount=amount, fee=fee, in_debt=winner.in_debt, **where, **shared),
@@ -132,6 +130,7 @@ async def pay_out(db: Session, group: UUID, log: ChainLog | None, on: date | Non
 async def settle(db: Session, payout: UUID, status: PayoutStatus, log: ChainLog | None) -> Payout:
     """See ``Circles.settle_payout``."""
     await db.require(MANAGE)
+    where = log_columns(log)
     known = await db[Payout].get(payout)
     async with db.transaction():
         found = await held(db, known.group.id)
@@ -140,9 +139,15 @@ async def settle(db: Session, payout: UUID, status: PayoutStatus, log: ChainLog 
         was = await db[Payout].lock(payout)
         if was.status is status:
             return was
-        where = {} if log is None else {n: getattr(log, n) for n in log.__struct_fields__}
-        changed = await alter(db[Payout], was, status=status, **where)
         current = await db[GroupRound].get(was.round.id)
+        if status is _P.VOID and was.kind is _K.POT and current.status is RoundStatus.CLOSED:
+            raise Conflict(
+                "The round of the pot is closed.",
+                entity="GroupRound",
+                rule="closed",
+                remedy="Submit the payout again: settle_payout(payout, PayoutStatus.SUBMITTED).",
+            )
+        changed = await alter(db[Payout], was, status=status, **where)
         if status is _P.VOID and was.kind is _K.POT and current.status is RoundStatus.PAID_OUT:
             await alter(db[GroupRound], current, status=RoundStatus.FUNDED)
     return changed
@@ -199,12 +204,15 @@ async def share_out(db: Session, group: UUID, user: UserLike | None, on: date | 
     async with idempotent(db, "circles.share_out", key, (group, who, on)) as once:
         if once.replayed:
             return await db[Payout].get(once.results[0])
-        found = await held(db, group, GroupStatus.ACTIVE, GroupStatus.COMPLETED)
+        found = await held(db, group, GroupStatus.ACTIVE, GroupStatus.COMPLETED, GroupStatus.DISSOLVED)
         if found.order_kind is not OrderKind.NONE:
             raise Conflict("Members of a circle receive its pots.", entity="SavingsGroup", rule="order_kind")
+        if found.mirrored:
+            # A chain's word, and not the member's own.
+            await db.require(MANAGE)
         member = await member_of(db, found, who)
         saved = await db[Contribution].find(Contribution.member == member.ref, Contribution.status == _C.CONFIRMED)
-        had = await db[Payout].find(Payout.member == member.ref)
+        had = await db[Payout].find(Payout.member == member.ref, one_of(Payout.status, _STANDING))
         left = sum(c.amount for c in saved) - sum(p.amount for p in had)
         if left <= 0:
             raise Conflict("The member has nothing left in the group.", entity="Payout", rule="share_out")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tallystick.session import Session
 
 _S, _R = GroupStatus, RoundStatus
+_UNSETTLED = (PayoutStatus.SUBMITTED, PayoutStatus.FAILED, PayoutStatus.ORPHANED)
 
 
 async def advance(db: Session, group: UUID, on: date | None, key: str | None) -> SavingsGroup:
@@ -43,9 +44,14 @@ async def advance(db: Session, group: UUID, on: date | None, key: str | None) ->
                 remedy="Pay it out first: circles.pay_out(group).",
             )
         if found.order_kind is not OrderKind.NONE and await db[Payout].exists(
-            Payout.round == current.ref, Payout.kind == PayoutKind.POT, Payout.status == PayoutStatus.SUBMITTED
+            Payout.round == current.ref, Payout.kind == PayoutKind.POT, one_of(Payout.status, _UNSETTLED)
         ):
-            raise Conflict("The payout is still on its way.", entity="Payout", rule="submitted")
+            raise Conflict(
+                "The payout is not confirmed by its chain.",
+                entity="Payout",
+                rule="submitted",
+                remedy="Say what became of it: circles.settle_payout(). A void one is paid again.",
+            )
         if found.order_kind is OrderKind.NONE and day <= current.due_on:
             raise Conflict("The round is not over.", entity="GroupRound", rule="due_on", remedy="Advance after it is.")
         await alter(db[GroupRound], current, status=_R.CLOSED, closed_on=day)
@@ -62,31 +68,39 @@ async def advance(db: Session, group: UUID, on: date | None, key: str | None) ->
     return moved
 
 
-async def move(db: Session, group: UUID, status: GroupStatus, on: date | None) -> SavingsGroup:
-    """See ``Circles.pause``, ``resume``, ``cancel`` and ``dissolve``."""
-    day = day_of(db, on)
+async def move(db: Session, group: UUID, status: GroupStatus) -> SavingsGroup:
+    """See ``Circles.pause`` and ``resume``."""
     async with db.transaction():
         found = await held(db, group)
         await organize(db, found)
-        if status is _S.DISSOLVED:
-            current = await round_of(db, found) if found.current_round else None
-            open_pot = current is not None and current.status not in (_R.PAID_OUT, _R.CLOSED)
-            if current is not None and open_pot and await gross(db, current):
+        if status is _S.ACTIVE and found.status is not _S.PAUSED:
+            raise Conflict("The group is not paused.", entity="SavingsGroup", rule="status")
+        return await alter(db.circles, found, status=status)
+
+
+async def end(db: Session, group: UUID, status: GroupStatus, on: date | None, key: str | None) -> SavingsGroup:
+    """See ``Circles.cancel`` and ``dissolve``."""
+    day = day_of(db, on)
+    early = status is _S.CANCELLED
+    async with idempotent(db, f"circles.{'cancel' if early else 'dissolve'}", key, (group, on)) as once:
+        if once.replayed:
+            return await db.circles.get(once.results[0])
+        found = await held(db, group)
+        await organize(db, found)
+        moved = await alter(db.circles, found, status=status, ended_on=day)
+        if not early:
+            current = await round_of(db, found)
+            pot = found.order_kind is not OrderKind.NONE and current.status not in (_R.PAID_OUT, _R.CLOSED)
+            if pot and await gross(db, current):
                 raise Conflict(
                     "The round under way holds contributions.",
                     entity="SavingsGroup",
                     rule="pot_held",
                     remedy="Pay its pot out first.",
                 )
-        if status is _S.ACTIVE and found.status is not _S.PAUSED:
-            raise Conflict("The group is not paused.", entity="SavingsGroup", rule="status")
-        over = status in (_S.CANCELLED, _S.DISSOLVED)
-        if not over:
-            return await alter(db.circles, found, status=status)
-        if status is _S.DISSOLVED:
             await _forgive(db, found, day)
-        moved = await alter(db.circles, found, status=status, ended_on=day)
         await _give_back(db, moved, day)
+        once.results = (moved.id,)
     return moved
 
 

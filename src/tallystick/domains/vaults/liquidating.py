@@ -8,12 +8,11 @@ from uuid import UUID
 
 import msgspec
 
-from tallystick.domains.chain_logs import ChainLog
+from tallystick.domains.chain_logs import ChainLog, log_columns
 from tallystick.domains.idempotency import idempotent
 from tallystick.domains.vaults.liquidations import LiquidationEvent
 from tallystick.domains.vaults.positions import asset_id, quantity_of
 from tallystick.domains.vaults.ticking import catch_up
-from tallystick.errors import Invalid
 from tallystick.fields import Ref
 
 if TYPE_CHECKING:
@@ -37,10 +36,8 @@ async def liquidate(  # noqa: PLR0917
     """See ``Vaults.liquidate``. The judging is done by the database, where the row is added."""
     debt, collateral = await asset_id(db, asked.debt), await asset_id(db, asked.collateral)
     repay = None if asked.repay is None else quantity_of(asked.repay, least=1)
-    chain = asked.chain
-    if chain is not None and not isinstance(chain, ChainLog):
-        raise Invalid("An event of a chain is a ChainLog.", field="chain")
-    request = (vault, debt, collateral, repay, chain, asked.liquidator, on)
+    where = log_columns(asked.chain)
+    request = (vault, debt, collateral, repay, asked.chain, asked.liquidator, on)
     await catch_up(db, vault)
     async with idempotent(db, "vaults.liquidate", key, request) as once:
         if once.replayed:
@@ -52,11 +49,9 @@ async def liquidate(  # noqa: PLR0917
                 collateral_asset=Ref(collateral),
                 repaid=repay,
                 liquidator=asked.liquidator,
-                chain_id=None if chain is None else chain.chain_id,
-                tx_hash=None if chain is None else chain.tx_hash,
-                log_index=None if chain is None else chain.log_index,
                 occurred_at=db.now() if at is None else at,
                 effective=db.today() if on is None else on,
+                **where,
             )
         )
         once.results = (made.id,)
