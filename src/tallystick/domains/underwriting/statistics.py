@@ -15,8 +15,8 @@ from tallystick.errors import Invalid
 if TYPE_CHECKING:
     from tallystick.session import Session
 
-# Both counts and risks come from an index alone. The risks of a period are looked up by an array of its applications, in
-# one pass over the index: a join would look up the session's tenant for each of them.
+# Both counts and risks come from an index alone. The risks of a period are looked up by an array of its applications,
+# in one pass over the index: a join would look up the session's tenant for each of them.
 _STATISTICS: Final = (
     "SELECT count(*) AS total, count(*) FILTER (WHERE a.status = 'approved') AS approved, "
     "count(*) FILTER (WHERE a.status = 'declined') AS declined, (SELECT avg(d.risk_score) FROM tally.decision d "
