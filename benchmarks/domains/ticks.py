@@ -109,7 +109,8 @@ _RECORD = (
     "on conflict (asset, quote, source, observed_at) do nothing"
 )
 _LATEST = (
-    "insert into hand.asset_price as p (asset, quote, source, observed_at, price, round) values ($1, $2, $3, $4, $5, $6) "
+    "insert into hand.asset_price as p (asset, quote, source, observed_at, price, round) "
+    "values ($1, $2, $3, $4, $5, $6) "
     "on conflict (asset, quote) do update set source = excluded.source, observed_at = excluded.observed_at, "
     "price = excluded.price, round = excluded.round "
     "where (excluded.observed_at, excluded.round) > (p.observed_at, coalesce(p.round, -1))"
@@ -218,7 +219,8 @@ _COMPARED = {
     "updated_by",
     "protection_rule": "id, last_fired_at, version",
     "rule_firing": "rule_id, vault_id, price_key, observed, fired_at",
-    "price_tick": "feed, quote, applied_at, applied, price, price_round, price_source, priced_at, vaults, alerts, firings",
+    "price_tick": "feed, quote, applied_at, applied, price, price_round, price_source, priced_at, vaults, alerts, "
+    "firings",
     "tally_ref.market_data": "asset, quote, source, observed_at, price, round, block, open, high, low, volume",
     "tally_ref.asset_price": "asset, quote, source, observed_at, price, round, block",
 }

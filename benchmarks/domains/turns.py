@@ -26,6 +26,7 @@ async def in_turns(
     turns: int,
     *,
     calls: int = 1,
+    most: float | None = MOST,
     between: Callable[[], Awaitable[None]] | None = None,
 ) -> Row:
     """Medians of both sides, each turn begun by the other one; ``between`` turns, off the clock.
@@ -45,7 +46,7 @@ async def in_turns(
         progress(f"{name}: {turn + 1} of {turns + WARM}")
     progress("")
     found, beside = (percentile(taken[side], 0.5) / 1000 / calls for side in (mine, theirs))
-    return Row(name, TIME, found, beside, found / beside, most=MOST)
+    return Row(name, TIME, found, beside, found / beside, most=most)
 
 
 async def same_rows(place: Place, compared: Mapping[str, str]) -> None:
