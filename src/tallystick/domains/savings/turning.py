@@ -75,6 +75,8 @@ async def move(db: Session, group: UUID, status: GroupStatus) -> SavingsGroup:
         await organize(db, found)
         if status is _S.ACTIVE and found.status is not _S.PAUSED:
             raise Conflict("The group is not paused.", entity="SavingsGroup", rule="status")
+        if found.status is status:
+            raise _is_already(found)
         return await alter(db.circles, found, status=status)
 
 
@@ -87,6 +89,8 @@ async def end(db: Session, group: UUID, status: GroupStatus, on: date | None, ke
             return await db.circles.get(once.results[0])
         found = await held(db, group)
         await organize(db, found)
+        if found.status is status:
+            raise _is_already(found)
         moved = await alter(db.circles, found, status=status, ended_on=day)
         if not early:
             current = await round_of(db, found)
@@ -102,6 +106,10 @@ async def end(db: Session, group: UUID, status: GroupStatus, on: date | None, ke
         await _give_back(db, moved, day)
         once.results = (moved.id,)
     return moved
+
+
+def _is_already(group: SavingsGroup) -> Conflict:
+    return Conflict(f"The group is {group.status.value} already.", entity="SavingsGroup", rule="status")
 
 
 async def _forgive(db: Session, group: SavingsGroup, day: date) -> None:
