@@ -6,10 +6,15 @@ import time
 from pathlib import Path
 
 from tests.cli.conftest import Cli
+from tests.cli.test_portfolio import picture
 from tests.reference.test_mozambique import FOLDER, GOOD, HEAD, real
 
 from tallystick.app import Tallystick
+from tallystick.cli.circle_pictures import overview_picture
 from tallystick.cli.demo_circles import WORKERS, save
+from tallystick.domains.savings.groups import SavingsGroup
+from tallystick.domains.savings.overview import Overview
+from tallystick.money import Money
 from tallystick.settings import Settings
 
 
@@ -41,6 +46,44 @@ def test_a_group_is_drawn_round_by_round(cli: Cli, data_dir: Path) -> None:
     assert drawn["rounds"][1]["contributions"]["1"] == "defaulted"
     assert cli("report", "circles", "--tenant", "harbour", "--group", "nobody's").code == 2
     assert cli("report", "circles", "--tenant", "harbour", "--group", "Seed").code == 2
+
+
+def test_pictures_of_all_groups_and_of_one(cli: Cli, data_dir: Path, tmp_path: Path) -> None:
+    place = tmp_path / "all.svg"
+    said = cli("report", "circles", "--tenant", "sunrise", "--svg", str(place))
+    assert f"Picture: {place}" in said.out
+    told = "".join(picture(place).itertext())
+    assert "Seed circle: Weavers" in told
+    assert "925.00 USD, round 5 of 8" in told
+    assert "Seed circle: Weavers, owed: 25.00 USD" in told
+    options = ("--tenant", "sunrise", "--svg", str(place), "--json")
+    assert cli("report", "circles", "--group", "weavers", *options).document["svg"] == str(place)
+    root = picture(place)
+    told = "".join(root.itertext())
+    assert told.count("receives the pot") == 5
+    assert told.count("round 2: paid") == 4
+    assert "member 1, round 2: defaulted" in told
+    assert cli("report", "circles", "--group", "night", *options).code == 0
+    assert "3 members; nothing paid yet" in "".join(picture(place).itertext())
+    assert cli("report", "circles", "--tenant", "sunrise", "--svg", str(tmp_path / "no" / "x.svg")).code == 6
+
+
+def test_pictures_of_nothing_much_and_of_too_much(tmp_path: Path) -> None:
+    place = tmp_path / "x.svg"
+    place.write_text(overview_picture([], "nobody"))
+    assert "There are no groups." in "".join(picture(place).itertext())
+    largest = 2**256 - 1
+    many = [group_of(f"{n} {'long ' * 18}", "TOKEN", largest) for n in range(130)]
+    place.write_text(overview_picture(many, "somebody"))
+    told = "".join(picture(place).itertext())
+    assert "and 30 more" in told
+    assert "1.15792e+77 units" in told
+
+
+def group_of(name: str, asset: str, units: int) -> Overview:
+    group = SavingsGroup(name=name.strip(), asset=asset, contribution_amount=1, frequency_days=7, max_members=2)
+    money, nothing = Money(units, asset), Money(0, asset)
+    return Overview(group=group, paid_in=money, paid_out=nothing, fees=nothing, owed=money, in_debt=0, received=0)
 
 
 def test_a_file_of_savings(cli: Cli, data_dir: Path, tmp_path: Path) -> None:

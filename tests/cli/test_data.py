@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Cli
+from tests.cli.test_portfolio import picture
 
 from tallystick.domains.underwriting import hmda
 from tallystick.seeds import NAMES
@@ -54,7 +55,7 @@ def test_statistics_are_those_of_the_rows(cli: Cli, data_dir: Path) -> None:
     assert cli("report", "statistics", "--tenant", "sunrise", "--until", "soon").code == 2
 
 
-def test_fairness(cli: Cli, data_dir: Path) -> None:
+def test_fairness(cli: Cli, data_dir: Path, tmp_path: Path) -> None:
     found = cli("report", "fairness", "--tenant", "sunrise", "--by", "age_band", "--json").document
     young, old = found["groups"]
     assert found["reference"] == old["group"] == "over 25"
@@ -63,6 +64,19 @@ def test_fairness(cli: Cli, data_dir: Path) -> None:
     assert young["adverse"] is (young["ratio"] < 0.8)
     assert young["low"] < young["rate"] < young["high"]
     assert found["parity_ratio"] == pytest.approx(young["ratio"])
+    assert [(f["group"], f["model"], f["state"]) for f in found["flags"]] == [
+        ("25 and under", None, "open"),
+        ("25 and under", "demo-scorecard-1", "acknowledged"),
+    ]
+    place = tmp_path / "fairness.svg"
+    said = cli("report", "fairness", "--tenant", "sunrise", "--by", "age_band", "--svg", str(place))
+    assert "Flag, open: 25 and under with" in said.out
+    assert f"Picture: {place}" in said.out
+    told = "".join(picture(place).itertext())
+    assert "four fifths of the rate of over 25" in told
+    assert "below four fifths" in told
+    assert cli("report", "fairness", "--tenant", "sunrise", "--by", "shoe", "--svg", str(place)).code == 0
+    assert "No decided application has the attribute shoe." in "".join(picture(place).itertext())
     asked = ("report", "fairness", "--tenant", "sunrise", "--by", "age_band", "--json")
     assert 0 < cli(*asked, "--model", "demo-scorecard-1").document["groups"][1]["decided"] < old["decided"]
     assert cli(*asked, "--since", "2999-01-01").document["groups"] == []

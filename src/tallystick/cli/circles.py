@@ -38,14 +38,21 @@ async def circles(
     group: Annotated[
         str | None, typer.Option("--group", metavar="NAME", help="Draw one group: who paid and received in each round.")
     ] = None,
+    svg: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="Write a picture there too, as SVG.")
+    ] = None,
 ) -> Answer:
     """Savings groups: what was paid in and out, what is held, what members owe; with --group, the rounds of one."""
+    from tallystick.cli.circle_pictures import circle_picture, overview_picture
+    from tallystick.cli.portfolio import _write
     from tallystick.errors import Invalid
 
     async with run.opened() as tally, tally.session(tenant, actor="report", permissions=()) as db:
         found = await db.circles.overview()
         if group is None:
-            return Answer(_document(tenant, found), lambda out: _show(out, tenant, found))
+            document = _document(tenant, found)
+            written = _write(svg, lambda: overview_picture(found, tenant), document)
+            return Answer(document, lambda out: _show(out, tenant, found, written))
         named = [o for o in found if group.casefold() in o.group.name.casefold()]
         if len(named) != 1:
             raise Invalid(
@@ -54,7 +61,9 @@ async def circles(
                 remedy="See report circles without --group.",
             )
         one = await db.circles.circle(named[0].group.id)
-    return Answer(_circle_document(tenant, one), lambda out: _show_circle(out, one))
+    document = _circle_document(tenant, one)
+    written = _write(svg, lambda: circle_picture(one), document)
+    return Answer(document, lambda out: _show_circle(out, one, written))
 
 
 async def savings_groups(
@@ -105,7 +114,9 @@ def _document(tenant: str, found: list[Overview]) -> dict[str, Any]:
     }
 
 
-def _show(out: Output, tenant: str, found: list[Overview]) -> None:
+def _show(out: Output, tenant: str, found: list[Overview], written: Path | None) -> None:
+    from tallystick.cli.circle_pictures import told
+
     if not found:
         out.line(f"{tenant} has no savings groups.")
         return
@@ -115,27 +126,22 @@ def _show(out: Output, tenant: str, found: list[Overview]) -> None:
             o.group.status.value,
             o.group.members,
             f"{o.group.current_round}/{o.group.rounds}",
-            _amount(o, "paid_in"),
-            _amount(o, "paid_out"),
-            _amount(o, "held"),
-            _amount(o, "owed"),
+            told(o.paid_in),
+            told(o.paid_out),
+            told(o.held),
+            told(o.owed),
             o.in_debt,
         )
         for o in found
     ]
     columns = ("group", "status", "members", "round", "paid in", "paid out", "held", "owed", "behind")
     out.table(columns, rows, right=columns[2:], flexible=("group",))
+    _said(out, written)
 
 
-def _amount(one: Overview, name: str) -> str:
-    """An amount with its asset; units where the application did not register the asset."""
-    from tallystick.errors import Invalid
-
-    money = getattr(one, name)
-    try:
-        return str(money)
-    except Invalid:
-        return f"{money.units} units"
+def _said(out: Output, written: Path | None) -> None:
+    if written is not None:
+        out.line(f"Picture: {written}", "dim")
 
 
 def _circle_document(tenant: str, one: Circle) -> dict[str, Any]:
@@ -162,24 +168,23 @@ def _of(one: Circle, round: Any) -> list[Any]:
     return [c for c in one.contributions if c.round.id == round and c.kind.value == "regular"]
 
 
-def _show_circle(out: Output, one: Circle) -> None:
+def _show_circle(out: Output, one: Circle, written: Path | None) -> None:
     """A line a member, a column a round: how they paid, and where the pot came to them."""
     from rich.text import Text
+
+    from tallystick.cli.circle_pictures import status_of
 
     ascii_only = not out.console.encoding.lower().startswith("utf")
     out.line(
         f"{one.group.name}: {one.group.status.value}, round {one.group.current_round} of {one.group.rounds}", "bold"
     )
     members = sorted(one.members, key=lambda m: (m.position is None, m.position or 0, m.id))
-    paid = {(c.member, c.round): c for c in one.contributions if c.kind.value == "regular"}
+    paid = status_of(one)
     shown = [r for r in one.rounds if r.seq <= 30]
     for n, member in enumerate(members[:100], 1):
         line = Text(f"{n:>4} ")
         for current in shown:
-            row = paid.get((member.ref, current.ref))
-            name = "expected" if row is None else row.status.value
-            covered = row is not None and name == "defaulted" and not row.owed
-            mark, plain, style = _MARKS["covered" if covered else name]
+            mark, plain, style = _MARKS[paid.get((member.ref, current.ref), "expected")]
             turn = current.recipient == member.ref
             cell = plain if ascii_only else mark
             line.append(f"[{cell}]" if turn else f" {cell} ", style=f"bold {style}" if turn else style)
@@ -188,6 +193,7 @@ def _show_circle(out: Output, one: Circle) -> None:
         out.console.print(line)
     marks = {name: _MARKS[name][1 if ascii_only else 0] for name in ("confirmed", "covered", "late", "defaulted")}
     out.line("  ".join(f"{mark} {name}" for name, mark in marks.items()) + "  [ ] receives", "dim")
+    _said(out, written)
 
 
 # -- the data set ------------------------------------------------------------------------------------------------

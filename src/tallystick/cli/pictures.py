@@ -71,7 +71,7 @@ def risk_picture(report: PortfolioAtRisk, tenant: str) -> str:
             if eased:
                 drawing.rect(_LEFT + late, at, max(eased, Fraction(1)), 22, "hatched", tip=f"{tip}, of it restructured")
             said = f"{percent(risk.ratio)} · {amount(risk.principal)} · {risk.loans:,}"
-            drawing.text(_LEFT + max(late + eased, Fraction(1)) + 8, at + 16, said)
+            drawing.label(_LEFT + max(late + eased, Fraction(1)) + 8, at + 16, said)
         y += height
     if not report.lines:
         drawing.text(20, y + 22, "No loan is outstanding.")

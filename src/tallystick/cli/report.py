@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from tallystick.cli.run import Answer, Run, command
 
 if TYPE_CHECKING:
     from tallystick.cli.output import Output
+    from tallystick.domains.underwriting.fairness import BiasFlag
     from tallystick.domains.underwriting.statistics import Comparison, GroupRate, Statistics
 
 app = typer.Typer(help="Reports on a tenant's loans, books and applications.", no_args_is_help=True)
@@ -45,18 +47,26 @@ async def fairness(
     model: Annotated[
         str | None, typer.Option("--model", metavar="VERSION", help="Only final decisions of this model version.")
     ] = None,
+    svg: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="Write a picture there too, as SVG.")
+    ] = None,
 ) -> Answer:
     """Approval by group of an attribute told for monitoring, and each beside a reference group.
 
     "difference" is the statistical parity difference, "ratio" the disparate impact; a ratio below four fifths is
     evidence of adverse impact (29 CFR 1607.4(D)). Rates are of final decisions made from --since to before --until,
-    each with Wilson's interval at 95 %.
+    each with Wilson's interval at 95 %. Flags of the monitor that stand are told too.
     """
+    from tallystick.cli.fairness_picture import picture
+    from tallystick.cli.portfolio import _write
+    from tallystick.domains.underwriting.fairness import STANDING, BiasFlag
     from tallystick.domains.underwriting.fairness_metrics import demographic_parity
     from tallystick.domains.underwriting.statistics import GroupRate, compare
+    from tallystick.query import one_of
 
     async with run.opened() as tally, tally.session(tenant, actor="report", permissions=()) as db:
         groups = await db.fairness.groups(by, since=_start(since), until=_start(until), model_version=model)
+        flags = await db.fairness.find(BiasFlag.attribute == by, one_of(BiasFlag.state, STANDING))
     rates = [GroupRate(group=g.group, total=g.total, approved=g.selected) for g in groups]
     parity = demographic_parity(groups)
     against = reference if reference is not None or not rates else highest(rates)
@@ -68,8 +78,29 @@ async def fairness(
         "parity_difference": None if parity is None else parity.difference,
         "parity_ratio": None if parity is None else parity.ratio,
         "groups": fairness_document(rates, compared),
+        "flags": [
+            {
+                "group": f.group_label,
+                "reference": f.reference_label,
+                "model": f.model_version or None,
+                "state": f.state.value,
+                "decided": f.decided,
+                "approved": f.selected,
+                "since": f.created_at,
+            }
+            for f in flags
+        ],
     }
-    return Answer(document, lambda out: show_fairness(out, by, rates, compared, intervals=True))
+    written = _write(svg, lambda: picture(by, rates, compared, tenant), document)
+
+    def show(out: Output) -> None:
+        show_fairness(out, by, rates, compared, intervals=True)
+        for flag in flags:
+            _show_flag(out, flag)
+        if written is not None:
+            out.line(f"Picture: {written}", "dim")
+
+    return Answer(document, show)
 
 
 def highest(rates: list[GroupRate]) -> str:
@@ -150,6 +181,13 @@ def show_fairness(
     middle = ("95 % interval",) if intervals else ()
     columns = (by, "decided", "approved", "rate", *middle, "difference", "ratio", "4/5 rule")
     out.table(columns, rows, right=columns[1:-1])
+
+
+def _show_flag(out: Output, flag: BiasFlag) -> None:
+    model = f" by {flag.model_version}" if flag.model_version else ""
+    told = f"{flag.group_label} with {flag.selected:,} of {flag.decided:,}{model}"
+    beside = f"{flag.reference_label} with {flag.reference_selected:,} of {flag.reference_decided:,}"
+    out.line(f"Flag, {flag.state.value}: {told} beside {beside}.", "yellow")
 
 
 def _judged(rate: GroupRate, one: Comparison | None) -> str:

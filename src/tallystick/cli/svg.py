@@ -17,6 +17,12 @@ _STYLE: Final = """
   .axis { stroke: #8a96a3; stroke-width: 1; }
   .one { fill: #0067a5; } .two { fill: #c25700; } .three { fill: #00795a; } .four { fill: #8a5a00; }
   .hatch { stroke: #0067a5; stroke-width: 2; }
+  .empty { fill: none; stroke: #8a96a3; stroke-width: 1; }
+  .ring { fill: none; stroke: #1b2530; stroke-width: 2; }
+  .mark { fill: #ffffff; font-weight: 600; }
+  .whisker { stroke: #1b2530; stroke-width: 1.5; }
+  .halo { stroke: #ffffff; stroke-width: 4.5; }
+  .limit { stroke: #8f2f6b; stroke-width: 2; stroke-dasharray: 6 4; }
   .curve { fill: none; stroke-width: 2; }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6ebf0; }
@@ -26,6 +32,10 @@ _STYLE: Final = """
     .axis { stroke: #7b8794; }
     .one { fill: #56b4e9; } .two { fill: #f0944d; } .three { fill: #3fc79a; } .four { fill: #e0b04a; }
     .hatch { stroke: #56b4e9; }
+    .ring, .whisker { stroke: #e6ebf0; }
+    .mark { fill: #12181f; }
+    .halo { stroke: #12181f; }
+    .limit { stroke: #e58ac0; }
   }
 """
 
@@ -66,6 +76,11 @@ class Drawing:
         """A line of text from, around or up to a point."""
         named = f" class={quoteattr(style)}" if style else ""
         self._shapes.append(f'<text x="{_n(x)}" y="{_n(y)}"{named} text-anchor="{anchor}">{escape(text)}</text>')
+
+    def label(self, x: Number, y: Number, text: str) -> None:
+        """A line of text that hides the lines of a grid behind it."""
+        self.rect(float(x) - 3, float(y) - 13, len(text) * 7 + 8, 18, "page")
+        self.text(x, y, text)
 
     def __str__(self) -> str:
         shapes = "\n  ".join(self._shapes)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 _WIDTH: Final = 760
 _LEFT: Final = 130
-_RIGHT: Final = 220
+_RIGHT: Final = 280
+_STYLES: Final = {"red": "two", "yellow": "four", "green": "one"}
 
 
 def document(found: Overview) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def picture(found: Overview, tenant: str) -> str:
     told = ". ".join(f"{b.quote} {_named(b)}: {b.vaults} vaults" for b in found.bands if b.vaults)
     rows = max((sum(b.quote == q for b in found.bands) for q in quotes), default=1)
     drawing = Drawing(
-        _WIDTH, 70 + max(1, len(quotes)) * (rows * step + head), title=title, description=told or "No vault owes."
+        _WIDTH, 86 + max(1, len(quotes)) * (rows * step + head), title=title, description=told or "No vault owes."
     )
     drawing.text(20, 32, title, style="head")
     width = _WIDTH - _LEFT - _RIGHT
@@ -124,21 +125,23 @@ def picture(found: Overview, tenant: str) -> str:
         drawing.text(20, y, f"Open vaults in {quote} by health factor", style="faint")
         y += 14
         scale = ceiling(Fraction(max(b.vaults for b in bands)))
-        for n in range(5):
-            x = _LEFT + width * n / 4
-            drawing.line((x, y), (x, y + len(bands) * step), "grid")
+        drawing.line((_LEFT, y), (_LEFT, y + len(bands) * step), "axis")
         for band in bands:
             drawing.text(_LEFT - 10, y + 20, _named(band), anchor="end")
             length = Fraction(band.vaults) / scale * width
             said = f"{band.vaults:,} vaults, {_amount(band.debt)} owed"
             if band.vaults:
-                style = "two" if band.below is not None and band.below <= 1 else "one"
+                style = _STYLES[_colour(band)]
                 drawing.rect(_LEFT, y + 5, max(length, Fraction(1)), 20, style, tip=f"{_named(band)}: {said}")
             drawing.text(_LEFT + float(length) + 8, y + 20, said)
             y += step
         y += head - 14
     if not quotes:
         drawing.text(20, y, "No vault owes anything.")
+        y += 24
+    for style, x, said in (("two", 20, "may be liquidated"), ("four", 170, "near it"), ("one", 250, "safe for now")):
+        drawing.rect(x, y - 8, 14, 14, style)
+        drawing.text(x + 20, y + 4, said, style="faint")
     return str(drawing)
 
 
