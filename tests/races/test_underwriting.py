@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from tests.underwriting.support import decision, scoring
 from tests.underwriting.test_fairness import decided
 
-from tallystick import Application, ApplicationStatus, Conflict, Decision, Duplicate, Outcome, usd
+from tallystick import Application, ApplicationStatus, Conflict, Decision, Duplicate, InvalidTransition, Outcome, usd
 from tallystick.domains.underwriting.counter_offers import OfferState
-from tallystick.domains.underwriting.devices import Device
+from tallystick.domains.underwriting.device_tasks import TaskState
+from tallystick.domains.underwriting.devices import Device, DeviceStatus
 from tallystick.domains.underwriting.reasons import ReasonCode
 from tallystick.domains.underwriting.reviews import STANDING, ReviewState, ReviewTask
 from tallystick.errors import LeaseLost, QuotaExceeded
@@ -172,3 +174,81 @@ async def test_devices_end_at_their_quota(race: Race, db: Session, _: int) -> No
     assert result.winners == 5
     assert result.kinds == {QuotaExceeded}
     assert await db.devices.count() == 5
+
+
+@pytest.mark.parametrize("_", REPEATS)
+async def test_deciding_withdrawing_and_adding_by_hand_meet_in_one_end(
+    race: Race, db: Session, make: Make, _: int
+) -> None:
+    application = await scoring(db, make)
+
+    async def end(s: Session, i: int) -> Any:
+        if i % 3 == 0:
+            return await s.applications.decide(application.id, decision(application))
+        if i % 3 == 1:
+            return await s.decisions.add(decision(application, seq=i + 100))
+        withdrawn = await s.applications.withdraw(application.id)
+        return withdrawn.status
+
+    result = await race(N, end)
+    found = await db.applications.get(application.id)
+    final = [d for d in await db.decisions.find() if d.is_final]
+    assert result.kinds <= {Conflict, Duplicate, InvalidTransition}
+    if found.status is ApplicationStatus.WITHDRAWN:
+        # Whoever withdraws what is withdrawn is told so, and changes nothing.
+        assert (final, set(result.results)) == ([], {ApplicationStatus.WITHDRAWN})
+    else:
+        assert (len(final), result.winners, found.decided_at) == (1, 1, final[0].decided_at or found.decided_at)
+
+
+@pytest.mark.parametrize("_", REPEATS)
+async def test_places_of_devices_are_freed_and_taken_once(race: Race, db: Session, _: int) -> None:
+    await db._app.tenants.update(db, max_devices=4)
+    pads = [
+        await db.devices.provision(Device(external_id=f"old-{n}", device_type="android", region="eu")) for n in range(4)
+    ]
+
+    async def turn(s: Session, i: int) -> Device:
+        if i % 2:
+            return await s.devices.decommission(pads[i // 2 % 4])
+        return await s.devices.provision(Device(external_id=f"new-{i}", device_type="android", region="eu"))
+
+    result = await race(N, turn)
+    assert result.kinds <= {Conflict, QuotaExceeded}
+    retired = await db.devices.count(Device.status == DeviceStatus.DECOMMISSIONED)
+    assert retired == 4
+    standing = await db.devices.count(Device.status != DeviceStatus.DECOMMISSIONED)
+    assert standing <= 4
+    used = await db.unit.call(
+        "SELECT used FROM tally.usage WHERE tenant_id = $1 AND metric = 'devices'", (db.tenant_id,)
+    )
+    assert [row[0] for row in used] == [standing]
+
+
+@pytest.mark.parametrize("_", REPEATS)
+async def test_a_submission_is_one_and_counted_once(race: Race, db: Session, make: Make, _: int) -> None:
+    given = make.build(Application)
+    result = await race(N, lambda s: s.applications.submit(given, key="submit-1"))
+    assert result.errors == []
+    assert {a.id for a in result.results} == {given.id}
+    assert await db.consume("applications") == 2
+
+
+@pytest.mark.parametrize("_", REPEATS)
+async def test_a_silent_device_is_swept_while_it_reports(race: Race, db: Session, _: int) -> None:
+    pad = await db.devices.provision(Device(external_id="pad", device_type="android", region="eu"))
+    await db.devices.heartbeat(pad)
+    task = await db.device_tasks.enqueue("open the shop")
+    await db.device_tasks.take(pad)
+
+    async def meet(s: Session, i: int) -> Any:
+        if i % 2:
+            return await s.devices.sweep(timedelta(microseconds=1))
+        return (await s.device_tasks.finish(task, device=pad)).state
+
+    result = await race(N, meet)
+    assert result.kinds <= {Conflict}
+    found, after = await db.device_tasks.get(task.id), await db.devices.get(pad.id)
+    assert (after.tasks_started, after.tasks_done + after.tasks_failed) == (1, 1)
+    assert after.status is DeviceStatus.OFFLINE
+    assert found.state is (TaskState.DONE if after.tasks_done else TaskState.QUEUED)

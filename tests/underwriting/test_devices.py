@@ -214,3 +214,17 @@ async def test_a_task_put_in_the_queue_again_with_its_key_is_one(db: Session) ->
     with pytest.raises(KeyReused):
         await db.device_tasks.enqueue("open", {"app": "bank"}, key="t-1")
     assert await db.device_tasks.count() == 1
+
+
+async def test_a_device_left_busy_by_hand_is_set_free(db: Session) -> None:
+    pad = await online(db)
+    task = await db.device_tasks.enqueue("open the shop")
+    taken = await db.device_tasks.take(pad)
+    assert taken is not None
+    with pytest.raises(Conflict):
+        await db.devices.set_status(pad, DeviceStatus.OFFLINE)
+    await db.device_tasks.update(taken, state=TaskState.DONE, finished_at=db.now())
+    with pytest.raises(Conflict):
+        await db.device_tasks.finish(task)
+    freed = await db.devices.set_status(pad, DeviceStatus.OFFLINE)
+    assert (freed.status, freed.current_task) == (DeviceStatus.OFFLINE, None)

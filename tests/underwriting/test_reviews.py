@@ -15,10 +15,12 @@ from tallystick import (
     Denied,
     Duplicate,
     Invalid,
+    Money,
     Outcome,
     RoleMissing,
     usd,
 )
+from tallystick.clock import FixedClock
 from tallystick.domains.identity.users import UserRole, UserStatus
 from tallystick.domains.underwriting.counter_offers import CounterOffer, OfferState
 from tallystick.domains.underwriting.notices import NoticeBasis, NoticeChannel
@@ -172,6 +174,10 @@ async def test_bad_offers_are_refused_and_nothing_is_written(db: Session, make: 
         await db.counter_offers.offer(given, usd("1"), 0)
     with pytest.raises(Invalid):
         await db.counter_offers.offer(decision(application), usd("1"), 12)
+    other = "EUR" if application.annual_income.asset == "USD" else "USD"
+    for money in (Money(100, other), 100, None):
+        with pytest.raises(Invalid):
+            await db.counter_offers.offer(given, money, 12)  # type: ignore[arg-type]
     assert (await db.decisions.count(), await db.counter_offers.count()) == (0, 0)
 
 
@@ -254,3 +260,19 @@ async def test_an_offer_and_its_answers_are_repeated_with_their_keys(db: Session
     assert (notice.basis, notice.decision) == (NoticeBasis.COUNTER_OFFER, first.decision)
     assert notice.due_on - notice.counted_from == timedelta(days=90)
     assert (await db.notices.sent(notice.ref, NoticeChannel.MAIL)).sent_at is not None
+
+
+async def test_offers_that_ran_out_are_ended_together(db: Session, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FixedClock(db.now())
+    monkeypatch.setattr(db._app, "clock", clock)
+    made = [await offered(db, make, timedelta(days=days)) for days in (1, 2, 30)]
+    assert await db.counter_offers.expire_due() == 0
+    clock.advance(timedelta(days=2))
+    assert await db.counter_offers.expire_due() == 2
+    assert await db.counter_offers.expire_due() == 0
+    found = [(await db.applications.get(application.id)).status for application, _ in made]
+    assert found == [_S.EXPIRED, _S.EXPIRED, _S.COUNTER_OFFERED]
+    start = db.today() - timedelta(days=2)
+    assert {(n.basis, n.counted_from, n.due_on) for n in await db.notices.find()} == {
+        (NoticeBasis.COUNTER_OFFER, start, start + timedelta(days=90))
+    }

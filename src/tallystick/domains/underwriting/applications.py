@@ -13,6 +13,7 @@ import msgspec
 from tallystick.domains.identity.access import acting_user
 from tallystick.domains.identity.profiles import EmploymentStatus
 from tallystick.domains.identity.users import User
+from tallystick.domains.named import id_of
 from tallystick.domains.underwriting.addresses import check_addresses
 from tallystick.entity import Entity
 from tallystick.errors import Conflict, Invalid
@@ -219,7 +220,7 @@ class Applications(Repository[Application]):
                 moved += await self.update_where(part, Application.status != to, status=to)
         return moved
 
-    async def incomplete(self, id: UUID, needed: str, *, answer_by: datetime) -> Application:
+    async def incomplete(self, id: Application | UUID, needed: str, *, answer_by: datetime) -> Application:
         """Say what a submitted application lacks, and until when the applicant may add it.
 
         They are owed a notice of it within thirty days of the application, see ``db.notices``. Submitting again
@@ -239,7 +240,7 @@ class Applications(Repository[Application]):
                 remedy="Write answer_by=db.now() + timedelta(days=21).",
             )
         async with db.transaction():
-            found = await self.lock(id)
+            found = await self.lock(id_of(id, Application, "id"))
             if found.status is _S.INCOMPLETE:
                 raise Conflict(
                     "The applicant was asked already.", entity="Application", remedy="Wait until they submit it again."
@@ -257,7 +258,7 @@ class Applications(Repository[Application]):
         over = (Application.status == _S.INCOMPLETE, at_most(Application.expires_at, self.db.now()))
         return await super().update_where(*over, status=_S.EXPIRED)
 
-    async def withdraw(self, id: UUID) -> Application:
+    async def withdraw(self, id: Application | UUID) -> Application:
         """The applicant takes the application back before it is decided; a review that stands for it is over.
 
         The applicant does it in a session of their own, anybody else with the permission "applications.review".
@@ -267,7 +268,7 @@ class Applications(Repository[Application]):
 
         db = self.db
         async with db.transaction():
-            found = await self.lock(id)
+            found = await self.lock(id_of(id, Application, "id"))
             if found.applicant is None:
                 await db.require("applications.review")
             else:
@@ -280,7 +281,7 @@ class Applications(Repository[Application]):
             await end_review(db, found.id)
             return done
 
-    async def decide(self, id: UUID, decision: Decision, *, key: str | None = None) -> Application:
+    async def decide(self, id: Application | UUID, decision: Decision, *, key: str | None = None) -> Application:
         """Record a decision and, when it is final, bring the application to its outcome; all or nothing.
 
         Needs the permission "applications.decide". The row is locked first, so of two final decisions one wins and
@@ -295,7 +296,7 @@ class Applications(Repository[Application]):
 
         db = self.db
         await db.require("applications.decide")
-        if decision.__class__ is not Decision or decision.application.id != id:
+        if decision.__class__ is not Decision or decision.application.id != id_of(id, Application, "id"):
             raise Invalid(
                 "What is given is no decision about this application.",
                 field="decision",
@@ -304,7 +305,7 @@ class Applications(Repository[Application]):
             )
         async with idempotent(db, "applications.decide", key, told_apart(decision)) as once:
             if once.replayed:
-                return await self.get(id)
+                return await self.get(decision.application.id)
             application = await decidable(db, id, among=UNDECIDED)
             done, made = await add_decision(db, application, await signed(db, decision))
             once.results = (made.id,)

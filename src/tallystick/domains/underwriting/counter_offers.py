@@ -18,11 +18,13 @@ from tallystick.entity import Entity
 from tallystick.errors import Conflict, Invalid
 from tallystick.fields import Once, Rate, Ref
 from tallystick.money import Money
+from tallystick.query import at_most
 from tallystick.rules import Check, Index, Rules, Transitions, Unique, kept
 
 GOOD_FOR = timedelta(days=30)
 """How long an offer stands when nothing else is said."""
 _LONGEST = timedelta(days=90)
+_AT_ONCE = 1_000
 
 
 class OfferState(StrEnum):
@@ -72,7 +74,7 @@ class CounterOffers(Guarded[CounterOffer]):
     """The tenant's counter-offers. Each step takes the application with it; all or nothing."""
 
     permission = "applications.manage"
-    instead = "db.counter_offers.offer(), accept(), withdraw() and expire()"
+    instead = "db.counter_offers.offer(), accept(), withdraw(), expire() and expire_due()"
 
     async def offer(
         self,
@@ -105,6 +107,13 @@ class CounterOffers(Guarded[CounterOffer]):
             if once.replayed:
                 return await self.get(once.results[0])
             application = await decidable(db, decision.application.id, among=frozenset({ApplicationStatus.REVIEW}))
+            if not isinstance(amount, Money) or amount.asset != application.annual_income.asset:
+                raise Invalid(
+                    "An offer is money of the application's asset.",
+                    field="amount",
+                    entity="CounterOffer",
+                    remedy="Offer in the asset that was asked for.",
+                )
             _, made = await add_decision(db, application, await signed(db, decision))
             await end_review(db, application.id)
             await alter(db.applications, application, status=ApplicationStatus.COUNTER_OFFERED)
@@ -149,6 +158,20 @@ class CounterOffers(Guarded[CounterOffer]):
     async def expire(self, offer: CounterOffer | UUID, *, key: str | None = None) -> Application:
         """End an offer whose time is over, and its application; a notice is owed. Raises ``Conflict`` before that."""
         return await self._end(offer, _S.EXPIRED, ApplicationStatus.EXPIRED, key)
+
+    async def expire_due(self) -> int:
+        """End every offer whose time is over, each as ``expire`` does; answers how many. Run it daily."""
+        await self.db.require("applications.review")
+        ended = 0
+        over = (CounterOffer.state == _S.OFFERED, at_most(CounterOffer.expires_at, self.db.now()))
+        for offer in await self.find(*over, order=CounterOffer.expires_at, limit=_AT_ONCE):
+            try:
+                await self.expire(offer)
+            except Conflict:
+                # Somebody answered it, or another worker ended it, since it was found.
+                continue
+            ended += 1
+        return ended
 
     async def _end(
         self, offer: CounterOffer | UUID, state: OfferState, status: ApplicationStatus, key: str | None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tallystick.documents import written
 from tallystick.domains.guarded import put
 from tallystick.domains.identity.access import acting_user, actor_user
+from tallystick.domains.named import id_of
 from tallystick.domains.underwriting.applications import Application, ApplicationStatus
 from tallystick.domains.underwriting.decisions import Decision, DecisionKind, Outcome
 from tallystick.domains.underwriting.notices import NoticeBasis, owe
@@ -25,9 +27,9 @@ if TYPE_CHECKING:
 _BY_PEOPLE = (DecisionKind.MANUAL, DecisionKind.OVERRIDE)
 
 
-async def decidable(db: Session, id: UUID, *, among: frozenset[ApplicationStatus]) -> Application:
+async def decidable(db: Session, named: Application | UUID, *, among: frozenset[ApplicationStatus]) -> Application:
     """An application, locked, that is in one of some statuses. Raises ``Conflict``, ``NotFound``."""
-    application = await db.applications.lock(id)
+    application = await db.applications.lock(id_of(named, Application, "application"))
     if application.status not in among:
         raise Conflict(
             f"The application is {application.status.value}, so nothing is left to decide.",
@@ -53,9 +55,13 @@ async def signed(db: Session, decision: Decision) -> Decision:
 
 def told_apart(decision: Decision) -> tuple[Any, ...]:
     """What makes a decision another request, under one idempotency key."""
-    by = None if decision.decided_by is None else decision.decided_by.id
-    grounds = (decision.risk_score, decision.model_version, decision.reasons, decision.other_reason)
-    return (decision.application.id, decision.kind, decision.outcome, decision.is_final, by, *grounds)
+    d = decision
+    by = None if d.decided_by is None else d.decided_by.id
+    found = (d.risk_score, d.fraud_probability, d.identity_match, d.confidence, d.base_value, d.output_value)
+    # As text, because a document may hold numbers of any kind.
+    documents = (written(d.shap, dict[str, Any] | None)[0], written(d.risk_factors, list[Any] | None)[0])
+    grounds = (d.model_version, d.feature_hash, d.reasons, d.other_reason)
+    return (d.application.id, d.kind, d.outcome, d.is_final, by, *found, *documents, *grounds)
 
 
 async def add_decision(

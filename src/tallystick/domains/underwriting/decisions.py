@@ -100,7 +100,7 @@ class Decision(Entity):
             "tally_four_eyes",
             "BEFORE INSERT",
             "tally.decision_four_eyes('decision')",
-            when='NEW."decided_by_id" IS NOT NULL',
+            when='NEW."is_final" OR NEW."decided_by_id" IS NOT NULL',
         ),
         Guard(
             "tally_outcome",

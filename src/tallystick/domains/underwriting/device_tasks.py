@@ -207,13 +207,18 @@ class DeviceTasks(Guarded[DeviceTask]):
             return await alter(self, found, state=_T.CANCELLED, finished_at=self.db.now())
 
 
+async def running(db: Session, device: Ref[Device]) -> DeviceTask | None:
+    """What a device works on; right while the device is locked."""
+    found = await db.device_tasks.find(DeviceTask.device == device, DeviceTask.state == _T.RUNNING, limit=1)
+    return found[0] if found else None
+
+
 async def lose(db: Session, device: Ref[Device]) -> bool:
     """Take its running task from a device that is locked and silent; answers whether it had one."""
-    tasks = db.device_tasks
-    found = await tasks.find(DeviceTask.device == device, DeviceTask.state == _T.RUNNING, limit=1)
-    if not found:
+    tasks, found = db.device_tasks, await running(db, device)
+    if found is None:
         return False
-    task = await tasks.lock(found[0].id)
+    task = await tasks.lock(found.id)
     if task.tries < MOST_ATTEMPTS:
         await alter(tasks, task, state=_T.QUEUED, **_FREE)
     else:

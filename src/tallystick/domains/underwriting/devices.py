@@ -215,6 +215,8 @@ class Devices(Guarded[Device]):
 
     async def set_status(self, device: Device | UUID, status: DeviceStatus) -> Device:
         """Bring a device to maintenance, online or offline. Raises ``Conflict`` while it works."""
+        from tallystick.domains.underwriting.device_tasks import running
+
         await self._may()
         if status not in (_D.ONLINE, _D.OFFLINE, _D.MAINTENANCE):
             raise Invalid(
@@ -225,10 +227,10 @@ class Devices(Guarded[Device]):
             )
         async with self.db.transaction():
             found = await self._locked(device)
-            if found.status is _D.BUSY:
+            if await running(self.db, found.ref) is not None:
                 raise Conflict("The device has a task.", entity="Device", remedy="Use device_tasks.finish().")
             changes = {"last_maintenance": self.db.now()} if status is _D.MAINTENANCE else {}
-            return await alter(self, found, status=status, **changes)
+            return await alter(self, found, status=status, current_task=None, **changes)
 
     async def inspect(
         self, device: Device | UUID, *, compromised: bool, event: Mapping[str, Any] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from enum import StrEnum
 from typing import Any
 
@@ -97,7 +97,8 @@ GROUPS = {
 def check_reasons(reasons: Iterable[Any]) -> list[ReasonCode]:
     """One to four different reasons, the weightiest first. Raises ``Invalid``."""
     try:
-        found = [ReasonCode(r) for r in reasons]
+        # A set has no first one.
+        found = [] if isinstance(reasons, (str, Set, Mapping)) else [ReasonCode(r) for r in reasons]
     except (TypeError, ValueError):
         found = []
     if not 1 <= len(found) <= MOST_REASONS or len(set(found)) < len(found):

@@ -28,15 +28,17 @@ LEASE = timedelta(minutes=30)
 """How long a claim holds when nothing else is said."""
 _LONGEST = timedelta(days=7)
 _NEXT = (
-    "SELECT t.id FROM tally.review_task t WHERE t.tenant_id = $1 "
-    "AND (t.state = 'open' OR t.state = 'claimed' AND t.held_until <= $2 AND t.escalated_for IS NULL) "
+    "SELECT t.id FROM tally.review_task t WHERE t.tenant_id = $1 AND {} "
     "AND EXISTS (SELECT FROM tally.application a WHERE a.tenant_id = t.tenant_id AND a.id = t.application_id "
-    "AND a.status IN ('scoring', 'review') AND a.applicant_id IS DISTINCT FROM $3 "
-    "AND a.created_by IS DISTINCT FROM 'user:' || $3) "
+    "AND a.status IN ('scoring', 'review') AND a.applicant_id IS DISTINCT FROM $2 "
+    "AND a.created_by IS DISTINCT FROM 'user:' || $2) "
     "AND NOT EXISTS (SELECT FROM tally.decision d WHERE d.tenant_id = t.tenant_id "
-    "AND d.application_id = t.application_id AND d.kind IN ('manual', 'override') AND d.decided_by_id = $3) "
+    "AND d.application_id = t.application_id AND d.kind IN ('manual', 'override') AND d.decided_by_id = $2) "
     "ORDER BY t.created_at, t.id LIMIT 1 FOR NO KEY UPDATE OF t SKIP LOCKED"
 )
+# A state at a time, so that the index has their order however long the queue is.
+_NEXT_LAPSED = _NEXT.format("t.state = 'claimed' AND t.held_until <= $3 AND t.escalated_for IS NULL")
+_NEXT_OPEN = _NEXT.format("t.state = 'open'")
 
 
 class ReviewState(StrEnum):
@@ -109,7 +111,7 @@ class Reviews(Guarded[ReviewTask]):
     permission = "applications.manage"
     instead = "db.reviews.open(), take(), resolve() and escalate()"
 
-    async def open(self, application: UUID, reason: str) -> ReviewTask:
+    async def open(self, application: Application | UUID, reason: str) -> ReviewTask:
         """Ask for a person's look at an application in scoring or review; it is in review then.
 
         Raises ``Duplicate`` while one stands, ``Conflict`` for another status, ``NotFound``.
@@ -138,12 +140,14 @@ class Reviews(Guarded[ReviewTask]):
     async def take_next(self, reviewer: UserLike, *, lease: timedelta = LEASE) -> ReviewTask | None:
         """Take the oldest task that nobody holds and the reviewer may resolve; None when there is none.
 
-        Two reviewers who ask at once get different tasks, and neither waits.
+        One whose lease ran out comes before those that nobody had yet; an escalated one is taken by name. Two
+        reviewers who ask at once get different tasks, and neither waits.
         """
         who = await self._reviewer(reviewer, lease)
         db = self.db
         async with db.transaction():
-            rows = await db.unit.call(_NEXT, (db.tenant_id, db.now(), who), self.spec)
+            rows = await db.unit.call(_NEXT_LAPSED, (db.tenant_id, who, db.now()), self.spec)
+            rows = rows or await db.unit.call(_NEXT_OPEN, (db.tenant_id, who), self.spec)
             return await self._lease(await self.get(rows[0][0]), who, lease) if rows else None
 
     async def release(self, task: ReviewTask | UUID, reviewer: UserLike) -> ReviewTask:

@@ -17,11 +17,16 @@ depends_on = ["kit_0001", "identity_0001"]
 # Rules of the migration lint that this revision may break, each with the reason a reviewer accepted.
 accepted: dict[str, str] = {}
 
-# Where several people look at an application, none of them decides on it twice, or on their own.
+# Where several people look at an application, none of them decides on it twice, or on their own. The application is
+# locked before its final decision is there, as by everybody who decides: two who come by other ways do not deadlock.
 FOUR_EYES = """
 CREATE FUNCTION tally.decision_four_eyes() RETURNS trigger LANGUAGE plpgsql
   SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
+  IF NEW.is_final THEN
+    PERFORM FROM tally.application a WHERE a.tenant_id = NEW.tenant_id AND a.id = NEW.application_id
+    FOR NO KEY UPDATE;
+  END IF;
   IF EXISTS (SELECT FROM tally.application a WHERE a.tenant_id = NEW.tenant_id AND a.id = NEW.application_id
       AND (a.applicant_id = NEW.decided_by_id
         OR NEW.is_final AND a.status = 'review' AND (a.created_by = 'user:' || NEW.decided_by_id
@@ -346,7 +351,7 @@ DECISION = Table(
             "tally_four_eyes",
             "BEFORE INSERT",
             "tally.decision_four_eyes('decision')",
-            when='NEW."decided_by_id" IS NOT NULL',
+            when='NEW."is_final" OR NEW."decided_by_id" IS NOT NULL',
         ),
         Trigger(
             "tally_outcome",
