@@ -36,6 +36,8 @@ MUTABLE = ("name", *TERMS)
 async def create(db: Session, group: SavingsGroup, key: str | None) -> SavingsGroup:
     """See ``Circles.create``."""
     check(group)
+    if group.organizer is not None and not isinstance(group.organizer, Ref):
+        raise _bad("organizer", "An organizer is a reference to a user.", "Give organizer=user.ref.")
     organizer = None if group.organizer is None else group.organizer.id
     who = await themselves(db, organizer) if organizer or actor_user(db) else None
     if who is None:
@@ -93,7 +95,8 @@ def check(group: SavingsGroup) -> None:
         )
     if group.mirrored and known.kind is AssetKind.FIAT:
         raise _bad("mirrored", "No chain holds this asset.", "A mirrored group's asset is a token.")
-    if group.order_kind is OrderKind.RANDOM and (group.seed_hash is None or len(group.seed_hash) != 32):
+    hashed = group.seed_hash
+    if group.order_kind is OrderKind.RANDOM and (hashed.__class__ is not bytes or len(hashed or b"") != 32):
         raise _bad(
             "seed_hash",
             "A random order needs the hash of its seed before anybody joins.",
@@ -185,6 +188,8 @@ async def leave(db: Session, group: UUID, user: UserLike | None, on: date | None
 
 async def set_order(db: Session, group: UUID, users: Sequence[UserLike]) -> list[GroupMember]:
     """See ``Circles.set_order``."""
+    if not isinstance(users, Sequence):
+        raise Invalid("An order is a list of users.", field="users", remedy="See circles.members(group).")
     wanted = [user_id(u) for u in users]
     async with db.transaction():
         found = await held(db, group, _S.RECRUITING, _S.READY)

@@ -74,6 +74,11 @@ async def write(db: Session, vault: UUID, sql: str, rows: list[tuple[VaultSide, 
 
 async def mirror(db: Session, vault: UUID, collateral: Quantities, debt: Quantities) -> Vault:
     """See ``Vaults.set_positions``."""
+    for name, given in (("collateral", collateral), ("debt", debt)):
+        if not isinstance(given, Mapping):
+            raise Invalid(
+                "Positions are base units by asset.", field=name, remedy='Write {"ETH": 10 * 10**18}, or {} for none.'
+            )
     rows = [
         (side, await asset_id(db, asset), quantity_of(quantity, least=0))
         for side, given in ((VaultSide.COLLATERAL, collateral), (VaultSide.DEBT, debt))

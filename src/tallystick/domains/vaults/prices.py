@@ -75,6 +75,8 @@ class Prices:
         """
         db = self._db
         await db.require("prices.record")
+        if not isinstance(prices, (AssetPrice, Iterable)):
+            raise _no_price()
         given = [prices] if isinstance(prices, AssetPrice) else list(prices)
         rows = [_row(p) for p in given]
         added = latest = 0
@@ -155,9 +157,7 @@ class Prices:
 
 def _row(p: AssetPrice) -> tuple[Any, ...]:
     if not isinstance(p, AssetPrice):
-        raise Invalid(
-            "A price is an AssetPrice.", field="prices", remedy="Write AssetPrice(asset=..., price=..., ...)."
-        )
+        raise _no_price()
     _amount(p.price, "price")
     for name in ("open", "high", "low", "volume"):
         if getattr(p, name) is not None:
@@ -227,6 +227,10 @@ def _moment(value: Any, field: str) -> datetime:
     if not _FIRST_YEAR <= value.astimezone(UTC).year <= _LAST_YEAR:
         raise Invalid(f"Prices are of the years {_FIRST_YEAR} to {_LAST_YEAR}.", field=field)
     return value
+
+
+def _no_price() -> Invalid:
+    return Invalid("A price is an AssetPrice.", field="prices", remedy="Write AssetPrice(asset=..., price=..., ...).")
 
 
 def _unknown() -> NotFound:

@@ -51,10 +51,21 @@ async def tick(db: Session, price: AssetPrice | None, feed: str | None, quote: s
     if (price is None) == (feed is None):
         raise Invalid("A tick is of a price, or of the latest one of a feed.", field="price")
     if price is not None:
+        if price.__class__ is not AssetPrice:
+            raise Invalid(
+                "A tick is of one price, an AssetPrice.",
+                field="price",
+                remedy="Write AssetPrice(asset=..., price=...).",
+            )
         await db.prices.record(price)
         feed, quote = price.asset, price.quote
-    if not isinstance(feed, str) or not isinstance(quote, str) or (at is not None and at.tzinfo is None):
-        raise Invalid("A tick has a feed, a quote and a moment with a time zone.", field="feed")
+    dated = at is None or (isinstance(at, datetime) and at.tzinfo is not None)
+    if not isinstance(feed, str) or not isinstance(quote, str) or not dated:
+        raise Invalid(
+            "A tick has a feed, a quote and a moment with a time zone.",
+            field="feed" if dated else "at",
+            remedy='Write tick(feed="ETH", quote="USD", at=datetime.now(UTC)).',
+        )
     async with db.transaction():
         moment = db.now() if at is None else at
         (row,) = await db.unit.call(_TICK, (db.tenant_id, uuid7(), feed, quote, moment), db[PriceTick].spec)
