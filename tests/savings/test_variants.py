@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from tests.community.support import person
 from tests.savings.support import DAY, WEEK, agree, all_pay, contribution_of, member, recruiting, running
 
 from tallystick import (
@@ -18,6 +19,7 @@ from tallystick import (
     ContributionKind,
     ContributionStatus,
     Duplicate,
+    GroupMember,
     GroupMemberStatus,
     GroupStatus,
     Invalid,
@@ -32,6 +34,7 @@ from tallystick import (
     register,
     usd,
 )
+from tallystick.domains.guarded import put
 from tallystick.domains.savings.books import Purse, purse_id
 from tallystick.domains.savings.ordering import drawn
 from tallystick.session import Session
@@ -252,6 +255,29 @@ async def test_who_left_has_no_place_and_their_collateral(db: Session, make: Mak
     for call in (db.circles.leave, db.circles.join):
         with pytest.raises(Conflict):
             await call(group.id, users[2], on=DAY, key=None)
+    await agree(db, group)
+
+
+async def test_nobody_writes_themselves_collateral(db: Session, make: Make):
+    group, users = await recruiting(db, make, 2, collateral_required=usd("9").units)
+    hers = await member(db, group, users[0])
+    for statement in (
+        "UPDATE tally.group_member SET collateral = 901 WHERE tenant_id = $1 AND id = $2",
+        "UPDATE tally.group_member SET collateral = collateral * 2 WHERE tenant_id = $1 AND group_id = "
+        "(SELECT m.group_id FROM tally.group_member m WHERE m.tenant_id = $1 AND m.id = $2)",
+    ):
+        with pytest.raises(Conflict):
+            async with db.transaction():
+                await db.unit.call(statement, (db.tenant_id, hers.id))
+    stranger = GroupMember(
+        group=group.ref, user=(await person(make)).ref, status=hers.status, joined_at=db.now(), collateral=901
+    )
+    with pytest.raises(Conflict):
+        async with db.transaction():
+            await put(db[GroupMember], stranger)
+    await agree(db, group)
+    await db.circles.leave(group.id, users[0], on=DAY, key=None)
+    assert (await db.circles.join(group.id, users[0], on=DAY, key=None)).collateral == 900
     await agree(db, group)
 
 

@@ -72,7 +72,7 @@ _RAISED: dict[str, tuple[type[e.TallystickError], str, str]] = {
     ),
     "TS612": (
         e.Conflict,
-        "Membership of the savings group is frozen: it no longer recruits.",
+        "Membership of the savings group is frozen, or collateral is not what joining asks for.",
         "Members come and go while a group recruits; the order is settled before it starts.",
     ),
     "TS613": (

@@ -31,17 +31,24 @@ CREATE FUNCTION tally.circle_membership() RETURNS trigger LANGUAGE plpgsql
   SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   now_status text;
+  pledge numeric;
+  had numeric := CASE WHEN TG_OP = 'UPDATE' THEN OLD.collateral ELSE 0 END;
   was text := CASE WHEN TG_OP = 'UPDATE' THEN OLD.status END;
   was_place int := CASE WHEN TG_OP = 'UPDATE' THEN OLD.position END;
   more int := (NEW.status IN ('active', 'defaulted', 'completed'))::int
     - coalesce(was IN ('active', 'defaulted', 'completed'), false)::int;
 BEGIN
-  SELECT g.status INTO now_status FROM tally.savings_group g
+  SELECT g.status, g.collateral_required INTO now_status, pledge FROM tally.savings_group g
     WHERE uuid_eq(g.tenant_id, NEW.tenant_id) AND g.id = NEW.group_id FOR NO KEY UPDATE;
   IF (NEW.status IS DISTINCT FROM was AND NEW.status IN ('invited', 'active', 'left') AND now_status <> 'recruiting')
     OR (NEW.status IS DISTINCT FROM was AND NEW.status = 'defaulted' AND now_status NOT IN ('active', 'paused'))
     OR (NEW.position IS DISTINCT FROM was_place AND now_status NOT IN ('recruiting', 'ready')) THEN
     RAISE EXCEPTION 'membership is frozen' USING ERRCODE = 'TS612', TABLE = TG_ARGV[0];
+  END IF;
+  -- Collateral comes in with who joins, as the group asks for it, and only goes from there.
+  IF NEW.collateral > had AND (NEW.status <> 'active' OR was IS NOT DISTINCT FROM 'active' OR NEW.collateral <> pledge)
+  THEN
+    RAISE EXCEPTION 'collateral that was not left' USING ERRCODE = 'TS612', TABLE = TG_ARGV[0];
   END IF;
   IF more <> 0 THEN
     UPDATE tally.savings_group g SET members = g.members + more
