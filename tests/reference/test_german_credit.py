@@ -7,6 +7,7 @@ number of foreign workers were recomputed from it. Its code for sex is unreliabl
 
 from __future__ import annotations
 
+import gzip
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +19,7 @@ from tallystick import (
     Decision,
     DecisionKind,
     Invalid,
+    Money,
     Outcome,
     RoleMissing,
     Session,
@@ -36,6 +38,9 @@ real = pytest.mark.skipif(
 )
 LINE = "A11 6 A34 A43 1169 A65 A75 4 A93 A101 4 A121 67 A143 A152 2 A173 1 A192 A201 1"
 HEADER = ",".join(german_credit.COLUMNS)
+QUOTE, SEVEN = ',"67,', "6\u0667"
+NUMERIC = "1 6 4 12 5 5 3 4 1 67 3 2 1 2 1 0 0 1 0 0 1 0 0 1 1"
+"""A line of german.data-numeric."""
 
 
 @real
@@ -85,7 +90,8 @@ async def test_loading_again_adds_nothing_from_either_file(db: Session) -> None:
 @real
 async def test_what_a_record_becomes(db: Session) -> None:
     await german_credit.load(db, SHARED / "data")
-    first = await db.applications.one(Application.idempotency_key == "german-credit:0001")
+    asked = Money.of(1169, "DEM")
+    first = await db.applications.one(Application.requested_amount == asked, Application.requested_months == 6)
     assert str(first.requested_amount) == "1169.00 DEM"
     assert (first.requested_months, first.purpose) == (6, "radio or TV")
     assert first.monitoring == {"sex": "male", "age_band": "over 25", "foreign_worker": "yes"}
@@ -100,6 +106,47 @@ async def test_what_a_record_becomes(db: Session) -> None:
     declined = await db.applications.count(Application.status == ApplicationStatus.DECLINED)
     assert declined == 300
     assert await db.applications.count(prefix(Application.idempotency_key, "german-credit:")) == 1000
+
+
+@pytest.mark.parametrize("kind", ["tabs", "gzip", "mark", "crlf", "csv without header", "columns moved", "attributes"])
+async def test_the_same_records_in_other_clothes(db: Session, tmp_path: Path, kind: str) -> None:
+    other = altered("credit", "2").replace(" 67 ", " 22 ")
+    rows = [LINE.split(), other.split()]
+    assert (await german_credit.load(db, write(tmp_path, f"{LINE}\n"))).added == 1
+    spaced = "".join(" ".join(r) + "\n" for r in rows)
+    commas = "".join(",".join(r) + "\n" for r in rows)
+    attributes = ",".join([*(f"Attribute{n}" for n in range(1, 21)), "class"])
+    moved = "".join(",".join(reversed(r)) + "\r\n" for r in [list(german_credit.COLUMNS), *rows])
+    name, data = {
+        "tabs": ("german.data", ("\n" + spaced.replace(" ", "\t")).encode()),
+        "gzip": ("german.data.gz", gzip.compress(spaced.encode())),
+        "mark": ("german.csv", b"\xef\xbb\xbf" + f"{HEADER}\n{commas}".encode()),
+        "crlf": ("german.data", spaced.replace("\n", "\r\n").encode() + b"\r\n\r\n"),
+        "csv without header": ("german.csv", commas.encode()),
+        "columns moved": ("german.csv", moved.encode()),
+        "attributes": ("german.csv", f"{attributes}\n{commas}".replace("A11,", '"A11",').encode()),
+    }[kind]
+    folder = tmp_path / "there"
+    folder.mkdir()
+    file = write(folder, data, name)
+    done = await german_credit.load(db, folder)
+    # What is the same is known, whatever file it comes in and wherever it stands there.
+    assert (done.file, done.records, done.added) == (file.name, 2, 1)
+    found = await db.applications.statistics()
+    assert (found.total, found.approved, found.declined) == (2, 1, 1)
+    assert (await german_credit.load(db, file)).added == 0
+
+
+@real
+async def test_a_file_that_was_cut_short_is_completed(db: Session, tmp_path: Path) -> None:
+    lines = (FOLDER / "german.data").read_text().splitlines()
+    short = write(tmp_path, "\n".join(reversed(lines[:40])))
+    assert (await german_credit.load(db, short)).added == 40
+    again = write(tmp_path, "\n".join([*lines[:50], *lines[:50]]), "german.csv")
+    assert (await german_credit.load(db, again)).added == 60
+    found = await db.applications.statistics()
+    twice = sum(line.endswith("1") for line in lines[:50]) * 2
+    assert (found.total, found.approved, found.declined) == (90 + 10, twice, 100 - twice)
 
 
 def write(folder: Path, text: str | bytes, name: str = "german.data") -> Path:
@@ -120,13 +167,19 @@ def altered(column: str, value: str) -> str:
         ("", "no records"),
         ("\n\n", "no records"),
         (f"{LINE}\n{LINE} 1\n", "Line 2"),
-        (f"{LINE}\n\n{LINE}\n", "Line 2"),
+        (f"{LINE}\n\n{LINE[:-1]}3\n", "Line 3"),
         (f"{LINE}\n{altered('status', 'A15')}\n", "Line 2"),
         (f"{altered('credit', '3')}\n", "Line 1"),
         (f"{altered('age', '-4')}\n", "Line 1"),
         (f"{altered('age', '12.5')}\n", "Line 1"),
         (f"{altered('credit_amount', '99999999999999999999')}\n", "Line 1"),
-        (f"{LINE}\n".encode() + b"\xff\xfe\n", "Line 2"),
+        (f"{LINE}\n".encode() + b"\xff\xfe\n", "not text"),
+        (f"{LINE}\n".encode("utf-16"), "not text"),
+        (gzip.compress(f"{LINE}\n".encode() * 9, mtime=0)[:-9], "damaged"),
+        (f"{altered('age', SEVEN)}\n", "Line 1"),
+        (f"{NUMERIC}\n", "numeric"),
+        (f"{HEADER}\n{LINE.replace(' ', ',').replace(',67,', QUOTE)}\n", "Line 2"),
+        (f"{HEADER.replace('month,', '')}\n", "header"),
         (f"{LINE}\x00\n", "Line 1"),
         (f"{HEADER}x\n{LINE.replace(' ', ',')}\n", "Line 1"),
         (f"{HEADER}\n", "no records"),

@@ -48,13 +48,14 @@ async def german_credit(
 @command(app, "hmda")
 async def hmda(
     run: Run,
-    path: Annotated[Path, typer.Argument(help="HMDA.csv, or the folder it is in.")],
+    path: Annotated[Path, typer.Argument(help="HMDA.csv or its folder, or a public loan application register.")],
     tenant: Annotated[str, typer.Option("--tenant", metavar="SLUG", help="Whose applications they become.")] = "hmda",
 ) -> Answer:
-    """Load the Boston HMDA data: 2,380 mortgage applications of 1990 with decisions, all or none.
+    """Load mortgage applications disclosed under HMDA, with their decisions, all or none.
 
-    The file names nobody; names and numbers are made up and say so. The tenant is created when it does not exist, and
-    what it has already is not loaded twice. Prints who was denied, as it is stored.
+    The Boston data of 1990, or a public register of any lenders since 2007. The file names nobody; names and numbers
+    are made up and say so. The tenant is created when it does not exist, and what it has already is not loaded twice.
+    Prints who was denied, as it is stored.
     """
     from tallystick.domains.underwriting.hmda import find, load
 
@@ -64,23 +65,26 @@ async def hmda(
         async with tally.session(tenant, actor="load", permissions=["*"]) as db:
             with run.output.progress("Loading") as tell:
                 found = await load(db, file, tell)
-    groups = [{"afam": g.group, "decided": g.total, "denied": g.total - g.selected} for g in found.groups]
+    groups = [{found.by: g.group, "decided": g.total, "denied": g.total - g.selected} for g in found.groups]
     document = {
         "tenant": tenant,
         "file": found.file,
         "records": found.records,
         "added": found.added,
         "denied": found.denied,
-        "payment_to_income": str(found.payment_to_income),
+        "payment_to_income": None if found.payment_to_income is None else str(found.payment_to_income),
+        "purchased": found.purchased,
         "groups": groups,
     }
 
     def show(out: Output) -> None:
         out.line(
             f"{found.file}: {found.records:,} records, {found.added:,} applications added to {tenant}; "
-            f"{found.denied:,} denied, payments {found.payment_to_income} of income on average."
+            f"{found.denied:,} denied"
+            + (f", payments {found.payment_to_income} of income on average." if found.payment_to_income else ".")
+            + (f" {found.purchased:,} purchased loans passed over." if found.purchased else "")
         )
-        columns = ("African-American", "decided", "denied")
+        columns = ("African-American" if found.by == "afam" else found.by, "decided", "denied")
         out.table(columns, [tuple(g.values()) for g in groups], right=columns[1:])
 
     return Answer(document, show)

@@ -38,7 +38,7 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-FILES: Final = ("german.data", "german.csv", "german.data.gz", "german.csv.gz")
+FILES: Final = ("german.data", "german.csv")
 _WHAT: Final = "the German credit data"
 _NUMERIC: Final = 25
 _KEY: Final = "german-credit:"
@@ -138,13 +138,14 @@ def find(path: Path) -> Path:
     Raises ``Invalid``.
     """
     folders = (path, path / "german_credit")
-    found = next((f / name for f in folders for name in FILES if (f / name).is_file()), path)
+    names = (*FILES, *(f"{name}.gz" for name in FILES))
+    found = next((f / name for f in folders for name in names if (f / name).is_file()), path)
     if found.is_file():
         return found
     raise Invalid(
         "There is no German credit file at that path.",
         field="path",
-        remedy=f"Name {FILES[0]} or {FILES[1]}, or the folder it is in.",
+        remedy=f"Name {' or '.join(FILES)}, or the folder it is in.",
     )
 
 
