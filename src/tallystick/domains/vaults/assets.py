@@ -21,7 +21,7 @@ class VaultAsset(Entity):
 
     ``ltv`` is what may be borrowed against it, ``threshold`` where it may be liquidated, ``bonus`` what a liquidator
     gets on top; ltv <= threshold < 1 and threshold x (1 + bonus) <= 1, which is Aave's own listing rule
-    (PoolConfigurator). Of debt in it a ``close_factor`` of all that the vault owes may be liquidated at once, as in Aave
+    (PoolConfigurator). Of debt in it a ``close_factor`` of all that the vault owes may be repaid at once, as in Aave
     v3.3; all of it at a health factor of ``full_close_health`` or less, or where debt or collateral is worth less than
     ``min_position``, in hundred-millionths of the quote (0 switches that off). ``feed`` is the code that its prices
     come under, its own unless told. The price that is applied to vaults is kept by ticks; no client can write it.

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from tallystick.domains.idempotency import idempotent
+from tallystick.domains.named import id_of
+from tallystick.domains.vaults.assets import VaultAsset
 from tallystick.domains.vaults.vaults import Vault, VaultPosition, VaultSide, VaultStatus
 from tallystick.errors import Conflict, InsufficientFunds, Invalid
 from tallystick.ids import uuid7
 from tallystick.values import CHAIN_CEILING
 
 if TYPE_CHECKING:
-    from tallystick.domains.vaults.assets import VaultAsset
     from tallystick.session import Session
 
 Quantities = Mapping[str, int] | Mapping[UUID, int]
@@ -40,14 +41,9 @@ _ONE: Final = 100_000_000
 
 async def asset_id(db: Session, asset: str | UUID | VaultAsset) -> UUID:
     """The id of an asset given as its code, its id or itself. Raises ``NotFound``."""
-    if isinstance(asset, UUID):
-        return asset
     if isinstance(asset, str):
         return (await db.vault_assets.by_code(asset)).id
-    found = getattr(asset, "id", None)
-    if isinstance(found, UUID):
-        return found
-    raise Invalid("An asset is given by its code, its id or itself.", field="asset")
+    return id_of(asset, VaultAsset, "asset")
 
 
 async def hold(db: Session, vault: UUID, assets: list[UUID]) -> Vault:

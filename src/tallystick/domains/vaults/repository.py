@@ -11,7 +11,9 @@ from uuid import UUID
 import msgspec
 
 from tallystick.domains.guarded import Guarded, alter, put
+from tallystick.domains.named import id_of
 from tallystick.domains.vaults import liquidating, positions, ticking
+from tallystick.domains.vaults.agents import Agent
 from tallystick.domains.vaults.alerts import AlertState, RiskAlert, VaultMetric
 from tallystick.domains.vaults.observations import VaultObservation
 from tallystick.domains.vaults.overview import Overview, overview
@@ -25,13 +27,12 @@ from tallystick.query import desc, one_of
 
 if TYPE_CHECKING:
     from tallystick.domains.chain_logs import ChainLog
-    from tallystick.domains.vaults.agents import Agent
     from tallystick.domains.vaults.assets import VaultAsset
     from tallystick.domains.vaults.liquidations import LiquidationEvent
     from tallystick.domains.vaults.positions import Quantities
     from tallystick.domains.vaults.prices import AssetPrice
 
-VaultLike = Vault | UUID
+VaultLike = Vault | Ref[Vault] | UUID
 _OPEN = (VaultStatus.ACTIVE, VaultStatus.AT_RISK, VaultStatus.PAUSED, VaultStatus.LIQUIDATING)
 _NOTHING: Mapping[Any, int] = {}
 
@@ -55,7 +56,7 @@ class Vaults(Guarded[Vault]):
     async def open(
         self,
         *,
-        agent: Agent | UUID,
+        agent: Agent | Ref[Agent] | UUID,
         chain_id: int,
         external_id: str,
         contract: bytes | None = None,
@@ -75,7 +76,7 @@ class Vaults(Guarded[Vault]):
             made = await put(
                 self,
                 Vault(
-                    agent=Ref(_id(agent)),
+                    agent=Ref(id_of(agent, Agent, "agent")),
                     chain_id=chain_id,
                     contract=contract,
                     external_id=external_id,
@@ -90,7 +91,7 @@ class Vaults(Guarded[Vault]):
 
     async def positions(self, vault: VaultLike) -> list[VaultPosition]:
         """What a vault holds and owes."""
-        return await self.db[VaultPosition].find(VaultPosition.vault == Ref(_id(vault)))
+        return await self.db[VaultPosition].find(VaultPosition.vault == Ref(id_of(vault, Vault, "vault")))
 
     async def set_positions(
         self, vault: VaultLike, *, collateral: Quantities = _NOTHING, debt: Quantities = _NOTHING
@@ -99,29 +100,29 @@ class Vaults(Guarded[Vault]):
 
         Facts are not judged: a vault may come out unhealthy. One statement, revalued in it.
         """
-        return await positions.mirror(self.db, _id(vault), collateral, debt)
+        return await positions.mirror(self.db, id_of(vault, Vault, "vault"), collateral, debt)
 
     async def deposit(
         self, vault: VaultLike, asset: str | UUID | VaultAsset, quantity: int, *, key: str | None
     ) -> Vault:
         """Add collateral, in base units."""
-        return await positions.move(self.db, "deposit", _id(vault), asset, quantity, key=key)
+        return await positions.move(self.db, "deposit", id_of(vault, Vault, "vault"), asset, quantity, key=key)
 
     async def withdraw(
         self, vault: VaultLike, asset: str | UUID | VaultAsset, quantity: int, *, key: str | None
     ) -> Vault:
         """Take collateral out. Raises ``Conflict`` when the health factor would fall below 1, ``InsufficientFunds``."""
-        return await positions.move(self.db, "withdraw", _id(vault), asset, quantity, key=key)
+        return await positions.move(self.db, "withdraw", id_of(vault, Vault, "vault"), asset, quantity, key=key)
 
     async def borrow(
         self, vault: VaultLike, asset: str | UUID | VaultAsset, quantity: int, *, key: str | None
     ) -> Vault:
         """Owe more. Raises ``Conflict`` when it is more than the collateral's LTVs allow."""
-        return await positions.move(self.db, "borrow", _id(vault), asset, quantity, key=key)
+        return await positions.move(self.db, "borrow", id_of(vault, Vault, "vault"), asset, quantity, key=key)
 
     async def repay(self, vault: VaultLike, asset: str | UUID | VaultAsset, quantity: int, *, key: str | None) -> Vault:
         """Owe less. Raises ``InsufficientFunds`` for more than is owed."""
-        return await positions.move(self.db, "repay", _id(vault), asset, quantity, key=key)
+        return await positions.move(self.db, "repay", id_of(vault, Vault, "vault"), asset, quantity, key=key)
 
     # -- prices and risk -------------------------------------------------------------------------------------------
 
@@ -182,7 +183,7 @@ class Vaults(Guarded[Vault]):
         """The alerts that stand, of one vault or of all, newest first."""
         where: list[Any] = [RiskAlert.state != AlertState.RESOLVED]
         if vault is not None:
-            where.append(RiskAlert.vault == Ref(_id(vault)))
+            where.append(RiskAlert.vault == Ref(id_of(vault, Vault, "vault")))
         return await self.db[RiskAlert].find(*where, order=desc(RiskAlert.created_at), limit=10_000)
 
     async def protect(self, vault: VaultLike, protection: Protection) -> ProtectionRule:
@@ -193,7 +194,7 @@ class Vaults(Guarded[Vault]):
             )
         return await self.db[ProtectionRule].add(
             ProtectionRule(
-                vault=Ref(_id(vault)),
+                vault=Ref(id_of(vault, Vault, "vault")),
                 kind=protection.kind,
                 metric=protection.metric,
                 threshold=ratio(protection.threshold, "threshold"),
@@ -224,7 +225,7 @@ class Vaults(Guarded[Vault]):
         async with self.db.transaction():
             made = await self.db[VaultObservation].add(
                 VaultObservation(
-                    vault=Ref(_id(vault)),
+                    vault=Ref(id_of(vault, Vault, "vault")),
                     source=source,
                     observed_at=self.db.now() if at is None else at,
                     block=block,
@@ -256,7 +257,7 @@ class Vaults(Guarded[Vault]):
         ``Duplicate`` for a chain event that was taken before.
         """
         asked = liquidating.Asked(debt=debt, collateral=collateral, repay=repay, chain=chain, liquidator=liquidator)
-        return await liquidating.liquidate(self.db, _id(vault), asked, at, on, key)
+        return await liquidating.liquidate(self.db, id_of(vault, Vault, "vault"), asked, at, on, key)
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -274,14 +275,7 @@ class Vaults(Guarded[Vault]):
 
     async def _become(self, vault: VaultLike, status: VaultStatus) -> Vault:
         async with self.db.transaction():
-            found = await self.lock(_id(vault))
+            found = await self.lock(id_of(vault, Vault, "vault"))
             if status is VaultStatus.CLOSED and found.debt_value:
                 raise Conflict("The vault owes something.", entity="Vault", rule="debt", remedy="Repay it first.")
             return await alter(self, found, status=status)
-
-
-def _id(value: Any) -> UUID:
-    found = value if isinstance(value, UUID) else getattr(value, "id", None)
-    if not isinstance(found, UUID):
-        raise Invalid("A vault or an agent is given as itself or by its id.", field="vault")
-    return found
