@@ -197,6 +197,7 @@ if TYPE_CHECKING:
     from tallystick.rules import Check, Foreign, Guard, Index, Queue, Rules, Transitions, Unique, append_only, kept
     from tallystick.session import Session
     from tallystick.settings import Settings
+    from tallystick.stores.postgres.meter import Metrics, PoolUse, StatementTimes
 
 # fmt: off
 __all__ = [
@@ -216,27 +217,28 @@ __all__ = [
     "Json", "KeyProvider", "KeyReused", "LateFee", "LeaseLost", "LedgerAmount", "LegalBasis", "LenderPayout", "Length",
     "LiquidationEvent", "LiquidationOrigin", "Loan", "LoanAllocation", "LoanCharge", "LoanFunding", "LoanInstallment",
     "LoanProduct", "LoanReceipt", "LoanSchedule", "LoanStatus", "LoanTransaction", "LocalKeys", "LoginRefused",
-    "Maintained", "Mask", "MemberRole", "MembershipStatus", "MigrationUnsafe", "Money", "Monitored", "MonthEnd",
-    "NotFound", "NotMigrated", "NotProvisioned", "NoticeBasis", "NoticeChannel", "Numeric", "OfferState", "Offset",
-    "OnHold", "Once", "OrderKind", "Outcome", "Overdue", "Overpayment", "OwnAsset", "Page", "PageQuery", "Payoff",
-    "Payout", "PayoutKind", "PayoutStatus", "Personal", "Plan", "Planned", "Price", "PriceTick", "Proof", "ProofEvent",
-    "ProofEventKind", "ProofProtocol", "ProofType", "Protection", "ProtectionKind", "ProtectionRule", "ProvisionRates",
-    "Purpose", "Queue", "QuotaExceeded", "Rate", "ReasonCode", "Receipt", "Ref", "Repository", "ReputationEvidence",
-    "ReputationPolicy", "ReputationRecord", "ReputationStatus", "ReviewState", "ReviewTask", "RiskAlert", "RoleMissing",
-    "RoundStatus", "Rounding", "RuleFiring", "Rules", "SavingsGroup", "Schedule", "Score", "ScoringCategory",
-    "ScoringPeriod", "Search", "Secret", "Serialization", "Servicing", "Session", "SessionStatus", "SessionType",
-    "Settings", "Signal", "SignalRole", "Spread", "StaleVersion", "Standing", "Statistics", "StillReferenced",
-    "StorageFull", "SystemClock", "Tallystick", "TallystickError", "Tampered", "TaskState", "Tenant", "TenantInfo",
-    "TenantMissing", "Terms", "TickReceipt", "TlsFailed", "TransactionKind", "Transfer", "Transitions", "TrustEdge",
-    "TrustPolicy", "Unavailable", "Unique", "UnknownReference", "Unsupported", "User", "UserProfile",
-    "UserReputationSummary", "UserRole", "UserStatus", "Vault", "VaultAsset", "VaultAssetChange", "VaultMetric",
-    "VaultObservation", "VaultPosition", "VaultSide", "VaultStatus", "Verdict", "VerificationStatus", "Verifier",
-    "VerifyingKey", "Wallet", "WrongTenant", "all_of", "any_of", "append_only", "asc", "asset", "at_least", "at_most",
-    "backref", "between", "commitment", "compare", "contains", "decayed", "demographic_parity", "denial_groups", "desc",
-    "equalized_odds", "eur", "gbp", "generalized_entropy", "hmda_denial_codes", "idempotent", "impacts",
-    "input_set_hash", "kept", "kes", "key", "less_than", "make_periods", "make_schedule", "missing", "money",
-    "more_than", "ngn", "not_", "one_of", "order_by", "outcomes", "periods_to", "prefix", "present", "register",
-    "reweighing", "secret", "sum_of", "transfer", "usd", "uuid7", "wilson",
+    "Maintained", "Mask", "MemberRole", "MembershipStatus", "Metrics", "MigrationUnsafe", "Money", "Monitored",
+    "MonthEnd", "NotFound", "NotMigrated", "NotProvisioned", "NoticeBasis", "NoticeChannel", "Numeric", "OfferState",
+    "Offset", "OnHold", "Once", "OrderKind", "Outcome", "Overdue", "Overpayment", "OwnAsset", "Page", "PageQuery",
+    "Payoff", "Payout", "PayoutKind", "PayoutStatus", "Personal", "Plan", "Planned", "PoolUse", "Price", "PriceTick",
+    "Proof", "ProofEvent", "ProofEventKind", "ProofProtocol", "ProofType", "Protection", "ProtectionKind",
+    "ProtectionRule", "ProvisionRates", "Purpose", "Queue", "QuotaExceeded", "Rate", "ReasonCode", "Receipt", "Ref",
+    "Repository", "ReputationEvidence", "ReputationPolicy", "ReputationRecord", "ReputationStatus", "ReviewState",
+    "ReviewTask", "RiskAlert", "RoleMissing", "RoundStatus", "Rounding", "RuleFiring", "Rules", "SavingsGroup",
+    "Schedule", "Score", "ScoringCategory", "ScoringPeriod", "Search", "Secret", "Serialization", "Servicing",
+    "Session", "SessionStatus", "SessionType", "Settings", "Signal", "SignalRole", "Spread", "StaleVersion", "Standing",
+    "StatementTimes", "Statistics", "StillReferenced", "StorageFull", "SystemClock", "Tallystick", "TallystickError",
+    "Tampered", "TaskState", "Tenant", "TenantInfo", "TenantMissing", "Terms", "TickReceipt", "TlsFailed",
+    "TransactionKind", "Transfer", "Transitions", "TrustEdge", "TrustPolicy", "Unavailable", "Unique",
+    "UnknownReference", "Unsupported", "User", "UserProfile", "UserReputationSummary", "UserRole", "UserStatus",
+    "Vault", "VaultAsset", "VaultAssetChange", "VaultMetric", "VaultObservation", "VaultPosition", "VaultSide",
+    "VaultStatus", "Verdict", "VerificationStatus", "Verifier", "VerifyingKey", "Wallet", "WrongTenant", "all_of",
+    "any_of", "append_only", "asc", "asset", "at_least", "at_most", "backref", "between", "commitment", "compare",
+    "contains", "decayed", "demographic_parity", "denial_groups", "desc", "equalized_odds", "eur", "gbp",
+    "generalized_entropy", "hmda_denial_codes", "idempotent", "impacts", "input_set_hash", "kept", "kes", "key",
+    "less_than", "make_periods", "make_schedule", "missing", "money", "more_than", "ngn", "not_", "one_of", "order_by",
+    "outcomes", "periods_to", "prefix", "present", "register", "reweighing", "secret", "sum_of", "transfer", "usd",
+    "uuid7", "wilson",
 ]
 # fmt: on
 

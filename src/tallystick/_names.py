@@ -112,6 +112,7 @@ _HOMES = {
     "rules": "Check Foreign Guard Index Queue Rules Transitions Unique append_only kept",
     "session": "Session",
     "settings": "Settings",
+    "stores.postgres.meter": "Metrics PoolUse StatementTimes",
 }
 HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 """Public names and their modules."""

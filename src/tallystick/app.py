@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tallystick.domains.proofs.verifier import Verifier
     from tallystick.schema.migrate import MigrationReport
     from tallystick.stores.embedded.server import EmbeddedServer
+    from tallystick.stores.postgres.meter import Metrics
     from tallystick.stores.postgres.store import PostgresStore
 
 SYSTEM_ACTOR = "system"
@@ -187,14 +188,35 @@ class Tallystick:
             if self._ready:
                 return
             await self._guard()
-            from tallystick.schema.migrate import check_migrated
-
-            await self.store.ask(
-                lambda link: check_migrated(
-                    link.raw, self.domains, entities=self.entities, version_locations=self._version_locations
-                )
-            )
+            await self._check_migrated()
             self._ready = True
+
+    async def _check_migrated(self) -> None:
+        from tallystick.schema.migrate import check_migrated
+
+        await self.store.ask(
+            lambda link: check_migrated(
+                link.raw, self.domains, entities=self.entities, version_locations=self._version_locations
+            )
+        )
+
+    async def metrics(self) -> Metrics:
+        """How this process uses its database: connections, times and errors of statements, whether it is migrated.
+
+        ``metrics().text()`` is what Prometheus reads. Asks the server for its revisions; raises ``Unavailable``.
+        """
+        from tallystick.errors import NotMigrated
+        from tallystick.stores.postgres.meter import Metrics, PoolUse
+
+        stats, migrated = self.store.pool.stats(), True
+        try:
+            await self._check_migrated()
+        except NotMigrated:
+            migrated = False
+        pool = PoolUse(
+            active=stats.open - stats.idle, idle=stats.idle, waiting=stats.waiting, most=self.settings.pool_max
+        )
+        return Metrics(pool=pool, statements=self.store.meter.read(), migrated=migrated)
 
     # -- sessions ----------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from tallystick.errors import TallystickError, TlsFailed, Unavailable
 from tallystick.stores.postgres.compile import Compiler
 from tallystick.stores.postgres.errors import FAILURES, login, translate
 from tallystick.stores.postgres.link import Link
+from tallystick.stores.postgres.meter import Meter
 from tallystick.stores.postgres.pool import Pool, PoolLimits
 from tallystick.stores.postgres.pooler import refuse_transaction_pooler
 from tallystick.stores.postgres.unit import PostgresUnit
@@ -61,6 +62,7 @@ class PostgresStore:
             max_lifetime=settings.max_lifetime,
         )
         self.pool = Pool(self._connect, limits, verify=verify)
+        self.meter = Meter()
 
     def unit(self, tenant: UUID, actor: str) -> PostgresUnit:
         """A unit for one tenant and actor; opening it costs nothing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -63,18 +64,25 @@ class PostgresUnit:
         if link is None and not store.affine:
             return await self._alone(sql, args, spec, verb)
         problem: Exception
+        began = perf_counter()
         try:
             if link is not None:
                 self._mine()
-                return await link.rows(sql, args)
-            link = store.pool.take(self._tag) or await store.pool.acquire(self._tag)
-            try:
-                return await link.rows(sql, args)
-            finally:
-                store.pool.release(link)
+                found = await link.rows(sql, args)
+            else:
+                link = store.pool.take(self._tag) or await store.pool.acquire(self._tag)
+                try:
+                    found = await link.rows(sql, args)
+                finally:
+                    store.pool.release(link)
+            store.meter.done(spec, verb, began)
+            return found
         except _FAILURES as caught:
             problem = caught
-        raise translate(problem, spec, verb)
+        except TallystickError as refused:
+            store.meter.failed(spec, verb, began, refused)
+            raise
+        raise store.meter.failed(spec, verb, began, translate(problem, spec, verb))
 
     async def _row(self, sql: str, args: Sequence[Any], spec: EntitySpec | None = None, verb: str = "") -> Any:
         link = self._link
@@ -83,20 +91,28 @@ class PostgresUnit:
             rows = await self._alone(sql, args, spec, verb)
             return rows[0] if rows else None
         problem: Exception
+        began = perf_counter()
         try:
             if link is not None:
                 self._mine()
-                return await link.row(sql, args)
-            link = store.pool.take(self._tag) or await store.pool.acquire(self._tag)
-            try:
-                return await link.row(sql, args)
-            finally:
-                store.pool.release(link)
+                found = await link.row(sql, args)
+            else:
+                link = store.pool.take(self._tag) or await store.pool.acquire(self._tag)
+                try:
+                    found = await link.row(sql, args)
+                finally:
+                    store.pool.release(link)
+            store.meter.done(spec, verb, began)
+            return found
         except _FAILURES as caught:
             problem = caught
+        except TallystickError as refused:
+            store.meter.failed(spec, verb, began, refused)
+            raise
+        error = translate(problem, spec, verb)
         if verb in _WRITES and self._link is None and link is not None and cut_off(problem):
-            raise CommitUnknown("The connection was lost while writing; what was written may or may not stand.")
-        raise translate(problem, spec, verb)
+            error = CommitUnknown("The connection was lost while writing; what was written may or may not stand.")
+        raise store.meter.failed(spec, verb, began, error)
 
     async def _write(self, inside: str, alone: str, args: list[Any], spec: EntitySpec, verb: str) -> Any:
         """One writing statement: ``inside`` a transaction, or ``alone`` with the actor as its last bind."""
