@@ -1,9 +1,9 @@
 """The review queue and statistics among 1,000,000 applications, beside queries written by hand.
 
 Both sides answer the same structs: tasks and applications with names and e-mail addresses decrypted, social security
-numbers and scores sealed. By hand fields are decrypted with the same key and cipher; a deep page starts behind the place
-where the one before ended, for both. Tasks with their applications are two statements with Tallystick and one by hand,
-a join: a row that is only reported.
+numbers and scores sealed. By hand fields are decrypted with the same key and cipher; a deep page starts behind the
+place where the one before ended, for both. Tasks with their applications are two statements with Tallystick and one by
+hand, a join: a row that is only reported.
 """
 
 from __future__ import annotations

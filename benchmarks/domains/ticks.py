@@ -106,7 +106,7 @@ def ours(db: Session) -> Side:
 
 _RECORD = (
     "insert into hand.market_data (asset, quote, source, observed_at, price, round) values ($1, $2, $3, $4, $5, $6) "
-    "on conflict (asset, quote, source, observed_at) do nothing"
+    "on conflict do nothing"
 )
 _LATEST = (
     "insert into hand.asset_price as p (asset, quote, source, observed_at, price, round) "

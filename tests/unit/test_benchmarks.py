@@ -12,6 +12,9 @@ import pytest
 pytest.importorskip("benchmarks", reason="run from the repository's root")
 
 from benchmarks import __main__ as command
+from benchmarks.domains import applications, inputs, ticks
+from benchmarks.domains.command import SUITE as DOMAINS
+from benchmarks.domains.turns import same_rows
 from benchmarks.figures import RATE, TIME, Row
 from benchmarks.figures import text_of as lending_text
 from benchmarks.lending import journals, repayments, risk, trust
@@ -183,23 +186,28 @@ def test_what_is_written_by_hand_is_right():
     assert walk(edges) == pytest.approx(eigentrust(edges, alpha=ALPHA))
 
 
-async def test_every_row_of_lending_is_measured_on_the_same_effects(monkeypatch, tmp_path):
+@pytest.fixture(scope="module")
+async def made():
+    async with place(None, (*LENDING.twins, *DOMAINS.twins)) as found:
+        yield found
+
+
+async def test_every_row_of_lending_is_measured_on_the_same_effects(monkeypatch, tmp_path, made):
     """Each row compares both sides before or after it times them, and raises where they differ."""
     monkeypatch.setenv("TALLYSTICK_SHARED", str(tmp_path))
     folder = tmp_path / "data" / "bitcoin_otc"
     assert trust.folder() == folder
-    async with place(None, LENDING.twins) as made:
-        assert await trust.measure(made, quick=True) == []
-        folder.mkdir(parents=True)
-        ratings = [(6, 2, 4), (6, 5, 2), (1, 15, 1), (4, 3, 7), (13, 16, 8), (13, 10, -1), (7, 5, 1), (2, 21, 5)]
-        lines = [f"{source},{target},{weight},1289241911.{at}" for at, (source, target, weight) in enumerate(ratings)]
-        (folder / "soc-sign-bitcoinotc.csv").write_text("\n".join(lines) + "\n")
-        rows = [
-            *await repayments.measure(made, quick=True, loans=2, payments=3, batch=2),
-            *await journals.measure(made, quick=True, seconds=0.02, accounts=20),
-            *await risk.measure(made, quick=True, active=300, closed=30, rounds=2),
-            *await trust.measure(made, quick=True),
-        ]
+    assert await trust.measure(made, quick=True) == []
+    folder.mkdir(parents=True)
+    ratings = [(6, 2, 4), (6, 5, 2), (1, 15, 1), (4, 3, 7), (13, 16, 8), (13, 10, -1), (7, 5, 1), (2, 21, 5)]
+    lines = [f"{source},{target},{weight},1289241911.{at}" for at, (source, target, weight) in enumerate(ratings)]
+    (folder / "soc-sign-bitcoinotc.csv").write_text("\n".join(lines) + "\n")
+    rows = [
+        *await repayments.measure(made, quick=True, loans=2, payments=3, batch=2),
+        *await journals.measure(made, quick=True, seconds=0.02, accounts=20),
+        *await risk.measure(made, quick=True, active=300, closed=30, rounds=2),
+        *await trust.measure(made, quick=True),
+    ]
     assert [row.name for row in rows] == [
         "repay, 36 installments",
         *(f"journal, {kind}" for kind in journals.KINDS),
@@ -210,3 +218,41 @@ async def test_every_row_of_lending_is_measured_on_the_same_effects(monkeypatch,
     ]
     assert all(row.ours > 0 and row.theirs > 0 for row in rows)
     assert [row.name for row in rows if row.aims] == ["striped over plain", "par over 300 loans, today"]
+
+
+def test_parts_of_domains_are_named(capsys):
+    assert DOMAINS.parts_of("statistics, tick") == ["tick", "statistics"]
+    with pytest.raises(SystemExit) as refused:
+        command.main(["domains", "--parts", "repay"])
+    assert refused.value.code == 2
+    assert "choose from: tick, inputs, queue, statistics" in capsys.readouterr().err
+
+
+async def test_every_row_of_domains_is_measured_on_the_same_effects(made):
+    few = {"applications": 1_000, "review": 41}
+    rows = [
+        *await ticks.measure(made, quick=True, vaults=200, turns=1),
+        *await inputs.measure(made, quick=True, turns=1, spare=100),
+        *await applications.measure_queue(made, quick=True, pages=1, turns=1, **few),
+        *await applications.measure_statistics(made, quick=True, turns=1, **few),
+    ]
+    # Alerts were raised and resolved and rules fired, or the comparison would have compared nothing.
+    assert await made.admin.fetchval("select max(alerts) > 0 and max(firings) > 0 from hand.price_tick")
+    assert await made.admin.fetchval("select count(*) from hand.risk_alert where state = 'resolved'")
+    await made.admin.execute("update hand.vault set status = 'paused' where external_id = 'vault-1'")
+    with pytest.raises(AssertionError, match="rows of vault differ"):
+        await same_rows(made, {"vault": "id, status"})
+    assert [row.name for row in rows] == [
+        "a price applied to 200 vaults",
+        "claim and finish 1,000 inputs",
+        "mark 1,000 inputs processed",
+        *(
+            f"{what}, {page}"
+            for what in ("review queue", "review queue with applications", "applications in review")
+            for page in ("first page", "page 2")
+        ),
+        "statistics, 1,000 applications",
+        "statistics of a month, 1,000 applications",
+    ]
+    assert all(row.ours > 0 and row.theirs > 0 for row in rows)
+    assert [row.name for row in rows if not row.aims] == [row.name for row in rows if "with applications" in row.name]
