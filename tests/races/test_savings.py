@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from tests.community.support import person
@@ -15,6 +16,7 @@ from tallystick import (
     Duplicate,
     GroupMember,
     GroupStatus,
+    OrderKind,
     Payout,
     PayoutKind,
     RoundStatus,
@@ -145,6 +147,26 @@ async def test_a_group_ends_and_gives_collateral_back_once(race: Race, db: Sessi
     assert result.winners == 1
     assert result.kinds == {Conflict}
     assert (await db.circles.get(group.id)).status is GroupStatus.COMPLETED
+    await agree(db, group)
+
+
+@pytest.mark.parametrize("_", REPEATS)
+async def test_a_group_is_dissolved_once_and_its_savings_taken_out_once(race: Race, db: Session, make: Make, _: int):
+    group, users = await running(db, make, 2, order_kind=OrderKind.NONE, contribution_amount=0)
+    for user in users:
+        await db.circles.contribute(group.id, user, usd("7"), on=DAY, key=None)
+
+    async def act(s: Session, i: int) -> Any:
+        if i % 2:
+            return await s.circles.dissolve(group.id, on=DAY, key=f"k{i}")
+        return await s.circles.share_out(group.id, users[i // 2 % 2], on=DAY, key=f"k{i}")
+
+    result = await race(N, act)
+    assert result.winners == 3
+    assert result.kinds == {Conflict}
+    assert [p.amount for p in await db[Payout].find()] == [usd("7").units] * 2
+    found = await db.circles.circle(group.id)
+    assert (found.group.status, found.held) == (GroupStatus.DISSOLVED, usd("0"))
     await agree(db, group)
 
 

@@ -71,6 +71,32 @@ async def test_the_newest_price_is_the_one_that_stays(race: Race, db: Session, _
 
 
 @pytest.mark.parametrize("_", REPEATS)
+async def test_the_highest_round_of_a_moment_is_the_one_that_stays(race: Race, db: Session, _: int):
+    eth, usdc = await pair(db)
+    made = await vault(db, {eth.id: ETH}, {usdc.id: 1_000 * USDC})
+    rounds = [(i * 7 + 3) % N for i in range(N)]
+    # All of one moment, but for four that come late and count higher rounds of another source.
+    await db.prices.record(price(eth, "1999", 0, source="b", round=1))
+    result = await race(
+        N,
+        lambda s, i: s.vaults.tick(
+            price(eth, str(1500 + i), -1, source="b", round=100 + i)
+            if i % 4 == 3
+            else price(eth, str(2000 + rounds[i]), 1, source="a", round=rounds[i])
+        ),
+    )
+    assert result.errors == []
+    highest = max(rounds[i] for i in range(N) if i % 4 != 3)
+    latest = await db.prices.latest(eth.code)
+    assert (latest.price, latest.round) == (2000 + highest, highest)
+    assert (await db.vault_assets.get(eth.id)).price == latest.price
+    assert (await db.vaults.get(made.id)).collateral_value == (2000 + highest) * WORTH
+    kept = [p async for p in db.prices.history(eth.code, at(-5), at(5))]
+    assert len(kept) == N + 2
+    await agree(db)
+
+
+@pytest.mark.parametrize("_", REPEATS)
 async def test_ticks_of_several_assets_meet_in_the_same_vaults(race: Race, db: Session, _: int):
     usdc = await asset(db, "USDC", "1", decimals=6)
     assets = [await asset(db, f"A{n}", "100") for n in range(4)]

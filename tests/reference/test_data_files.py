@@ -253,6 +253,7 @@ async def test_borrowers_of_any_wrapping_and_order(db: Session, tmp_path: Path, 
         single(1_614_000_200, "WETH", "0.5", "1.65"),
         (1_614_000_100, WEI, {"WETH": "1"}, "0", "inf" if turn else "1.157920892373162e+59"),
         (1_614_000_400, WEI, {"WETH": "3.0", "DAI": "1.0"}, "5e17", "1.64"),
+        single(1_614_000_300, "WETH", "0.6", "1.38"),
     ]
     (tmp_path / f"{USER}_x.csv{'.gz' if way == 'gzip' else ''}").write_bytes(WAYS[way](borrower(rows, turn=turn)))
     done = await aave_positions.load(db, tmp_path)

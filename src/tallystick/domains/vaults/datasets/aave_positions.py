@@ -111,9 +111,8 @@ def read(path: Path) -> tuple[str, list[Row]]:
     for at, cells in rows_of(path, "Aave positions", _NEEDED):
         users.add(cells["user"].lower())
         row = _row(at, cells)
-        if row.at in rows:
-            raise bad(at, "is of a moment that was there before")
-        rows[row.at] = row
+        if rows.setdefault(row.at, row) != row:
+            raise bad(at, "is of a moment that was there before, and says something else")
     if len(users) != 1 or not _is_address(min(users)):
         raise Invalid("A file of Aave positions is of one borrower.", field="path", remedy="Check the path.")
     return users.pop(), [rows[moment] for moment in sorted(rows)]
