@@ -14,6 +14,7 @@ from tallystick.cli import (
     loans,
     migrations,
     portfolio,
+    proofs,
     report,
     schema,
     seed,
@@ -46,6 +47,7 @@ command(app, "migrate", rich_help_panel=_SETUP)(migrations.migrate)
 command(app, "rollback", rich_help_panel=_SETUP)(migrations.rollback)
 command(app, "revision", rich_help_panel=_SETUP)(migrations.revision)
 command(app, "status", rich_help_panel=_SETUP)(migrations.status)
+app.add_typer(proofs.app, name="proofs", rich_help_panel=_SETUP)
 app.add_typer(tenants.app, name="tenants", rich_help_panel=_DATA)
 command(app, "seed", rich_help_panel=_DATA)(seed.seed)
 app.add_typer(load.app, name="load", rich_help_panel=_DATA)
