@@ -47,7 +47,7 @@ _ONCE = frozenset({"badinput", "reference", "properties", "docs", "examples"})
 
 def _again(item: pytest.Item) -> bool:
     """Whether a test runs on the second server too: not what no server decides, and the first repeats of a race."""
-    parts = frozenset(item.path.parts)
+    parts = frozenset(item.path.relative_to(item.config.rootpath).parts)
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     repeat = parameters.get("_", parameters.get("repeat", 0))
     return not parts & _ONCE and not (isinstance(repeat, int) and repeat >= _ENOUGH and "races" in parts)
