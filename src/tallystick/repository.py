@@ -329,7 +329,10 @@ class Repository(Generic[E]):
             )
         token = uuid7()
         rows = await self.db.unit.claim(self._codec, limit, lease, token)
-        for row in rows:
+        read, spec = self.spec.read_columns, self.spec
+        at, id_at = read.index(spec.fields[spec.queue or "created_at"].column), read.index("id")
+        # The oldest were chosen, but an update answers them in an order of its own.
+        for row in sorted(rows, key=lambda r: (r[at] is None, r[at], r[id_at])):
             *columns, attempt = row
             value: E = self._codec.decode(columns, self.db.sealer)
             yield Claimed(self.db, self._codec, value, token, int(attempt))

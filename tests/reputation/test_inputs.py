@@ -147,6 +147,15 @@ async def test_analytics_add_up(db: Session, make: Make):
     assert (none.total, none.by_type, none.first_at) == (0, {}, None)
 
 
+async def test_inputs_are_claimed_in_the_order_in_which_they_happened(db: Session, make: Make):
+    ada = await make.user()
+    for number in (5, 2, 7, 0, 3, 6, 1, 4):
+        await db.inputs.receive(done(ada, number))
+    for expected in (range(3), range(3, 8)):
+        claimed = [c async for c in db.inputs.claim(limit=len(expected))]
+        assert [c.value.external_id for c in claimed] == [f"event-{n}" for n in expected]
+
+
 async def test_an_input_is_in_a_session_of_its_user(db: Session, make: Make):
     ada, bob = await make.user(), await make.user()
     visit = await db.behavior.add(BehaviorSession(user=ada.ref, type=SessionType.WEB, started_at=DAY))
