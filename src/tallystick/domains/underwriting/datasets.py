@@ -7,14 +7,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from tallystick.domains.underwriting.applications import Application
 from tallystick.privacy.sealed import Secret, secret
-from tallystick.query import prefix
 
 if TYPE_CHECKING:
     from tallystick.session import Session
 
 R = TypeVar("R")
+# Keys and nothing else: opening what is encrypted in every application would take most of a load. ";" follows ":".
+_KEYS = (
+    "SELECT a.idempotency_key FROM tally.application a WHERE a.tenant_id = $1 AND a.idempotency_key >= $2 "
+    "AND a.idempotency_key < $3"
+)
 
 
 def keyed(records: Iterable[R], start: str, told: Callable[[R], Sequence[str]]) -> dict[str, R]:
@@ -33,9 +36,8 @@ def keyed(records: Iterable[R], start: str, told: Callable[[R], Sequence[str]]) 
 
 
 async def stored_keys(db: Session, start: str) -> set[str]:
-    """The keys of applications that the tenant has from earlier loads."""
-    rows = db.applications.stream(prefix(Application.idempotency_key, start))
-    return {application.idempotency_key or "" async for application in rows}
+    """The keys of applications that the tenant has from earlier loads; ``start`` ends in a colon."""
+    return {key for (key,) in await db.unit.call(_KEYS, (db.tenant_id, start, f"{start[:-1]};"))}
 
 
 def made_up_name(number: int) -> str:
