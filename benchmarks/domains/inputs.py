@@ -142,7 +142,7 @@ _COMPARED = {
 
 async def measure(place: Place, *, quick: bool, turns: int | None = None, spare: int = 50_000) -> list[Row]:
     """Medians of a thousand inputs each, in turns; ``spare`` inputs are there that nobody gets to."""
-    count = turns or (15 if quick else 40)
+    count = turns or (11 if quick else 25)
     wanted = (count + WARM) * EACH
     ids = await make_inputs(place, 2 * wanted + spare)
     await place.analyze("behavior_input")

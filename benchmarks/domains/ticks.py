@@ -249,7 +249,7 @@ async def measure(place: Place, *, quick: bool, vaults: int = VAULTS, turns: int
         (conn,) = await stack.enter_async_context(place.by_hand())
         mine, theirs = ours(db), by_hand(conn, place)
         row = await in_turns(
-            f"a price applied to {vaults:,} vaults", noted(mine), noted(theirs), turns or (5 if quick else 11),
+            f"a price applied to {vaults:,} vaults", noted(mine), noted(theirs), turns or (5 if quick else 9),
             between=tidy,
         )  # fmt: skip
     if found[mine] != found[theirs]:
