@@ -12,19 +12,25 @@ from tallystick.domains.datafiles import table_of
 from tallystick.domains.underwriting import hmda_boston, hmda_register
 from tallystick.domains.underwriting.boarding import Told, board
 from tallystick.domains.underwriting.datasets import keyed, stored_keys
+from tallystick.domains.underwriting.fairness_metrics import GroupOutcome
 from tallystick.domains.underwriting.hmda_boston import COLUMNS, Record, mean_payment_to_income
 from tallystick.domains.underwriting.hmda_register import Line
 from tallystick.errors import Invalid
 
 if TYPE_CHECKING:
     from tallystick.domains.underwriting.boarding import Boarded
-    from tallystick.domains.underwriting.fairness_metrics import GroupOutcome
     from tallystick.session import Session
 
 __all__ = ["COLUMNS", "FILE", "Loaded", "Record", "find", "load", "mean_payment_to_income", "read"]
 
 FILE: Final = "HMDA.csv"
 _WHAT: Final = "the HMDA data"
+# From one table: a join of what was stored a moment ago, without statistics, compares every row with every row.
+_GROUPS: Final = (
+    "SELECT a.monitoring ->> $2::text, count(*) FILTER (WHERE a.status = 'approved'), count(*) "
+    "FROM tally.application a WHERE a.tenant_id = $1 AND a.status IN ('approved', 'declined') "
+    "AND a.monitoring ->> $2::text IS NOT NULL GROUP BY 1"
+)
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +92,10 @@ async def load(db: Session, path: Path, told: Told | None = None) -> Loaded:
             if key not in there
         ]
         added = await board(db, given, told)
-        groups = await db.fairness.groups(by)
+        groups = [
+            GroupOutcome(group=group, selected=selected, total=total)
+            for group, selected, total in sorted(map(tuple, await db.unit.call(_GROUPS, (db.tenant_id, by))))
+        ]
     return Loaded(
         file=file.name,
         records=len(found),
