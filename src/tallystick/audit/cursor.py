@@ -1,7 +1,7 @@
 """How far sealing is, and who may move it.
 
 Rows commit in another order than they are numbered, so "everything after the last number" misses some. The cursor
-stands in transaction ids instead: whatever a finished transaction wrote is sealed up to it, in the order (xid, seq), and
+stands in transaction ids instead: whatever finished transactions wrote is sealed up to it, in the order (xid, seq), and
 only transactions below the oldest one that is still running are touched, because below it nothing can appear any more.
 """
 
@@ -14,7 +14,7 @@ import asyncpg
 
 from tallystick.errors import Conflict, LeaseLost, NotMigrated
 
-__all__ = ["Cursor", "Waiting", "read_cursor", "read_waiting", "take_over"]
+__all__ = ["NEVER_SEALED", "Cursor", "Waiting", "give_up", "read_cursor", "read_waiting", "take_over"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +89,19 @@ async def take_over(conn: asyncpg.Connection) -> Cursor:
     return _cursor(row)
 
 
+async def give_up(conn: asyncpg.Connection) -> None:
+    """Let another sealer have its turn. A connection that is gone has given up already."""
+    if not conn.is_closed():
+        await conn.execute(_UNLOCK)
+
+
 async def read_waiting(conn: asyncpg.Connection, cursor: Cursor) -> list[Waiting]:
     """What is committed and not sealed yet, by tenant: also what may not be sealed now because of older transactions.
 
     Ages are by the server's clock, from the moment of capture.
     """
-    rows = await conn.fetch(_WAITING + (_NEVER_SEALED if cursor.epoch > 1 else "") + _GROUPED, str(cursor.xid), cursor.seq)
+    query = f"{_WAITING}{NEVER_SEALED if cursor.epoch > 1 else ''}{_GROUPED}"
+    rows = await conn.fetch(query, str(cursor.xid), cursor.seq)
     return [Waiting(r["tenant_id"], r["entries"], max(0.0, r["age"])) for r in rows]
 
 
@@ -105,8 +112,9 @@ def _cursor(row: asyncpg.Record) -> Cursor:
 
 
 _COLUMNS = "installation, epoch, system_identifier, xid::text AS xid, seq, fence"
-_READ = f"SELECT {_COLUMNS} FROM tally_audit.cursor"  # noqa: S608  no value is in it
+_READ = f"SELECT {_COLUMNS} FROM tally_audit.cursor"
 _LOCK = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended('tallystick audit sealer', 0))"
+_UNLOCK = "SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtextextended('tallystick audit sealer', 0))"
 _TAKE = f"UPDATE tally_audit.cursor SET fence = fence + 1 RETURNING {_COLUMNS}"
 _MOVE = f"""
 UPDATE tally_audit.cursor SET xid = $1::text::xid8, seq = $2
@@ -121,7 +129,7 @@ SELECT e.tenant_id, count(*) AS entries, extract(epoch FROM clock_timestamp() - 
 FROM tally_audit.entry e WHERE (e.xid, e.seq) > ($1::text::xid8, $2)
 """
 # Ids of the server before may lie ahead of the cursor.
-_NEVER_SEALED = """
+NEVER_SEALED = """
 AND NOT EXISTS (SELECT FROM tally_audit.leaf l WHERE l.tenant_id = e.tenant_id AND l.seq = e.seq)
 """
 _GROUPED = " GROUP BY e.tenant_id ORDER BY e.tenant_id"
