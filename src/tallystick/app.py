@@ -20,6 +20,7 @@ from tallystick.settings import Settings
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from tallystick.audit.log import AuditLog
     from tallystick.domains.proofs.verifier import Verifier
     from tallystick.schema.migrate import MigrationReport
     from tallystick.stores.embedded.server import EmbeddedServer
@@ -57,6 +58,7 @@ class Tallystick:
         self._version_locations = tuple(version_locations)
         self._server: EmbeddedServer | None = None
         self._store: PostgresStore | None = None
+        self._audit: AuditLog | None = None
         self._admin_url: str | None = settings.admin_url
         self._ready = False
         self._getting_ready = asyncio.Lock()
@@ -152,6 +154,9 @@ class Tallystick:
 
     async def close(self) -> None:
         """Close every connection; the embedded server stops when its last user leaves."""
+        audit, self._audit = self._audit, None
+        if audit is not None:
+            await audit.close()
         store, self._store, self._ready = self._store, None, False
         if store is not None:
             await store.close()
@@ -228,6 +233,15 @@ class Tallystick:
         if self._store is None:
             raise Unavailable("Tallystick is not open.", remedy="Use `async with Tallystick.open(...) as tally`.")
         return self._store
+
+    @property
+    def audit(self) -> AuditLog:
+        """The audit logs of all tenants: ``seal()``, ``status()``, ``prove()``, ``export()``, by the sealing role."""
+        if self._audit is None:
+            from tallystick.audit.log import AuditLog
+
+            self._audit = AuditLog(self)
+        return self._audit
 
     @property
     def server(self) -> EmbeddedServer | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from json.encoder import encode_basestring as quote
+from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 import asyncpg
@@ -15,7 +17,7 @@ import asyncpg
 from tallystick.audit import checkpoint
 from tallystick.audit.anchors import Anchor, Announcement
 from tallystick.audit.cursor import NEVER_SEALED, Cursor, give_up, read_waiting, take_over
-from tallystick.audit.merkle import Node, Reader, StoredTree, Tree
+from tallystick.audit.merkle import Node, Reader, StoredTree, Tree, leaf_hash
 from tallystick.audit.state import SchemaState, read_state
 from tallystick.audit.tiles import read_sizes, read_tiles
 from tallystick.errors import Tampered
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SealReport", "Sealed", "Sealer", "last_state"]
 
-_BATCH = 5_000
+_BATCH = 2_000
 _PARTITIONS_EVERY = timedelta(hours=12)
 
 
@@ -154,7 +156,7 @@ class Sealer:
 
     async def _store(self, rows: list[asyncpg.Record]) -> int:
         """Append entries to their logs, up to the first that was changed since its capture; answers how many."""
-        rows = rows[: next((n for n, r in enumerate(rows) if not r["agrees"]), len(rows))]
+        rows = list(itertools.takewhile(_agrees, rows))
         if not rows:
             return 0
         by_tenant: dict[UUID, list[asyncpg.Record]] = {}
@@ -165,8 +167,10 @@ class Sealer:
         nodes: list[tuple[UUID, Node]] = []
         leaves: list[tuple[UUID, int, int, datetime, bytes]] = []
         for (tenant, mine), tree in zip(by_tenant.items(), trees, strict=True):
-            leaves += [(tenant, n, r["seq"], r["at"], r["hash"]) for n, r in enumerate(mine, tree.size)]
-            nodes += [(tenant, node) for node in tree.extend(r["hash"] for r in mine)]
+            hashes = [leaf_hash(r["salt"], r["body"].encode()) for r in mine]
+            numbered = zip(itertools.count(tree.size), mine, hashes)
+            leaves += [(tenant, n, r["seq"], r["at"], h) for n, r, h in numbered]
+            nodes += [(tenant, node) for node in tree.extend(hashes)]
         await self._conn.execute(_INSERT_LEAVES, *map(list, zip(*leaves, strict=True)))
         if nodes:
             columns = zip(*((tenant, node.level, node.position, node.hash) for tenant, node in nodes), strict=True)
@@ -243,8 +247,8 @@ class Sealer:
                 f"checkpoint with {size:,} entries.",
                 kind="unknown",
                 tenant=tenant,
-                remedy="Point TALLYSTICK_ANCHOR_DIR to the directory that was used before. To start a new one from what the "
-                "database says, which nothing vouches for, seal once with --adopt.",
+                remedy="Point TALLYSTICK_ANCHOR_DIR to the directory that was used before. To start a new one from "
+                "what the database says, though nothing vouches for it, seal once with --adopt.",
             )
         log = checkpoint.origin(cursor.installation, tenant)
         found = checkpoint.open_checkpoint(row["note"], [signer.key], log=log)
@@ -332,6 +336,15 @@ def _growth(old: int, size: int) -> Callable[[Reader], tuple[bytes, list[bytes]]
     return make
 
 
+def _agrees(row: asyncpg.Record) -> bool:
+    """Whether the body begins as the capture writes it from the columns, so that neither was changed alone since."""
+    tenant, seq, xid, at, table, op, key, _, body = row
+    return cast("str", body).startswith(
+        f'{{"tenant":"{tenant}","seq":{seq},"xid":{xid},"at":"{at:%Y-%m-%dT%H:%M:%S.%fZ}",'
+        f'"table":{quote(table)},"op":"{op}","key":{quote(key)},"actor":'
+    )
+
+
 def _refuse_changed(rows: list[asyncpg.Record], good: int) -> None:
     if good < len(rows):
         bad = rows[good]
@@ -357,13 +370,8 @@ def _past(tenant: UUID, size: int, high: int) -> Tampered:
     )
 
 
-# The beginning of a body as the capture writes it, from the columns; what was changed later does not fit any more.
 _ENTRIES = """
-SELECT e.tenant_id, e.seq, e.xid::text AS xid, e.at, e."table", e.key,
-  sha256('\\x00'::bytea || e.salt || convert_to(e.body, 'UTF8')) AS hash,
-  starts_with(e.body, '{"tenant":"' || e.tenant_id || '","seq":' || e.seq || ',"xid":' || e.xid::text || ',"at":"'
-    || to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') || '","table":' || to_json(e."table")
-    || ',"op":"' || e.op || '","key":' || to_json(e.key) || ',"actor":') AS agrees
+SELECT e.tenant_id, e.seq, e.xid::text AS xid, e.at, e."table", e.op, e.key, e.salt, e.body
 FROM tally_audit.entry e WHERE (e.xid, e.seq) > ($2::text::xid8, $3)
 """
 _ENDED = "e.xid < pg_snapshot_xmin(pg_current_snapshot())"

@@ -21,8 +21,8 @@ Span = tuple[UUID, int, int, int]
 async def read_tiles(conn: asyncpg.Connection, wanted: Sequence[tuple[UUID, Callable[[Reader], T]]]) -> list[T]:
     """For each tenant what a function makes of its stored hashes: a root, a proof, a frontier.
 
-    ``await read_tiles(conn, [(tenant, lambda read: StoredTree(size, read).root())])``. What is read depends on positions
-    alone, so every function runs twice: once to see what all of them read, and again when that was read at once.
+    ``await read_tiles(conn, [(tenant, lambda read: StoredTree(size, read).root())])``. What is read depends on
+    positions alone, so every function runs twice: to see what all of them read, and again when that was read at once.
     Raises ``Tampered`` when hashes are missing.
     """
     spans: dict[Span, list[bytes]] = {}
