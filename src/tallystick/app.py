@@ -8,13 +8,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from tallystick.actors import checked_who
 from tallystick.clock import Clock, SystemClock
 from tallystick.domains.catalog import chosen, entities_of
 from tallystick.domains.identity.tenants import TenantInfo, Tenants
 from tallystick.entity import Entity, spec_of
 from tallystick.errors import Declaration, Denied, Invalid, NotProvisioned, Unavailable
 from tallystick.privacy.keys import KeyProvider, LocalKeys
-from tallystick.session import Session, SessionContext, checked_actor
+from tallystick.session import Session, SessionContext
 from tallystick.settings import Settings
 
 if TYPE_CHECKING:
@@ -204,25 +205,34 @@ class Tallystick:
     # -- sessions ----------------------------------------------------------------------------------------------
 
     def session(
-        self, tenant: str | UUID | TenantInfo, *, actor: str, permissions: Iterable[str] | None = None
+        self,
+        tenant: str | UUID | TenantInfo,
+        *,
+        actor: str,
+        permissions: Iterable[str] | None = None,
+        reason: str | None = None,
+        request_id: str | None = None,
     ) -> SessionContext:
         """A session for one tenant (slug, id or info) and one actor: ``async with tally.session(...) as db``.
 
         ``actor`` is free text that every write records ("user:<id>", "job:nightly"). ``permissions`` are what it
-        may do; by default those of the user account that "user:<id>" names. Raises ``NotFound`` for an unknown
-        tenant, ``Denied`` for an inactive one, ``NotMigrated``.
+        may do; by default those of the user account that "user:<id>" names. ``reason`` (why, up to 500 characters)
+        and ``request_id`` go into the audit log with every change. Raises ``NotFound`` for an unknown tenant,
+        ``Denied`` for an inactive one, ``NotMigrated``.
         """
-        return SessionContext(self, tenant, checked_actor(actor), permissions)
+        return SessionContext(self, tenant, checked_who(actor, reason, request_id), permissions)
 
-    async def system(self, *, actor: str = SYSTEM_ACTOR) -> AsyncIterator[Session]:
+    async def system(
+        self, *, actor: str = SYSTEM_ACTOR, reason: str | None = None, request_id: str | None = None
+    ) -> AsyncIterator[Session]:
         """One session after another, for every active tenant: ``async for db in tally.system(): ...``.
 
         There is no session that sees several tenants; work across them is a loop.
         """
-        name = checked_actor(actor)
+        who = checked_who(actor, reason, request_id)
         async for id, _, active in self.tenants.all():
             if active:
-                async with SessionContext(self, id, name, ("*",)) as db:
+                async with SessionContext(self, id, who, ("*",)) as db:
                     yield db
 
     # -- parts -------------------------------------------------------------------------------------------------

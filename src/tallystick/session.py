@@ -27,6 +27,7 @@ from tallystick.repository import Repository
 from tallystick.transaction import Transaction, run_atomic
 
 if TYPE_CHECKING:
+    from tallystick.actors import Who
     from tallystick.app import Tallystick
     from tallystick.domains.community.communities import Communities
     from tallystick.domains.community.endorsements import Endorsements
@@ -72,12 +73,12 @@ class Session:
 
     __slots__ = ("_app", "_permissions", "_repositories", "actor", "sealer", "tenant", "tenant_id", "unit")
 
-    def __init__(self, app: Tallystick, tenant: TenantInfo, actor: str, permissions: Iterable[str] | None) -> None:
+    def __init__(self, app: Tallystick, tenant: TenantInfo, who: Who, permissions: Iterable[str] | None) -> None:
         self._app = app
         self.tenant = tenant
         self.tenant_id: UUID = tenant.id
-        self.actor = actor
-        self.unit: Unit = app.store.unit(tenant.id, actor)
+        self.actor = who.actor
+        self.unit: Unit = app.store.unit(tenant.id, who.actor, who.reason, who.request_id)
         self.sealer = Sealer(app.keys, tenant.id)
         self._permissions = Permissions(self, permissions)
         self._repositories: dict[type[Entity], Repository[Any]] = {}
@@ -449,19 +450,19 @@ _CLOSED: Any = _Closed()
 class SessionContext:
     """``async with tally.session(...) as db``."""
 
-    __slots__ = ("_actor", "_app", "_db", "_permissions", "_tenant")
+    __slots__ = ("_app", "_db", "_permissions", "_tenant", "_who")
 
-    def __init__(self, app: Tallystick, tenant: Any, actor: str, permissions: Iterable[str] | None) -> None:
+    def __init__(self, app: Tallystick, tenant: Any, who: Who, permissions: Iterable[str] | None) -> None:
         self._app = app
         self._tenant = tenant
-        self._actor = actor
+        self._who = who
         self._permissions = permissions
         self._db: Session | None = None
 
     async def __aenter__(self) -> Session:
         app = self._app
         info = app.tenants.known(self._tenant) or await app.tenants.resolve(self._tenant)
-        self._db = Session(app, info, self._actor, self._permissions)
+        self._db = Session(app, info, self._who, self._permissions)
         return self._db
 
     async def __aexit__(
@@ -469,18 +470,3 @@ class SessionContext:
     ) -> None:
         if self._db is not None:
             await self._db.close()
-
-
-def checked_actor(actor: object) -> str:
-    """The actor's name, refused when it is missing or unusable."""
-    if not isinstance(actor, str) or not actor.strip() or len(actor) > 200 or "\0" in actor:
-        raise Invalid(
-            "A session needs an actor: 1 to 200 characters of text without NUL.",
-            field="actor",
-            remedy='Say who acts: tally.session(tenant, actor="user:42").',
-        )
-    if any("\ud800" <= character <= "\udfff" for character in actor):
-        raise Invalid(
-            "The actor is not valid Unicode text.", field="actor", remedy="Decode it with the right encoding."
-        )
-    return actor

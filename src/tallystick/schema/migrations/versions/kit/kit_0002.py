@@ -336,6 +336,13 @@ BEGIN
   RETURN gone;
 END $f$""",
 }
+# Citus forwards SET LOCAL statements to its workers and nothing else, as tally.set_tenant does.
+SET_CAUSE = f"""
+CREATE FUNCTION tally.set_cause(reason text, request text) RETURNS void LANGUAGE plpgsql {INVOKER} AS $f$
+BEGIN
+  EXECUTE format('SET LOCAL tally.reason = %L', coalesce(reason, ''));
+  EXECUTE format('SET LOCAL tally.request = %L', coalesce(request, ''));
+END $f$"""
 # Who may call which; trigger functions are called by nobody.
 CALLERS = {
     "tally_audit.capture()": ("owner",),
@@ -406,10 +413,20 @@ def upgrade() -> None:
         )
     )
     op.invoke(AddTrigger("tenant", TENANT, schema="tally_ref"))
+    op.invoke(
+        Sql(
+            [
+                SET_CAUSE,
+                "REVOKE ALL ON FUNCTION tally.set_cause(text, text) FROM PUBLIC",
+                f"GRANT EXECUTE ON FUNCTION tally.set_cause(text, text) TO {app}",
+            ]
+        )
+    )
 
 
 def downgrade() -> None:
     """Take the log away, with everything in it."""
+    op.invoke(Sql(["DROP FUNCTION tally.set_cause(text, text)"]))
     op.invoke(Undo(AddTrigger("tenant", TENANT, schema="tally_ref")))
     op.invoke(Sql([f"SET LOCAL ROLE {role('audit')}"]))
     op.invoke(Sql([f"DROP FUNCTION {name}" for name in reversed(FUNCTIONS) if name not in GUARDS]))
