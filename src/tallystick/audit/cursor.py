@@ -14,7 +14,7 @@ import asyncpg
 
 from tallystick.errors import Conflict, LeaseLost, NotMigrated
 
-__all__ = ["NEVER_SEALED", "Cursor", "Waiting", "give_up", "read_cursor", "read_waiting", "take_over"]
+__all__ = ["NEVER_SEALED", "Cursor", "Waiting", "give_up", "held_by", "read_cursor", "read_waiting", "take_over"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,15 @@ async def read_waiting(conn: asyncpg.Connection, cursor: Cursor) -> list[Waiting
     return [Waiting(r["tenant_id"], r["entries"], max(0.0, r["age"])) for r in rows]
 
 
+async def held_by(conn: asyncpg.Connection) -> str | None:
+    """The oldest transaction that is running anywhere on the server, in words: nothing younger can be sealed."""
+    row = await conn.fetchrow(_HOLDER)
+    if row is None:
+        return None
+    what = "a prepared transaction" if row["prepared"] else f"a transaction of process {row['pid']}"
+    return f"{what} in database {row['database']}" if row["database"] else what
+
+
 def _cursor(row: asyncpg.Record) -> Cursor:
     return Cursor(
         row["installation"], row["epoch"], row["system_identifier"], int(row["xid"]), row["seq"], row["fence"]
@@ -133,3 +142,13 @@ NEVER_SEALED = """
 AND NOT EXISTS (SELECT FROM tally_audit.leaf l WHERE l.tenant_id = e.tenant_id AND l.seq = e.seq)
 """
 _GROUPED = " GROUP BY e.tenant_id ORDER BY e.tenant_id"
+# Locks and prepared transactions are the views that show every role who holds the oldest transaction id.
+_HOLDER = """
+WITH oldest AS (
+  SELECT (pg_snapshot_xmin(pg_current_snapshot())::text::numeric % 4294967296)::text::xid AS xid
+)
+SELECT l.pid, p.gid IS NOT NULL AS prepared, coalesce(p.database::text, a.datname::text) AS database
+FROM oldest o JOIN pg_locks l ON l.locktype = 'transactionid' AND l.granted AND l.transactionid = o.xid
+LEFT JOIN pg_prepared_xacts p ON p.transaction = o.xid LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+LIMIT 1
+"""

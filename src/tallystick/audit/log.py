@@ -105,7 +105,7 @@ class AuditLog:
                 raise NotFound(
                     "The entry is not in a signed log.",
                     entity="AuditEntry",
-                    remedy="Entries are sealed a moment later; `tallystick audit status` says what waits, and for what.",
+                    remedy="Entries are sealed a moment later; `tallystick audit status` says what waits and why.",
                 )
             index, size = row["idx"], row["size"]
             ((path, root),) = await read_tiles(conn, [(tenant, lambda read: _prove(StoredTree(size, read), index))])
@@ -171,7 +171,8 @@ class AuditLog:
                 "The audit trail is sealed and read by a role of its own.",
                 remedy="Set TALLYSTICK_SEAL_URL to the sealing role's URL (not through a pooler).",
             )
-        return await connect(connect_args(url, name="TALLYSTICK_SEAL_URL"), name="TALLYSTICK_SEAL_URL")
+        name = "TALLYSTICK_SEAL_URL"
+        return await connect(connect_args(url, name=name), name=name, statements=100)
 
     def _refuse_citus(self) -> None:
         if self._tally.settings.engine == "citus":

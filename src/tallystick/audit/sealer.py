@@ -16,7 +16,7 @@ import asyncpg
 
 from tallystick.audit import checkpoint
 from tallystick.audit.anchors import Anchor, Announcement
-from tallystick.audit.cursor import NEVER_SEALED, Cursor, give_up, read_waiting, take_over
+from tallystick.audit.cursor import NEVER_SEALED, Cursor, give_up, held_by, read_waiting, take_over
 from tallystick.audit.merkle import Node, Reader, StoredTree, Tree, leaf_hash
 from tallystick.audit.state import SchemaState, read_state
 from tallystick.audit.tiles import read_sizes, read_tiles
@@ -49,7 +49,7 @@ class SealReport:
     """What one run of the sealer did.
 
     ``unsealed`` entries were committed and had to wait, because a transaction older than them was still running
-    (anywhere on the server); ``unsealed_age`` is how long the oldest of them has waited, in seconds.
+    (anywhere on the server: ``held_by``); ``unsealed_age`` is how long the oldest has waited, in seconds.
     """
 
     entries: int = 0
@@ -60,6 +60,7 @@ class SealReport:
     new_epoch: bool = False
     unsealed: int = 0
     unsealed_age: float = 0.0
+    held_by: str | None = None
 
 
 class Sealer:
@@ -123,6 +124,7 @@ class Sealer:
         waiting = await read_waiting(self._conn, cursor)
         report.unsealed = sum(w.entries for w in waiting)
         report.unsealed_age = max((w.age for w in waiting), default=0.0)
+        report.held_by = await held_by(self._conn) if waiting else None
         return report
 
     # -- leaves ------------------------------------------------------------------------------------------------

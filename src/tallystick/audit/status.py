@@ -9,7 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
-from tallystick.audit.cursor import NEVER_SEALED, Cursor, read_cursor, read_waiting
+from tallystick.audit.cursor import NEVER_SEALED, Cursor, held_by, read_cursor, read_waiting
 from tallystick.audit.sealer import last_state
 from tallystick.audit.state import read_state
 from tallystick.audit.tiles import read_sizes
@@ -95,7 +95,7 @@ async def read_status(
         "installation": cursor.installation,
         "epoch": cursor.epoch,
         "logs": logs,
-        "held_by": await _held_by(conn) if waiting else None,
+        "held_by": await held_by(conn) if waiting else None,
         "state": state.digest,
         "state_changes": () if before is None else tuple(state.changes_since(before)),
         "weak": tuple(state.weak),
@@ -129,14 +129,6 @@ def _some(names: tuple[str, ...], most: int = 5) -> str:
     return "; ".join(names[:most]) + more
 
 
-async def _held_by(conn: asyncpg.Connection) -> str | None:
-    row = await conn.fetchrow(_HOLDER)
-    if row is None:
-        return None
-    what = "a prepared transaction" if row["prepared"] else f"a transaction of process {row['pid']}"
-    return f"{what} in database {row['database']}" if row["database"] else what
-
-
 async def _missed(conn: asyncpg.Connection, cursor: Cursor) -> int:
     behind = "SELECT count(*) FROM tally_audit.entry e WHERE (e.xid, e.seq) <= ($1::text::xid8, $2)"
     return int(await conn.fetchval(f"{behind} {NEVER_SEALED}", str(cursor.xid), cursor.seq))
@@ -159,16 +151,6 @@ _SIGNED = """
 SELECT c.* FROM unnest($1::uuid[]) AS t (tenant_id) CROSS JOIN LATERAL (
   SELECT k.tenant_id, k.size, k.at FROM tally_audit.checkpoint k WHERE k.tenant_id = t.tenant_id
   ORDER BY k.size DESC LIMIT 1) AS c
-"""
-# Locks and prepared transactions are the views that show every role who holds the oldest transaction id.
-_HOLDER = """
-WITH oldest AS (
-  SELECT (pg_snapshot_xmin(pg_current_snapshot())::text::numeric % 4294967296)::text::xid AS xid
-)
-SELECT l.pid, p.gid IS NOT NULL AS prepared, coalesce(p.database::text, a.datname::text) AS database
-FROM oldest o JOIN pg_locks l ON l.locktype = 'transactionid' AND l.granted AND l.transactionid = o.xid
-LEFT JOIN pg_prepared_xacts p ON p.transaction = o.xid LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-LIMIT 1
 """
 _PARTITIONS = """
 SELECT c.relname::text AS name, pg_relation_size(c.oid) AS bytes

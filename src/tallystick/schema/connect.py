@@ -37,11 +37,13 @@ async def acting_as_owner(conn: asyncpg.Connection, roles: Roles) -> AsyncIterat
         await conn.execute("SELECT pg_catalog.set_config('search_path', $1, true)", before["path"])
 
 
-async def connect(arguments: dict[str, Any], *, name: str = "TALLYSTICK_ADMIN_URL") -> asyncpg.Connection:
-    """A direct connection for migrations or sealing. Raises ``Unavailable`` or ``NotProvisioned``."""
+async def connect(
+    arguments: dict[str, Any], *, name: str = "TALLYSTICK_ADMIN_URL", statements: int = 0
+) -> asyncpg.Connection:
+    """A direct connection that keeps so many prepared statements. Raises ``Unavailable`` or ``NotProvisioned``."""
     problem: TallystickError
     try:
-        return await asyncpg.connect(**arguments, timeout=30, statement_cache_size=0)
+        return await asyncpg.connect(**arguments, timeout=30, statement_cache_size=statements)
     except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
         problem = tls_failure(error) or NotProvisioned(
             f"The server refused the connection of {name}.",
