@@ -17,6 +17,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from tallystick.app import Tallystick
     from tallystick.assets import Asset, asset, register
+    from tallystick.audit.entries import AuditEntry, AuditEvent
+    from tallystick.audit.history import Version
     from tallystick.claims import Claimed
     from tallystick.clock import Clock, FixedClock, SystemClock
     from tallystick.domains.chain_logs import ChainLog
@@ -47,17 +49,7 @@ if TYPE_CHECKING:
     from tallystick.domains.lending.provisioning import ProvisionRates
     from tallystick.domains.lending.receipts import LoanReceipt
     from tallystick.domains.lending.schedule import Installment, Schedule, make_schedule
-    from tallystick.domains.lending.servicing import (
-        AllocationStyle,
-        ChargeBasis,
-        ChargeKind,
-        Component,
-        FeeRule,
-        FutureAllocation,
-        LateFee,
-        Overpayment,
-        Servicing,
-    )
+    from tallystick.domains.lending.servicing import AllocationStyle, ChargeBasis, ChargeKind, Component, FeeRule, FutureAllocation, LateFee, Overpayment, Servicing
     from tallystick.domains.lending.settling import Payoff
     from tallystick.domains.lending.terms import Amortization, EmiAdjustment, InterestCalc, InterestMethod, Terms
     from tallystick.domains.lending.transactions import LoanAllocation, LoanCharge, LoanTransaction, TransactionKind
@@ -87,19 +79,7 @@ if TYPE_CHECKING:
     from tallystick.domains.underwriting.decisions import Decision, DecisionKind, DecisionReason, Outcome
     from tallystick.domains.underwriting.devices import Device, DeviceStatus, DeviceTask, TaskState
     from tallystick.domains.underwriting.fairness import BiasFlag, FlagState, Monitored
-    from tallystick.domains.underwriting.fairness_metrics import (
-        GroupOutcome,
-        Impact,
-        Interval,
-        Spread,
-        demographic_parity,
-        equalized_odds,
-        generalized_entropy,
-        impacts,
-        outcomes,
-        reweighing,
-        wilson,
-    )
+    from tallystick.domains.underwriting.fairness_metrics import GroupOutcome, Impact, Interval, Spread, demographic_parity, equalized_odds, generalized_entropy, impacts, outcomes, reweighing, wilson
     from tallystick.domains.underwriting.notices import AdverseActionNotice, NoticeChannel
     from tallystick.domains.underwriting.reasons import DenialGroup, ReasonCode, denial_groups
     from tallystick.domains.underwriting.reviews import ReviewState, ReviewTask
@@ -116,82 +96,15 @@ if TYPE_CHECKING:
     from tallystick.domains.vaults.ticks import PriceTick
     from tallystick.domains.vaults.vaults import Vault, VaultPosition, VaultSide, VaultStatus
     from tallystick.entity import Entity
-    from tallystick.errors import (
-        CommitUnknown,
-        Conflict,
-        ConsentMissing,
-        Declaration,
-        Denied,
-        Duplicate,
-        Erased,
-        InsufficientFunds,
-        Invalid,
-        InvalidTransition,
-        KeyReused,
-        LeaseLost,
-        LoginRefused,
-        MigrationUnsafe,
-        NotFound,
-        NotMigrated,
-        NotProvisioned,
-        OnHold,
-        QuotaExceeded,
-        RoleMissing,
-        Serialization,
-        StaleVersion,
-        StillReferenced,
-        StorageFull,
-        TallystickError,
-        Tampered,
-        TenantMissing,
-        TlsFailed,
-        Unavailable,
-        UnknownReference,
-        Unsupported,
-        WrongTenant,
-    )
-    from tallystick.fields import (
-        ChainAmount,
-        Fraction,
-        Json,
-        LedgerAmount,
-        Length,
-        Maintained,
-        Mask,
-        Numeric,
-        Once,
-        OwnAsset,
-        Personal,
-        Price,
-        Rate,
-        Ref,
-        Search,
-    )
+    from tallystick.errors import CommitUnknown, Conflict, ConsentMissing, Declaration, Denied, Duplicate, Erased, InsufficientFunds, Invalid, InvalidTransition, KeyReused, LeaseLost, LoginRefused, MigrationUnsafe, NotFound, NotMigrated, NotProvisioned, OnHold, QuotaExceeded, RoleMissing, Serialization, StaleVersion, StillReferenced, StorageFull, TallystickError, Tampered, TenantMissing, TlsFailed, Unavailable, UnknownReference, Unsupported, WrongTenant
+    from tallystick.fields import ChainAmount, Fraction, Json, LedgerAmount, Length, Maintained, Mask, Numeric, Once, OwnAsset, Personal, Price, Rate, Ref, Search
     from tallystick.ids import uuid7
     from tallystick.loading import backref
     from tallystick.money import Money, Rounding, eur, gbp, kes, money, ngn, sum_of, usd
     from tallystick.page import Offset, Page, PageQuery
     from tallystick.privacy.keys import KeyProvider, LocalKeys
     from tallystick.privacy.sealed import Secret, secret
-    from tallystick.query import (
-        all_of,
-        any_of,
-        asc,
-        at_least,
-        at_most,
-        between,
-        contains,
-        desc,
-        key,
-        less_than,
-        missing,
-        more_than,
-        not_,
-        one_of,
-        order_by,
-        prefix,
-        present,
-    )
+    from tallystick.query import all_of, any_of, asc, at_least, at_most, between, contains, desc, key, less_than, missing, more_than, not_, one_of, order_by, prefix, present
     from tallystick.repository import Repository
     from tallystick.rules import Check, Foreign, Guard, Index, Queue, Rules, Transitions, Unique, append_only, kept
     from tallystick.session import Session
@@ -201,26 +114,26 @@ if TYPE_CHECKING:
 __all__ = [
     "AIAnalysis", "Account", "AccountKind", "AdverseActionNotice", "Agent", "AgentStatus", "AlertKind", "AlertSeverity",
     "AlertState", "AllocationStyle", "Amortization", "Application", "ApplicationStatus", "Asset", "AssetPrice",
-    "Attestor", "BehaviorAnalyticsSummary", "BehaviorInput", "BehaviorSession", "Beta", "BiasFlag", "Bid", "Boarding",
-    "Buckets", "BusinessCalendar", "BusinessDay", "ChainAmount", "ChainLog", "ChargeBasis", "ChargeKind", "Check",
-    "Circle", "Circuit", "Claimed", "Clock", "CommitUnknown", "Community", "CommunityMembership", "CommunityStatus",
-    "Comparison", "Component", "Conflict", "Consent", "ConsentMissing", "Contribution", "ContributionKind",
-    "ContributionStatus", "CounterOffer", "CredibilityTier", "DayCount", "DayRange", "Decision", "DecisionKind",
-    "DecisionReason", "Declaration", "DenialGroup", "Denied", "Device", "DeviceStatus", "DeviceTask", "Duplicate",
-    "EmiAdjustment", "EmploymentStatus", "Endorsement", "EndorsementStatus", "Entity", "Erased", "FeeRule",
-    "FixedClock", "FlagState", "FloorRule", "Foreign", "Fraction", "Frequency", "FundingStatus", "FutureAllocation",
-    "Governance", "GroupMember", "GroupMemberStatus", "GroupOutcome", "GroupRate", "GroupRound", "GroupStatus", "Guard",
-    "HolidayCalendar", "HomeOwnership", "Impact", "Index", "InputSource", "InputType", "Installment",
-    "InsufficientFunds", "InterestCalc", "InterestMethod", "Interval", "Invalid", "InvalidTransition", "Journal",
-    "Json", "KeyProvider", "KeyReused", "LateFee", "LeaseLost", "LedgerAmount", "LegalBasis", "LenderPayout", "Length",
-    "LiquidationEvent", "LiquidationOrigin", "Loan", "LoanAllocation", "LoanCharge", "LoanFunding", "LoanInstallment",
-    "LoanProduct", "LoanReceipt", "LoanSchedule", "LoanStatus", "LoanTransaction", "LocalKeys", "LoginRefused",
-    "Maintained", "Mask", "MemberRole", "MembershipStatus", "MigrationUnsafe", "Money", "Monitored", "MonthEnd",
-    "NotFound", "NotMigrated", "NotProvisioned", "NoticeChannel", "Numeric", "OfferState", "Offset", "OnHold", "Once",
-    "OrderKind", "Outcome", "Overdue", "Overpayment", "OwnAsset", "Page", "PageQuery", "Payoff", "Payout", "PayoutKind",
-    "PayoutStatus", "Personal", "Plan", "Planned", "Price", "PriceTick", "Proof", "ProofEvent", "ProofEventKind",
-    "ProofProtocol", "ProofType", "Protection", "ProtectionKind", "ProtectionRule", "ProvisionRates", "Purpose",
-    "Queue", "QuotaExceeded", "Rate", "ReasonCode", "Receipt", "Ref", "Repository", "ReputationEvidence",
+    "Attestor", "AuditEntry", "AuditEvent", "BehaviorAnalyticsSummary", "BehaviorInput", "BehaviorSession", "Beta",
+    "BiasFlag", "Bid", "Boarding", "Buckets", "BusinessCalendar", "BusinessDay", "ChainAmount", "ChainLog",
+    "ChargeBasis", "ChargeKind", "Check", "Circle", "Circuit", "Claimed", "Clock", "CommitUnknown", "Community",
+    "CommunityMembership", "CommunityStatus", "Comparison", "Component", "Conflict", "Consent", "ConsentMissing",
+    "Contribution", "ContributionKind", "ContributionStatus", "CounterOffer", "CredibilityTier", "DayCount", "DayRange",
+    "Decision", "DecisionKind", "DecisionReason", "Declaration", "DenialGroup", "Denied", "Device", "DeviceStatus",
+    "DeviceTask", "Duplicate", "EmiAdjustment", "EmploymentStatus", "Endorsement", "EndorsementStatus", "Entity",
+    "Erased", "FeeRule", "FixedClock", "FlagState", "FloorRule", "Foreign", "Fraction", "Frequency", "FundingStatus",
+    "FutureAllocation", "Governance", "GroupMember", "GroupMemberStatus", "GroupOutcome", "GroupRate", "GroupRound",
+    "GroupStatus", "Guard", "HolidayCalendar", "HomeOwnership", "Impact", "Index", "InputSource", "InputType",
+    "Installment", "InsufficientFunds", "InterestCalc", "InterestMethod", "Interval", "Invalid", "InvalidTransition",
+    "Journal", "Json", "KeyProvider", "KeyReused", "LateFee", "LeaseLost", "LedgerAmount", "LegalBasis", "LenderPayout",
+    "Length", "LiquidationEvent", "LiquidationOrigin", "Loan", "LoanAllocation", "LoanCharge", "LoanFunding",
+    "LoanInstallment", "LoanProduct", "LoanReceipt", "LoanSchedule", "LoanStatus", "LoanTransaction", "LocalKeys",
+    "LoginRefused", "Maintained", "Mask", "MemberRole", "MembershipStatus", "MigrationUnsafe", "Money", "Monitored",
+    "MonthEnd", "NotFound", "NotMigrated", "NotProvisioned", "NoticeChannel", "Numeric", "OfferState", "Offset",
+    "OnHold", "Once", "OrderKind", "Outcome", "Overdue", "Overpayment", "OwnAsset", "Page", "PageQuery", "Payoff",
+    "Payout", "PayoutKind", "PayoutStatus", "Personal", "Plan", "Planned", "Price", "PriceTick", "Proof", "ProofEvent",
+    "ProofEventKind", "ProofProtocol", "ProofType", "Protection", "ProtectionKind", "ProtectionRule", "ProvisionRates",
+    "Purpose", "Queue", "QuotaExceeded", "Rate", "ReasonCode", "Receipt", "Ref", "Repository", "ReputationEvidence",
     "ReputationPolicy", "ReputationRecord", "ReputationStatus", "ReviewState", "ReviewTask", "RiskAlert", "RoleMissing",
     "RoundStatus", "Rounding", "RuleFiring", "Rules", "SavingsGroup", "Schedule", "Score", "ScoringCategory",
     "ScoringPeriod", "Search", "Secret", "Serialization", "Servicing", "Session", "SessionStatus", "SessionType",
@@ -230,12 +143,12 @@ __all__ = [
     "TrustPolicy", "Unavailable", "Unique", "UnknownReference", "Unsupported", "User", "UserProfile",
     "UserReputationSummary", "UserRole", "UserStatus", "Vault", "VaultAsset", "VaultAssetChange", "VaultMetric",
     "VaultObservation", "VaultPosition", "VaultSide", "VaultStatus", "Verdict", "VerificationStatus", "Verifier",
-    "VerifyingKey", "Wallet", "WrongTenant", "all_of", "any_of", "append_only", "asc", "asset", "at_least", "at_most",
-    "backref", "between", "commitment", "compare", "contains", "decayed", "demographic_parity", "denial_groups", "desc",
-    "equalized_odds", "eur", "gbp", "generalized_entropy", "idempotent", "impacts", "input_set_hash", "kept", "kes",
-    "key", "less_than", "make_periods", "make_schedule", "missing", "money", "more_than", "ngn", "not_", "one_of",
-    "order_by", "outcomes", "periods_to", "prefix", "present", "register", "reweighing", "secret", "sum_of", "transfer",
-    "usd", "uuid7", "wilson",
+    "VerifyingKey", "Version", "Wallet", "WrongTenant", "all_of", "any_of", "append_only", "asc", "asset", "at_least",
+    "at_most", "backref", "between", "commitment", "compare", "contains", "decayed", "demographic_parity",
+    "denial_groups", "desc", "equalized_odds", "eur", "gbp", "generalized_entropy", "idempotent", "impacts",
+    "input_set_hash", "kept", "kes", "key", "less_than", "make_periods", "make_schedule", "missing", "money",
+    "more_than", "ngn", "not_", "one_of", "order_by", "outcomes", "periods_to", "prefix", "present", "register",
+    "reweighing", "secret", "sum_of", "transfer", "usd", "uuid7", "wilson",
 ]
 # fmt: on
 
