@@ -2,9 +2,8 @@
 
     python verifier.py bundle.tally --key 'tallystick/<installation>+<id>+<key>' [--previous kept.tally] [--json]
 
-A log is a Merkle tree. Leaves are SHA-256(0x00 || salt || body); body is the JSON text that the database wrote in the
-transaction that made a change. A checkpoint states size and root, signed with Ed25519. Here leaves are computed from
-bodies, the root from leaves (or proofs), and compared with what was signed and what you kept. See docs/verifier.md.
+A leaf is SHA-256(0x00 || salt || body), and body the text that the database wrote when it made a change. Here leaves
+are computed from bodies, the root from leaves or proofs, and compared with what was signed and kept: docs/verifier.md.
 """
 
 from __future__ import annotations
@@ -22,13 +21,12 @@ from typing import Any, BinaryIO, NamedTuple
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-FORMAT, LINE = "tallystick-bundle/1", 64 << 20  # a longer line is refused, so that memory stays bounded
-SEALED = "this is not what was sealed"
+FORMAT, SEALED = "tallystick-bundle/1", "it is not what was sealed"
+LINE = 64 << 20  # longer lines are refused, so that memory stays bounded
 KINDS = {  # what can be wrong, and its exit code; of several findings, the first in this list gives the exit code
     "version": 11, "wrong-key": 20, "signature": 21, "other-log": 22, "past": 23, "forked": 24, "body": 30, "salt": 31,
-    "leaf": 32, "column": 33, "duplicated": 34, "inserted": 35, "reordered": 36, "missing": 37, "proof": 38,
-    "rewritten": 39, "dropped": 40, "node": 41, "truncated": 12, "trailing": 13, "format": 10, "digest": 14,
-    "unproven": 3,
+    "leaf": 32, "column": 33, "duplicated": 34, "inserted": 35, "reordered": 36, "missing": 37, "proof": 38, "node": 41,
+    "rewritten": 39, "dropped": 40, "truncated": 12, "trailing": 13, "format": 10, "digest": 14, "unproven": 3,
 }  # fmt: skip
 Key = tuple[str, bytes, bytes]  # name, id and public key; the id is SHA-256(name || 0x0A || 0x01 || key)[:4]
 Row = tuple[int, int, bytes, bytes]  # which entry: the index of its leaf, seq, table and key, as in the file
@@ -109,26 +107,24 @@ def read_checkpoint(note: bytes, keys: Sequence[Key]) -> Checkpoint:
     signers = []
     try:
         form = re.fullmatch(
-            "(([^\x00-\x1f]+)\n(0|[1-9][0-9]{0,17})\n([A-Za-z0-9+/]{43}=)\nstate ([0-9a-f]{64})\n(?:[^\x00-\x1f]+\n)*)\n"
+            "(([^\x00-\x1f]+)\n(0|[1-9][0-9]{0,17})\n([A-Za-z0-9+/]{43}=)\nstate ([0-9a-f]{64})\n(?:[^\0-\x1f]+\n)*)\n"
             "((?:\u2014 [^\\s+]+ [A-Za-z0-9+/]{7,}=*\n){1,100})", note[: 1 << 20].decode()
         )  # fmt: skip
-        for line in form[6].split("\n")[:-1] if form else [""]:
+        if not form:
+            raise ValueError
+        for line in form[6].split("\n")[:-1]:
             _, name, signature = line.split(" ")
             raw = base64.b64decode(signature, validate=True)
             for key in keys:
-                if key[:2] == (name, raw[:4]) and form:
+                if key[:2] == (name, raw[:4]):
                     Ed25519PublicKey.from_public_bytes(key[2]).verify(raw[4:], form[1].encode())
                     signers.append(name)
     except InvalidSignature:
-        raise Refused("signature", "its signature does not fit") from None
+        raise Refused("signature", "the checkpoint was edited: its signature does not fit") from None
     except ValueError:
-        form = None
-    if not form:
-        raise Refused("format", "a checkpoint is no signed note of a log's size, root and schema state")
-    if not signers:
-        raise Refused("wrong-key", f"the checkpoint of {form[2]} is not signed with the key given")
+        raise Refused("format", "a checkpoint is no signed note of a log's size, root and schema state") from None
     if form[2].rpartition("/")[0] not in signers:
-        raise Refused("other-log", f"{form[2]}, while the key is of {signers[0]}")
+        raise Refused("other-log" if signers else "wrong-key", f"the key given is not that of {form[2]}")
     return Checkpoint(form[2], int(form[3]), base64.b64decode(form[4]), form[5])
 
 
@@ -172,9 +168,9 @@ class Bundle:
                 raise Refused("format" if len(line) == LINE else "truncated", "in the middle of a line")
             if tag == b"Z":
                 if fields != [digest.hexdigest().encode()]:
-                    self.find("digest", "it is not what was written")
+                    self.find("digest", "the file was changed after it was written")
                 if self.file.read(1):
-                    raise Refused("trailing", "after the end line")
+                    self.find("trailing", "the file goes on after the end line")
                 return
             tags[tag](*fields)
             digest.update(line)
@@ -257,9 +253,7 @@ class Bundle:
         good = [root_of(top) == self.marks[0].root for top in tops]
         fine, (leaves, tiles) = any(good), (rows[good.index(max(good))], tops[good.index(max(good))])
         for kind, row, _ in self.altered.values():
-            self.find(
-                "leaf" if good == [False, True] else kind, SEALED if fine else f"{SEALED}, or the leaf is not", row
-            )
+            self.find("leaf" if good == [False, True] else kind, SEALED if fine else f"{SEALED} (or the leaf)", row)
         low, high = 0, self.size
         for mark in self.marks[1:]:
             edge = [root_of(leaves[mark.size >> 8 << 8 : mark.size])] if mark.size & 255 else []
@@ -288,17 +282,17 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="write JSON")
     given = parser.parse_args()
     read = Bundle(given.bundle, given.key, given.previous)
-    told: dict[str, Any] = {"verdict": read.verdict, "entries": len(read.leaves)}
+    told: dict[str, Any] = {"entries": len(read.leaves), "dropped": sum(gone for gone, _ in read.months.values())}
     for mark in read.marks[:1]:
         told |= {**mark._asdict(), "root": mark.root.hex(), "complete": f"{read.start}..{read.stop - 1}"}
-        told |= {"dropped": sum(gone for gone, _ in read.months.values())}
     if given.json:
-        print(json.dumps({**told, "findings": read.findings}, indent=2))
+        print(json.dumps({"verdict": read.verdict, **told, "findings": read.findings}, indent=2))
         return KINDS.get(read.verdict, 0)
     start, end = (f"\033[{31 if read.findings else 32}m", "\033[0m") if sys.stdout.isatty() else ("", "")
-    for number, about in enumerate([told, *read.findings]):
-        text = ", ".join(f"{name} {value}" for name, value in about.items() if value != "")
-        print(start * (not number) + "".join(c if c.isprintable() else "?" for c in text) + end)
+    print(f"{start}{'REFUSED' if read.findings else 'VERIFIED'}{end}")
+    for about in [told, *read.findings]:
+        text = ", ".join(f"{name} {value}" for name, value in about.items())
+        print("  " + "".join(c if c.isprintable() else "?" for c in text))
     return KINDS.get(read.verdict, 0)
 
 
