@@ -49,7 +49,7 @@ class BundleWriter:
     for a call that makes no bundle. It writes as it goes and keeps nothing; the file is not closed.
     """
 
-    __slots__ = ("_digest", "_file", "_next", "_size", "_stage", "entries", "expired", "whole")
+    __slots__ = ("_digest", "_file", "_next", "_stage", "entries", "expired", "size", "whole")
 
     def __init__(self, file: BinaryIO, *, log: str, size: int, note: str, complete: tuple[int, int]) -> None:
         start, stop = complete
@@ -57,7 +57,7 @@ class BundleWriter:
             raise Invalid("What a bundle is complete in is a range of the log's entries.", field="complete")
         self._file = file
         self._digest = sha256()
-        self._size = size
+        self.size = size
         self._stage = self._next = 0
         self.entries = self.expired = 0
         self.whole = (start, stop) == (0, size)
@@ -78,7 +78,7 @@ class BundleWriter:
     def entry(self, entry: Sealed, proof: Sequence[bytes] = ()) -> None:
         """Add an entry; in a part of a log with its inclusion proof."""
         self._enter(2)
-        if not self._next <= entry.index < self._size:
+        if not self._next <= entry.index < self.size:
             raise Invalid("Entries of a bundle come in the order of the log, each once.", field="index")
         self._next = entry.index + 1
         place = (b"%d" % entry.index, b"%d" % entry.seq, _hashes([entry.leaf]), b"" if self.whole else _hashes(proof))
