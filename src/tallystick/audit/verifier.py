@@ -21,8 +21,7 @@ from typing import Any, BinaryIO, NamedTuple
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-FORMAT, SEALED = "tallystick-bundle/1", "it is not what was sealed"
-LINE = 64 << 20  # longer lines are refused, so that memory stays bounded
+FORMAT, SEALED, LINE = "tallystick-bundle/1", "it is not what was sealed", 64 << 20  # longer lines are refused
 KINDS = {  # what can be wrong, and its exit code; of several findings, the first in this list gives the exit code
     "version": 11, "wrong-key": 20, "signature": 21, "other-log": 22, "past": 23, "forked": 24, "body": 30, "salt": 31,
     "leaf": 32, "column": 33, "duplicated": 34, "inserted": 35, "reordered": 36, "missing": 37, "proof": 38, "node": 41,
@@ -273,14 +272,14 @@ class Bundle:
 
 
 # --- The report -------------------------------------------------------------------------------------------------------
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run on the command line; returns the exit code."""
     parser = argparse.ArgumentParser(description="Verify a Tallystick audit bundle offline.")
     parser.add_argument("bundle", type=argparse.FileType("rb"))
     parser.add_argument("--key", type=read_key, action="append", required=True, help="the log's verifier key")
     parser.add_argument("--previous", type=argparse.FileType("rb"), help="checkpoint or bundle that you kept before")
     parser.add_argument("--json", action="store_true", help="write JSON")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     read = Bundle(given.bundle, given.key, given.previous)
     told: dict[str, Any] = {"entries": len(read.leaves), "dropped": sum(gone for gone, _ in read.months.values())}
     for mark in read.marks[:1]:
