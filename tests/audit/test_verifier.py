@@ -482,7 +482,7 @@ def test_an_auditor_runs_it_alone(tmp_path: Path) -> None:
     (tmp_path / "bundle.tally").write_bytes(forge(WHOLE, lambda lines: edit_body(entry(lines, 7))))
     bad = run(tmp_path, *arguments)
     assert (bad.returncode, bad.stderr) == (KINDS["body"], "")
-    assert bad.stdout.startswith("REFUSED\n")
+    assert bad.stdout.startswith("REFUSED: body\n")
     assert f"index 7, seq {LOG.entries[7].seq}, table loan, key {LOG.entries[7].key}" in bad.stdout
     told = json.loads(run(tmp_path, *arguments, "--json").stdout)
     assert [f["index"] for f in told["findings"]] == [7]
