@@ -173,7 +173,7 @@ def test_a_body_rewritten_with_its_leaf_is_narrowed_down(index: int, nodes: bool
     found = verify(forge(bundle_of(LOG, earlier=[100, 300, 550], nodes=nodes), change), LOG)
     assert found.verdict == "rewritten"
     (finding,) = found.findings
-    assert finding["detail"].endswith(f"from {low} to {high}")
+    assert finding["detail"].endswith(f"entries {low} to {high}")
 
 
 def test_in_a_part_a_row_rewritten_with_its_leaf_is_named() -> None:
@@ -211,7 +211,7 @@ def test_an_entry_of_another_place_is_named_by_its_order() -> None:
     """Somebody exchanges two leaves in the database, so that numbers, bodies and leaves fit."""
     found = verify(forge(WHOLE, lambda lines: renumber(swap(lines, 40, 44))), LOG)
     assert found.verdict == "reordered"
-    assert {f["index"] for f in found.findings} == {41, 44}
+    assert {f["index"] for f in found.findings if f["kind"] == "reordered"} == {41, 44}
 
 
 def test_an_entry_removed_with_the_rest_renumbered() -> None:

@@ -264,10 +264,10 @@ class Bundle:
                 low, high = max(low, min(256 * place, high - 1)), min(high, 256 * place + 256)
                 if fine:
                     self.find("node", f"number {place} of level 8")
+        if not self.findings and not fine:
+            self.find("rewritten", f"with their leaves, one or more of the entries {low} to {high - 1}")
         for row in () if fine else self.unordered:
             self.find("reordered", "by transaction and seq it belongs further up", row)
-        if not self.findings and not fine:
-            self.find("rewritten", f"body and leaf together, at least one from {low} to {high - 1}")
 
 
 # --- The report -------------------------------------------------------------------------------------------------------
