@@ -127,6 +127,7 @@ async def watch(
             break
         for checkpoint in look.fresh:
             run.output.line(f"{checkpoint.origin}  {checkpoint.size:,} entries  {checkpoint.root.hex()[:16]}")
+        run.output.console.file.flush()
         await asyncio.sleep(pause)
 
     def document(one: Doubt) -> dict[str, Any]:
@@ -185,13 +186,14 @@ async def export(
     part = Part(since=_utc(since), until=_utc(until), table=table, key=key, previous=_size_of(previous))
     async with run.opened() as tally:
         report = await tally.audit.export(NIL if tenant is None else tenant, file, part)
+        vkey = await _vkey(tally)
 
     def show(out: Output) -> None:
         gone = f", {report.expired:,} of them with their bodies dropped by policy" if report.expired else ""
         out.line(
             f"Wrote {count(report.entries, 'entry', 'entries')}{gone} of a log of {report.size:,} to {report.path}."
         )
-        out.line(f"Verify it with: tallystick audit verify {report.path} --key KEY")
+        out.raw(f"Verify it with: tallystick audit verify {report.path} --key {vkey or 'KEY'}")
 
     document = {**asdict(report), "path": str(report.path)}
     return Answer(document, show)
@@ -247,6 +249,16 @@ async def _again(tally: Tallystick) -> SealReport | None:
         return await tally.audit.seal()
     except (Conflict, Unavailable) as problem:
         tell(problem.problem, problem.remedy, problem.code)
+        return None
+
+
+async def _vkey(tally: Tallystick) -> str | None:
+    """The public key, where this machine has the key at all; exporting does not need it."""
+    from tallystick.errors import TallystickError
+
+    try:
+        return await tally.audit.vkey()
+    except TallystickError:
         return None
 
 

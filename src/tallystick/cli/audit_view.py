@@ -52,6 +52,8 @@ def tell_round(run: Run, report: SealReport, document: dict[str, Any]) -> None:
         waiting = f"; {report.unsealed:,} wait{_held(report)}" if report.unsealed else ""
         sealed = count(report.entries, "entry", "entries")
         run.output.line(f"sealed {sealed}, signed {count(len(report.checkpoints), 'log')}{waiting}")
+    # Whoever reads along through a pipe should not have to wait for the end.
+    run.output.console.file.flush()
 
 
 def _held(report: SealReport) -> str:
