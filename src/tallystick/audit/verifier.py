@@ -146,7 +146,7 @@ class Bundle:
             self.find("format", f"after {len(self.leaves)} entries")
         self.verdict: str = min((found["kind"] for found in self.findings), key=list(KINDS).index, default="verified")
 
-    def find(self, kind: str, more: str = "", row: Row | None = None) -> None:
+    def find(self, kind: str, more: str, row: Row | None = None) -> None:
         """Write down what is wrong; a hundred findings are enough."""
         where = {"index": row[0], "seq": row[1], "table": json.loads(row[2]), "key": json.loads(row[3])} if row else {}
         if len(self.findings) < 100:
@@ -286,10 +286,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     told["previous"] = given.previous.name if given.previous else "none: a log rewritten and signed anew would pass"
     verdict = f"REFUSED: {read.verdict}" if read.findings else "VERIFIED"
     lines = [verdict, *(f"  {name:8}  {value}" for name, value in told.items())]
-    lines += ["  " + ", ".join(f"{name} {value}" for name, value in found.items()) for found in read.findings]
+    for found in read.findings:
+        lines.append("  " + ", ".join(f"{n} {v}" if n not in ("kind", "detail") else v for n, v in found.items()))
     lines = ["".join(c if c.isprintable() else "?" for c in line) for line in lines]
-    if sys.stdout.isatty():
-        lines[0] = f"\033[{31 if read.findings else 32}m{lines[0]}\033[0m"
+    lines[0] = f"\033[{31 if read.findings else 32}m{lines[0]}\033[0m" if sys.stdout.isatty() else lines[0]
     whole = {"verdict": read.verdict, **told, "findings": read.findings}
     print(json.dumps(whole, indent=2) if given.json else "\n".join(lines))
     return KINDS.get(read.verdict, 0)
