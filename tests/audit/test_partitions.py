@@ -127,3 +127,25 @@ async def test_months_lie_ahead(sealed: SealedGround) -> None:
         for ahead in (-1, 25, True, "3"):
             with pytest.raises(Invalid):
                 await make_partitions(conn, ahead)  # type: ignore[arg-type]
+
+
+async def test_what_was_dropped_before_is_said_again(sealed: SealedGround) -> None:
+    """The entry that names a dropped month is dropped with its own month; a verifier needs to read it for ever."""
+    tenant = await sealed.tenant()
+    seqs = await aged(sealed, tenant)
+    async with sealed.connected("audit") as conn:
+        said = await conn.fetchval(
+            "INSERT INTO tally_audit.entry SELECT tenant_id, nextval('tally_audit.entry_seq'), xid, at, "
+            '\'tally_audit.entry\', \'P\', \'2019-12\', salt, \'{"op":"P","event":{"month":"2019-12","entries":7}}\' '
+            "FROM tally_audit.entry WHERE tenant_id = $1 AND seq = $2 RETURNING seq",
+            tenant,
+            seqs[0],
+        )
+    await leaves(sealed, tenant, [*seqs, said])
+    await keep(sealed, 12)
+    async with sealed.connected("seal") as conn:
+        assert await drop_bodies(conn, LONG_AGO) == 4
+        rows = await conn.fetch("SELECT key, body FROM tally_audit.entry WHERE op = 'P' ORDER BY seq")
+    told = {r["key"]: json.loads(r["body"]) for r in rows}
+    assert {key: body["event"]["entries"] for key, body in told.items()} == {"2020-02": 4, "2019-12": 7}
+    assert told["2019-12"]["tenant"] == str(tenant)

@@ -339,6 +339,9 @@ BEGIN
         'last_seq', one.last, 'keep_months', rule.keep_months, 'basis', rule.basis)::text);
     gone := gone + one.entries;
   END LOOP;
+  -- What says that earlier bodies went is a body of this month too, and has to stay readable: it is said again.
+  EXECUTE format('SELECT tally_audit.put(e.tenant_id, ''P'', e."table", e.key, ''"event":'' '
+    '|| (e.body::jsonb -> ''event'')::text) FROM tally_audit.%I e WHERE e.op = ''P'' ORDER BY e.seq', part);
   EXECUTE format('DROP TABLE tally_audit.%I', part);
   RETURN gone;
 END $f$""",
