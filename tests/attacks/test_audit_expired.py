@@ -13,7 +13,7 @@ import pytest_asyncio
 from tests.audit.ground import SealedGround, sealed_ground
 
 from tallystick.audit import verifier
-from tallystick.audit.export import Part
+from tallystick.audit.export import LogPart
 from tallystick.audit.partitions import drop_bodies
 from tallystick.errors import Conflict, NotFound
 from tallystick.testing import KitServer
@@ -47,7 +47,7 @@ async def a_log_with_an_old_month(ground: SealedGround) -> tuple[UUID, list[int]
     return tenant, [r["seq"] for r in rows]
 
 
-async def verdict(ground: SealedGround, tenant: UUID, part: Part | None = None) -> tuple[str, int, list[str]]:
+async def verdict(ground: SealedGround, tenant: UUID, part: LogPart | None = None) -> tuple[str, int, list[str]]:
     """What the offline verifier says of the log now: its verdict, how many bodies are gone, and its findings."""
     file = ground.directory / f"{uuid4().hex}.tally"
     await ground.tally.audit.export(tenant, file, part)
@@ -69,19 +69,19 @@ async def test_a14_dropped_bodies_are_expired_and_old_proofs_hold(sealed: Sealed
         await sealed.seal()
         assert not await conn.fetchval("SELECT count(*) FROM tally_audit.entry WHERE seq = ANY ($1)", old)
     assert await verdict(sealed, tenant) == ("verified", 20, [])
-    assert await verdict(sealed, tenant, Part(since=OLD, until=datetime(2012, 1, 1, tzinfo=UTC))) == (
+    assert await verdict(sealed, tenant, LogPart(since=OLD, until=datetime(2012, 1, 1, tzinfo=UTC))) == (
         "verified",
         20,
         [],
     )
-    assert await verdict(sealed, tenant, Part(since=datetime(2020, 1, 1, tzinfo=UTC))) == ("verified", 0, [])
+    assert await verdict(sealed, tenant, LogPart(since=datetime(2020, 1, 1, tzinfo=UTC))) == ("verified", 0, [])
     for seq, earlier in zip(old, before, strict=True):
         assert earlier.holds
         later = await sealed.tally.audit.prove(tenant, seq)
         assert later.holds
         assert (later.leaf, later.index) == (earlier.leaf, earlier.index)
     with pytest.raises(NotFound, match="no entry of this row"):
-        await verdict(sealed, tenant, Part(table="loan", key=f"k{old[0]}"))
+        await verdict(sealed, tenant, LogPart(table="loan", key=f"k{old[0]}"))
     status = await sealed.tally.audit.status(deep=True)
     assert (status.missed, status.problems) == (0, ())
 

@@ -89,6 +89,27 @@ async def test_a1_what_commits_in_another_order_than_it_is_numbered_is_not_misse
             await once_each(conn)
 
 
+async def test_a1_a_cursor_that_was_pushed_on_is_found_and_mended(sealed: SealedGround) -> None:
+    tenant = await sealed.tenant()
+    await sealed.seal()
+    await sealed.shelves(tenant, 3)
+    async with sealed.connected("superuser") as su:
+        await su.execute(
+            "UPDATE tally_audit.cursor SET seq = 0, xid = (pg_snapshot_xmax(pg_current_snapshot())::text::numeric - 1)"
+            "::text::xid8"
+        )
+    await sealed.shelves(tenant, 1)
+    await sealed.seal()
+    status = await sealed.tally.audit.status(deep=True)
+    assert status.missed == 3
+    assert any("never sealed" in problem for problem in status.problems)
+    async with sealed.connected("seal") as conn:
+        report = await sealed.tally.audit.seal(whole=True)
+        assert (report.entries, report.new_epoch) == (3, True)
+        await once_each(conn)
+    assert (await sealed.tally.audit.status(deep=True)).problems == ()
+
+
 # -- A2 ------------------------------------------------------------------------------------------------------------
 
 

@@ -21,14 +21,14 @@ from tallystick.audit.merkle import Reader, StoredTree
 from tallystick.audit.tiles import read_tiles
 from tallystick.errors import Conflict, Invalid, NotFound, StorageFull, Unavailable
 
-__all__ = ["ExportReport", "Part", "write_bundle"]
+__all__ = ["ExportReport", "LogPart", "write_bundle"]
 
 _CHUNK = 2_000
 _CHECKPOINTS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class LogPart:
     """Which entries a bundle is to hold: all of them, those captured in a span of time, or those of one row.
 
     ``previous`` is the size of a checkpoint that the reader kept, so that the bundle proves that it continues that one.
@@ -72,7 +72,7 @@ class ExportReport:
     digest: str
 
 
-async def write_bundle(conn: asyncpg.Connection, tenant: UUID, part: Part, path: Path) -> ExportReport:
+async def write_bundle(conn: asyncpg.Connection, tenant: UUID, part: LogPart, path: Path) -> ExportReport:
     """Write a bundle to a new file of mode 0600, up to the log's last checkpoint.
 
     Raises ``NotFound`` when nothing of the log is signed or nothing of the row is in it, ``Invalid`` when the file is
@@ -107,7 +107,7 @@ class _Chosen:
     more: tuple[int, ...] = ()
 
 
-async def _chosen(conn: asyncpg.Connection, tenant: UUID, size: int, part: Part) -> _Chosen:
+async def _chosen(conn: asyncpg.Connection, tenant: UUID, size: int, part: LogPart) -> _Chosen:
     if part.whole:
         return _Chosen(0, size)
     if part.table is not None:

@@ -16,7 +16,7 @@ import asyncpg
 from tallystick.audit import checkpoint
 from tallystick.audit.anchors import Anchor, DirectoryAnchor
 from tallystick.audit.cursor import read_cursor, read_waiting
-from tallystick.audit.export import ExportReport, Part, write_bundle
+from tallystick.audit.export import ExportReport, LogPart, write_bundle
 from tallystick.audit.merkle import StoredTree, verify_inclusion
 from tallystick.audit.seal_key import create_seal_key, read_seal_key
 from tallystick.audit.sealer import Sealer, SealReport
@@ -74,7 +74,7 @@ class AuditLog:
         self._sealer: Sealer | None = None
         self._reads, self._seals = asyncio.Lock(), asyncio.Lock()
 
-    async def seal(self, *, adopt: bool = False) -> SealReport:
+    async def seal(self, *, adopt: bool = False, whole: bool = False) -> SealReport:
         """Seal what can be sealed now and sign what grew; see ``Sealer.run``. Raises ``Tampered``, ``Conflict``."""
         self._refuse_citus()
         async with self._seals:
@@ -86,7 +86,7 @@ class AuditLog:
                     self._sealing, key=key, anchor=anchor, roles=tally.settings.roles, clock=tally.clock
                 )
             with _translated():
-                return await self._sealer.run(adopt=adopt)
+                return await self._sealer.run(adopt=adopt, whole=whole)
 
     async def status(self, *, deep: bool = False, max_age: float = 900.0) -> AuditStatus:
         """How the trail is. ``deep`` reads all of it; ``max_age`` (seconds) is when waiting becomes a problem."""
@@ -120,16 +120,16 @@ class AuditLog:
             return InclusionProof(found.id, seq, index, size, row["hash"], path, root, row["note"])
 
     async def export(
-        self, tenant: str | UUID | TenantInfo, path: str | os.PathLike[str], part: Part | None = None
+        self, tenant: str | UUID | TenantInfo, path: str | os.PathLike[str], part: LogPart | None = None
     ) -> ExportReport:
         """Write a tenant's log, or a part of it, to a new file that anybody can verify with the public key.
 
-        ``part`` is the whole log by default; ``Part(since=..., until=...)`` is a span of time, ``Part(table=...,
+        ``part`` is the whole log by default; ``LogPart(since=..., until=...)`` is a span of time, ``LogPart(table=...,
         key=...)`` the life of one row. Raises ``NotFound``, ``Invalid``, ``Conflict``, ``StorageFull``.
         """
         found = NIL if tenant == NIL else (await self._tally.tenants.resolve(tenant)).id
         async with self._read() as conn:
-            return await write_bundle(conn, found, part or Part(), Path(path))
+            return await write_bundle(conn, found, part or LogPart(), Path(path))
 
     async def vkey(self) -> str:
         """The public key as auditors need it, in one line. Raises ``NotProvisioned`` without a key file."""

@@ -89,20 +89,21 @@ class Sealer:
         self._high: dict[UUID, int] | None = None
         self._partitions_at: datetime | None = None
 
-    async def run(self, *, adopt: bool = False) -> SealReport:
+    async def run(self, *, adopt: bool = False, whole: bool = False) -> SealReport:
         """Seal everything that can be sealed now, and sign a checkpoint of each log that grew.
 
-        ``adopt`` lets an anchor that knows nothing of a log start from the database's own last checkpoint. Raises
+        ``adopt`` lets an anchor that knows nothing of a log start from the database's own last checkpoint. ``whole``
+        looks at every entry again and starts an epoch, as after a restore: it seals what a cursor has passed. Raises
         ``Tampered`` when an entry is not what was captured, or the database is not the one that was sealed before:
         restored to the past, or rewritten; ``Conflict`` while another sealer is at work.
         """
         cursor = await take_over(self._conn)
         try:
-            return await self._run(cursor, adopt)
+            return await self._run(cursor, adopt, whole)
         finally:
             await give_up(self._conn)
 
-    async def _run(self, cursor: Cursor, adopt: bool) -> SealReport:
+    async def _run(self, cursor: Cursor, adopt: bool, whole: bool) -> SealReport:
         report = SealReport()
         signer = checkpoint.Signer(checkpoint.key_name(cursor.installation), self._key)
         await self._check_heights(cursor, signer, adopt)
@@ -110,7 +111,7 @@ class Sealer:
         state = await read_state(self._conn, self._roles)
         report.state = state.digest
         report.state_changes = await self._record_state(state)
-        if await self._restarted(cursor):
+        if whole or await self._restarted(cursor):
             cursor, count = await self._new_epoch(cursor)
             report.new_epoch = True
             report.entries += count

@@ -112,7 +112,10 @@ def _problems(found: AuditStatus, stated: bool, max_age: float) -> list[str]:
         who = f"; {found.held_by} holds it up" if found.held_by else "; is a sealer running?"
         told.append(f"{found.unsealed:,} entries wait to be sealed, the oldest for {found.unsealed_age:,.0f} s{who}")
     if found.missed:
-        told.append(f"{found.missed:,} entries were never sealed although the cursor has passed them")
+        told.append(
+            f"{found.missed:,} entries were never sealed although the cursor has passed them; "
+            "`tallystick audit seal --whole` seals them"
+        )
     if found.in_default_partition:
         told.append("entries are in the default partition: a month had no partition of its own")
     if found.partitions_until is None or found.partitions_until < datetime.now(UTC):

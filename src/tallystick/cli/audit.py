@@ -42,6 +42,9 @@ async def seal(
     adopt: Annotated[
         bool, typer.Option("--adopt", help="Start a new anchor from the checkpoints that the database holds.")
     ] = False,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Look at every entry again, and seal what was missed.")
+    ] = False,
     new_key: Annotated[
         Path | None,
         typer.Option("--new-key", metavar="PATH", help="Make a signing key in this file first, and use it."),
@@ -62,7 +65,7 @@ async def seal(
     async with run.opened() as tally:
         if new_key is not None:
             tally.settings = replace(tally.settings, seal_key_file=new_key)
-        report = await tally.audit.seal(adopt=adopt)
+        report = await tally.audit.seal(adopt=adopt, whole=whole)
         names = await _names(tally)
         document = sealed_document(report, names)
         if pause is None:
@@ -176,14 +179,14 @@ async def export(
     ] = None,
 ) -> Answer:
     """Write a log, or a part of it, to one file that anybody can verify without us."""
-    from tallystick.audit.export import Part
+    from tallystick.audit.export import LogPart
     from tallystick.errors import Invalid
     from tallystick.ids import NIL
 
     if (tenant is None) != installation:
         raise Invalid("Whose log?", field="tenant", remedy="Give --tenant SLUG, or --installation.")
     table, key = entry if entry is not None else (None, None)
-    part = Part(since=_utc(since), until=_utc(until), table=table, key=key, previous=_size_of(previous))
+    part = LogPart(since=_utc(since), until=_utc(until), table=table, key=key, previous=_size_of(previous))
     async with run.opened() as tally:
         report = await tally.audit.export(NIL if tenant is None else tenant, file, part)
         vkey = await _vkey(tally)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def show_sealed(out: Output, report: SealReport, names: dict[UUID, str], vkey: str) -> None:
     """What one run of the sealer did, for people."""
     if report.new_epoch:
-        out.line(f"The server counts transactions anew: this is epoch {report.epoch}; every entry was looked at again.")
+        out.line(f"Every entry was looked at again; sealing goes on in epoch {report.epoch}.")
     if len(report.state_changes) == 1 and report.state_changes[0].startswith("first record"):
         out.line("What guards the data (triggers, policies, functions, rights) is on record from now on.")
     elif report.state_changes:
