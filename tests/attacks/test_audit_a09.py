@@ -11,7 +11,7 @@ import pytest_asyncio
 from tests.audit.ground import SealedGround, sealed_ground
 
 from tallystick.audit.checkpoint import read_vkey
-from tallystick.audit.export import Part
+from tallystick.audit.export import LogPart
 from tallystick.audit.verifier import Bundle
 from tallystick.testing import KitServer
 
@@ -49,7 +49,7 @@ async def log(
         yield ground, tenant
 
 
-async def exported(ground: SealedGround, tenant: UUID, path: Path, part: Part | None = None) -> Bundle:
+async def exported(ground: SealedGround, tenant: UUID, path: Path, part: LogPart | None = None) -> Bundle:
     await ground.tally.audit.export(tenant, path, part)
     with open(path, "rb") as file:  # noqa: ASYNC230
         return Bundle(file, [read_vkey(await ground.vkey())])
@@ -77,7 +77,7 @@ async def test_a09_one_bit_in_any_column(log: tuple[SealedGround, UUID], tmp_pat
     try:
         seen = {
             "whole": await exported(ground, tenant, tmp_path / "whole.tally"),
-            "part": await exported(ground, tenant, tmp_path / "part.tally", Part(since=before["at"])),
+            "part": await exported(ground, tenant, tmp_path / "part.tally", LogPart(since=before["at"])),
         }
     finally:
         async with ground.unguarded() as su:
