@@ -45,7 +45,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,
-        epilog="`lending` as the first word measures journals, repayments, portfolio at risk and trust scores instead.",
+        epilog="`lending` as the first word measures journals, repayments, portfolio at risk and trust scores instead, "
+        "`audit` what the audit log costs.",
     )
     made.add_argument("--quick", action="store_true", help="fewer rounds: about a minute instead of several")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
@@ -134,6 +135,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from benchmarks.lending.command import main as lending
 
         return lending(words[1:])
+    if words[:1] == ["audit"]:
+        from benchmarks.audit.command import main as audit
+
+        return audit(words[1:])
     given = parser()
     options = given.parse_args(words)
     if options.json is not None:
