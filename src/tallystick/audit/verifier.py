@@ -187,8 +187,8 @@ class Bundle:
         """One entry; where a policy dropped the body, it has five fields, and its leaf stands for it."""
         empty = (b"", b"0", b"", b'""', b'""', b"")
         index, seq, leaf, proof, at, salt, xid, op, table, key, body = (*fields, *empty[len(fields) - 5 :])
-        row, place, head = (int(index), int(seq), table, key), int(index), self.marks[0]
-        raw, stored, kind = unhexlify(salt), unhexlify(leaf), ""
+        row, place, head, kind = (int(index), int(seq), table, key), int(index), self.marks[0], ""
+        raw, stored = unhexlify(salt), unhexlify(leaf)
         computed = leaf_hash(raw, body) if salt else stored
         columns = (self.origin[-36:].encode(), seq, xid, at, table, op, key)
         begin = b'{"tenant":"%s","seq":%s,"xid":%s,"at":"%s","table":%s,"op":"%s","key":%s,' % columns
@@ -216,9 +216,9 @@ class Bundle:
             self.altered[len(self.leaves) - 1] = kind, row, computed
         elif not self.whole:
             path = [unhexlify(part) for part in proof.split(b",") if part]
-            fits = [verify_inclusion(leaf, place, head.size, path, head.root) for leaf in (stored, computed)]
+            fits = [verify_inclusion(h, place, head.size, path, head.root) for h in dict.fromkeys((stored, computed))]
             if kind or not fits[0]:
-                self.find(kind if fits[0] else "leaf" if fits[1] else "proof", SEALED, row)
+                self.find(kind if fits[0] else "leaf" if fits[-1] else "proof", SEALED, row)
 
     def judge(self, kept: BinaryIO | None) -> None:
         """Judge what only all lines together show, and whether they continue the checkpoint or bundle that was kept."""
