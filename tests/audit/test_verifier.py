@@ -6,6 +6,7 @@ import ast
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -564,3 +565,25 @@ def test_a_proof_of_another_place_is_refused() -> None:
     found = verify(forge(PART, change), LOG)
     assert [(f["kind"], f["index"]) for f in found.findings] == [("proof", 222)]
     assert isinstance(found, Bundle)
+
+
+def test_the_page_lists_every_kind_with_its_exit_code() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "verifier.md").read_text()
+    assert {kind: int(code) for kind, code in re.findall(r"^\| `([a-z-]+)` \| (\d+) \|", page, re.MULTILINE)} == KINDS
+    assert len(set(KINDS.values())) == len(KINDS)
+
+
+def test_a_checkpoint_is_taken_out_of_a_bundle_as_the_page_says(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "verifier.md").read_text()
+    (line,) = re.findall(r"`python3 -c '([^']+)' october.tally > october.checkpoint`", page)
+    (tmp_path / "october.tally").write_bytes(WHOLE)
+    told = subprocess.run(
+        [sys.executable, "-c", line, "october.tally"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert told.stdout == LOG.note()
+
+
+def test_the_first_entry_is_named_too(tmp_path: Path) -> None:
+    (tmp_path / "bundle.tally").write_bytes(forge(WHOLE, lambda lines: edit_body(entry(lines, 0))))
+    told = run(tmp_path, "bundle.tally", "--key", LOG.signer.vkey)
+    assert f"  body, index 0, seq {LOG.entries[0].seq}, table loan" in told.stdout
