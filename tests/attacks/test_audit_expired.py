@@ -69,12 +69,8 @@ async def test_a14_dropped_bodies_are_expired_and_old_proofs_hold(sealed: Sealed
         await sealed.seal()
         assert not await conn.fetchval("SELECT count(*) FROM tally_audit.entry WHERE seq = ANY ($1)", old)
     assert await verdict(sealed, tenant) == ("verified", 20, [])
-    assert await verdict(sealed, tenant, LogPart(since=OLD, until=datetime(2012, 1, 1, tzinfo=UTC))) == (
-        "verified",
-        20,
-        [],
-    )
-    assert await verdict(sealed, tenant, LogPart(since=datetime(2020, 1, 1, tzinfo=UTC))) == ("verified", 0, [])
+    march = LogPart(since=OLD, until=datetime(2012, 1, 1, tzinfo=UTC))
+    assert await verdict(sealed, tenant, march) == ("verified", 20, [])
     for seq, earlier in zip(old, before, strict=True):
         assert earlier.holds
         later = await sealed.tally.audit.prove(tenant, seq)

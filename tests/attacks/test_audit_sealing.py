@@ -95,8 +95,8 @@ async def test_a1_a_cursor_that_was_pushed_on_is_found_and_mended(sealed: Sealed
     await sealed.shelves(tenant, 3)
     async with sealed.connected("superuser") as su:
         await su.execute(
-            "UPDATE tally_audit.cursor SET seq = 0, xid = (pg_snapshot_xmax(pg_current_snapshot())::text::numeric - 1)"
-            "::text::xid8"
+            "UPDATE tally_audit.cursor SET seq = 1::bigint << 40, "
+            "xid = (pg_snapshot_xmax(pg_current_snapshot())::text::numeric - 1)::text::xid8"
         )
     await sealed.shelves(tenant, 1)
     await sealed.seal()

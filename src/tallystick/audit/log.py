@@ -17,11 +17,11 @@ from tallystick.audit import checkpoint
 from tallystick.audit.anchors import Anchor, DirectoryAnchor
 from tallystick.audit.cursor import read_cursor, read_waiting
 from tallystick.audit.export import ExportReport, LogPart, write_bundle
-from tallystick.audit.merkle import StoredTree, verify_inclusion
+from tallystick.audit.merkle import verify_inclusion
 from tallystick.audit.seal_key import create_seal_key, read_seal_key
 from tallystick.audit.sealer import Sealer, SealReport
 from tallystick.audit.status import AuditStatus, read_status
-from tallystick.audit.tiles import read_tiles
+from tallystick.audit.tiles import read_path
 from tallystick.errors import NotFound, NotProvisioned, Unsupported
 from tallystick.ids import NIL
 from tallystick.stores.postgres.errors import FAILURES, translate
@@ -106,7 +106,8 @@ class AuditLog:
         A few hundred rows are read, however long the log is. Raises ``NotFound`` for an entry that is not sealed, or
         of which no checkpoint was signed yet.
         """
-        found, seq = await self._tally.tenants.resolve(tenant), entry if isinstance(entry, int) else entry.seq
+        tenants, seq = self._tally.tenants, entry if isinstance(entry, int) else entry.seq
+        found = tenants.known(tenant) or await tenants.resolve(tenant)
         async with self._read() as conn:
             row = await conn.fetchrow(_LEAF, found.id, seq)
             if row is None or row["size"] is None or row["size"] <= row["idx"]:
@@ -116,8 +117,8 @@ class AuditLog:
                     remedy="Entries are sealed a moment later; `tallystick audit status` says what waits and why.",
                 )
             index, size = row["idx"], row["size"]
-            ((path, root),) = await read_tiles(conn, [(found.id, lambda read: _prove(StoredTree(size, read), index))])
-            return InclusionProof(found.id, seq, index, size, row["hash"], path, root, row["note"])
+            path, root = await read_path(conn, found.id, index, size)
+            return InclusionProof(found.id, seq, index, size, row["hash"], tuple(path), root, row["note"])
 
     async def export(
         self, tenant: str | UUID | TenantInfo, path: str | os.PathLike[str], part: LogPart | None = None
@@ -200,10 +201,6 @@ class AuditLog:
                 "Sealing does not work on Citus yet: every node counts transactions by itself.",
                 remedy="Entries are captured all the same; seal on one PostgreSQL.",
             )
-
-
-def _prove(tree: StoredTree, index: int) -> tuple[tuple[bytes, ...], bytes]:
-    return tuple(tree.inclusion(index)), tree.root()
 
 
 @contextlib.contextmanager

@@ -8,10 +8,10 @@ from uuid import UUID
 
 import asyncpg
 
-from tallystick.audit.merkle import Reader
+from tallystick.audit.merkle import Reader, StoredTree
 from tallystick.errors import Tampered
 
-__all__ = ["read_sizes", "read_tiles"]
+__all__ = ["read_path", "read_sizes", "read_tiles"]
 
 T = TypeVar("T")
 Span = tuple[UUID, int, int, int]
@@ -41,6 +41,23 @@ async def read_tiles(conn: asyncpg.Connection, wanted: Sequence[tuple[UUID, Call
     return [make(_reader(spans, tenant)) for tenant, make in wanted]
 
 
+async def read_path(conn: asyncpg.Connection, tenant: UUID, index: int, size: int) -> tuple[list[bytes], bytes]:
+    """The inclusion proof of a leaf in the tree of ``size``, and the root. Raises ``Tampered``.
+
+    The tiles above the leaf and those at the right edge are all it takes, so they are read without asking which.
+    """
+    spans: list[Span] = []
+    level = 0
+    while not level or size >> level:
+        count = size >> level
+        starts = sorted({index >> level >> 8 << 8, count >> 8 << 8})
+        spans += [(tenant, level, at, min(at + 256, count)) for at in starts if at < count]
+        level += 8
+    found = dict(zip(spans, await _read_spans(conn, spans), strict=True))
+    tree = StoredTree(size, _reader(found, tenant))
+    return tree.inclusion(index), tree.root()
+
+
 def _reader(spans: dict[Span, list[bytes]], tenant: UUID) -> Reader:
     return lambda level, start, stop: spans[tenant, level, start, stop]
 
@@ -55,8 +72,8 @@ async def _read_spans(conn: asyncpg.Connection, spans: Sequence[Span]) -> list[l
         if chosen:
             numbers = [n for n, _ in chosen]
             columns = [[s[at] for _, s in chosen] for at in range(4)]
-            for n, digest in await conn.fetch(query, numbers, *columns):
-                found[n].append(digest)
+            for n, hashes in await conn.fetch(query, numbers, *columns):
+                found[n] = [hashes[at : at + 32] for at in range(0, len(hashes or b""), 32)]
     for (tenant, level, first, until), hashes in zip(spans, found, strict=True):
         if len(hashes) != until - first:
             what = f"nodes of level {level}" if level else "leaves"
@@ -80,19 +97,17 @@ async def read_sizes(conn: asyncpg.Connection, tenants: Iterable[UUID] | None = 
 
 # The limit says what the planner cannot know: a span is short, and the index is the way.
 _LEAVES = """
-SELECT f.n, x.hash FROM unnest($1::int[], $2::uuid[], $3::int[], $4::bigint[], $5::bigint[])
-  AS f (n, tenant, level, first, until)
-CROSS JOIN LATERAL (SELECT l.idx, l.hash FROM tally_audit.leaf l
-  WHERE l.tenant_id = f.tenant AND l.idx >= f.first AND l.idx < f.until ORDER BY l.idx LIMIT 256) AS x
-ORDER BY f.n, x.idx
+SELECT f.n, (SELECT string_agg(x.hash, ''::bytea ORDER BY x.idx) FROM (
+  SELECT l.idx, l.hash FROM tally_audit.leaf l
+  WHERE l.tenant_id = f.tenant AND l.idx >= f.first AND l.idx < f.until ORDER BY l.idx LIMIT 256) AS x) AS hashes
+FROM unnest($1::int[], $2::uuid[], $3::int[], $4::bigint[], $5::bigint[]) AS f (n, tenant, level, first, until)
 """
 _NODES = """
-SELECT f.n, x.hash FROM unnest($1::int[], $2::uuid[], $3::int[], $4::bigint[], $5::bigint[])
-  AS f (n, tenant, level, first, until)
-CROSS JOIN LATERAL (SELECT d.idx, d.hash FROM tally_audit.node d
+SELECT f.n, (SELECT string_agg(x.hash, ''::bytea ORDER BY x.idx) FROM (
+  SELECT d.idx, d.hash FROM tally_audit.node d
   WHERE d.tenant_id = f.tenant AND d.level = f.level AND d.idx >= f.first AND d.idx < f.until
-  ORDER BY d.idx LIMIT 256) AS x
-ORDER BY f.n, x.idx
+  ORDER BY d.idx LIMIT 256) AS x) AS hashes
+FROM unnest($1::int[], $2::uuid[], $3::int[], $4::bigint[], $5::bigint[]) AS f (n, tenant, level, first, until)
 """
 _SIZES = """
 SELECT t.tenant_id, coalesce((SELECT l.idx + 1 FROM tally_audit.leaf l WHERE l.tenant_id = t.tenant_id
