@@ -134,7 +134,8 @@ def _some(names: tuple[str, ...], most: int = 5) -> str:
 
 async def _missed(conn: asyncpg.Connection, cursor: Cursor) -> int:
     behind = "SELECT count(*) FROM tally_audit.entry e WHERE (e.xid, e.seq) <= ($1::text::xid8, $2)"
-    return int(await conn.fetchval(f"{behind} {NEVER_SEALED}", str(cursor.xid), cursor.seq))
+    (row,) = await conn.fetch(f"{behind} {NEVER_SEALED}", str(cursor.xid), cursor.seq)
+    return int(row["count"])
 
 
 async def _partitions(conn: asyncpg.Connection) -> dict[str, Any]:
