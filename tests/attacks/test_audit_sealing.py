@@ -381,6 +381,8 @@ async def test_a8_a_database_from_an_older_backup_is_not_sealed(sealed: SealedGr
             with pytest.raises(Tampered, match="restored to the past") as told:
                 await tally.audit.seal()
             assert (told.value.kind, told.value.tenant) == ("past", tenant)
+            (problem,) = (await tally.audit.status()).problems
+            assert "restored to the past" in problem
         assert anchored(sealed) == before
         async with backup.connected("seal") as conn:
             assert len(await conn.fetch(LEAVES, tenant)) == 3

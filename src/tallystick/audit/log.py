@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -18,6 +18,7 @@ from tallystick.audit.anchors import Anchor, DirectoryAnchor
 from tallystick.audit.cursor import read_cursor, read_waiting
 from tallystick.audit.export import ExportReport, LogPart, write_bundle
 from tallystick.audit.merkle import verify_inclusion
+from tallystick.audit.reconcile import BATCH, Reconciler, ReconcileReport
 from tallystick.audit.seal_key import create_seal_key, read_seal_key
 from tallystick.audit.sealer import Sealer, SealReport
 from tallystick.audit.status import AuditStatus, read_status
@@ -89,10 +90,30 @@ class AuditLog:
                 return await self._sealer.run(adopt=adopt, whole=whole)
 
     async def status(self, *, deep: bool = False, max_age: float = 900.0) -> AuditStatus:
-        """How the trail is. ``deep`` reads all of it; ``max_age`` (seconds) is when waiting becomes a problem."""
+        """How the trail is. ``deep`` reads all of it; ``max_age`` (seconds) is when waiting becomes a problem.
+
+        Where the anchor is known here, logs that are shorter than what it keeps are problems too.
+        """
         self._refuse_citus()
         async with self._read() as conn:
-            return await read_status(conn, self._tally.settings.roles, deep=deep, max_age=max_age)
+            found = await read_status(conn, self._tally.settings.roles, deep=deep, max_age=max_age)
+        return replace(found, problems=(*await self._behind(found), *found.problems))
+
+    async def _behind(self, found: AuditStatus) -> list[str]:
+        settings = self._tally.settings
+        if settings.anchor_dir is None and self._tally.server is None:
+            return []
+        anchor, leaves = self.anchor(), {log.tenant: log.leaves for log in found.logs}
+        told = []
+        for log in await anchor.origins(str(found.installation)):
+            kept, tenant = await anchor.latest(log), UUID(log.rpartition("/")[2])
+            size = leaves.get(tenant, 0)
+            if kept is not None and kept.size > size:
+                told.append(
+                    f"the database was restored to the past: the log of {tenant} has {size:,} entries, and "
+                    f"{kept.size:,} were signed already"
+                )
+        return told
 
     async def unsealed_age(self) -> float:
         """How long the oldest entry that is not sealed has waited, in seconds; 0.0 when all are. For metrics."""
@@ -131,6 +152,28 @@ class AuditLog:
         found = NIL if tenant == NIL else (await self._tally.tenants.resolve(tenant)).id
         async with self._read() as conn:
             return await write_bundle(conn, found, part or LogPart(), Path(path))
+
+    async def reconcile(
+        self,
+        tenant: str | UUID | TenantInfo,
+        *,
+        tables: Iterable[str] | None = None,
+        after: str | None = None,
+        batches: int | None = None,
+        batch: int = BATCH,
+        told: Callable[[ReconcileReport], Awaitable[None] | None] | None = None,
+    ) -> ReconcileReport:
+        """Compare a tenant's rows with the last image that the log has of each: what was changed past the capture?
+
+        It runs as the application's role in the tenant's wall. ``tables`` are names as in the log, all by default.
+        ``batches`` bounds the work of one call, and the report's ``next`` is the ``after`` of the next one. ``told``
+        hears of the report after each batch. Raises ``NotFound``, ``Invalid``.
+        """
+        await self._tally.ready()
+        found = await self._tally.tenants.resolve(tenant)
+        unit = self._tally.store.unit(found.id, "job:reconcile")
+        reconciler = Reconciler(unit, self._tally.specs, batch=batch)
+        return await reconciler.run(tables=tables, after=after, batches=batches, told=told)
 
     async def vkey(self) -> str:
         """The public key as auditors need it, in one line. Raises ``NotProvisioned`` without a key file."""

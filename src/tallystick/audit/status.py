@@ -110,7 +110,8 @@ def _problems(found: AuditStatus, stated: bool, max_age: float) -> list[str]:
     told = []
     if found.unsealed_age > max_age:
         who = f"; {found.held_by} holds it up" if found.held_by else "; is a sealer running?"
-        told.append(f"{found.unsealed:,} entries wait to be sealed, the oldest for {found.unsealed_age:,.0f} s{who}")
+        wait = "1 entry waits" if found.unsealed == 1 else f"{found.unsealed:,} entries wait"
+        told.append(f"{wait} to be sealed, the oldest for {found.unsealed_age:,.0f} s{who}")
     if found.missed:
         told.append(
             f"{found.missed:,} entries were never sealed although the cursor has passed them; "

@@ -35,7 +35,7 @@ def show_sealed(out: Output, report: SealReport, names: dict[UUID, str], vkey: s
     else:
         out.line("Nothing is new: every entry that can be sealed is, and every log is signed.")
     if report.unsealed:
-        out.line(f"{count(report.unsealed, 'entry', 'entries')} wait{_held(report)}.", "yellow")
+        out.line(f"{count(report.unsealed, 'entry waits', 'entries wait')}{_held(report)}.", "yellow")
     out.line(f"Auditors verify with this key: {vkey}")
 
 
@@ -49,7 +49,7 @@ def tell_round(run: Run, report: SealReport, document: dict[str, Any]) -> None:
     for change in report.state_changes:
         run.output.line(f"guards changed: {change}", "yellow")
     if report.entries or report.checkpoints:
-        waiting = f"; {report.unsealed:,} wait{_held(report)}" if report.unsealed else ""
+        waiting = f"; {count(report.unsealed, 'waits', 'wait')}{_held(report)}" if report.unsealed else ""
         sealed = count(report.entries, "entry", "entries")
         run.output.line(f"sealed {sealed}, signed {count(len(report.checkpoints), 'log')}{waiting}")
     # Whoever reads along through a pipe should not have to wait for the end.
