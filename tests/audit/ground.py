@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -24,6 +25,8 @@ from tallystick.privacy.keys import LocalKeys
 from tallystick.settings import Settings, connect_args
 from tallystick.testing import KitServer
 from tallystick.testing.conformance.entities import Shelf
+
+E = TypeVar("E", bound=Exception)
 
 
 class SealedGround:
@@ -82,17 +85,6 @@ class SealedGround:
             await connection.close()
 
     @contextlib.asynccontextmanager
-    async def nothing_else_open(self) -> AsyncIterator[None]:
-        """Wait until no transaction of anybody on the server is older than now."""
-        async with self.connected("seal") as conn:
-            now = await conn.fetchval("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::numeric")
-            for _ in range(600):
-                if await conn.fetchval("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::numeric") >= now:
-                    break
-                await asyncio.sleep(0.1)
-        yield
-
-    @contextlib.asynccontextmanager
     async def unguarded(self) -> AsyncIterator[asyncpg.Connection]:
         """A superuser whom no trigger stops: what somebody with the server in hand can do."""
         async with self.connected("superuser") as su:
@@ -114,16 +106,32 @@ class SealedGround:
             return [await db[Shelf].add(Shelf(name=uuid4().hex)) for _ in range(count)]
 
     async def seal(self, tally: Tallystick | None = None) -> SealReport:
-        """Seal everything, and wait for transactions of whoever else is on the server."""
-        total = 0
+        """Seal everything, and wait for transactions of whoever else is on the server; what all rounds did together."""
+        made = SealReport()
         for _ in range(600):
             report = await (tally or self.tally).audit.seal()
-            total += report.entries
+            signed = {c.tenant: c for c in (*made.checkpoints, *report.checkpoints)}
+            made = replace(
+                report,
+                entries=made.entries + report.entries,
+                checkpoints=list(signed.values()),
+                state_changes=[*made.state_changes, *report.state_changes],
+                new_epoch=made.new_epoch or report.new_epoch,
+            )
             if not report.unsealed:
-                report.entries = total
-                return report
+                return made
             await asyncio.sleep(0.1)
-        raise AssertionError(f"held up by {report.held_by}")
+        raise AssertionError(f"held up by {made.held_by}")
+
+    async def refused(self, seal: Callable[[], Awaitable[Any]], kind: type[E]) -> E:
+        """The error that sealing ends with once nobody else's transaction holds it up."""
+        for _ in range(600):
+            try:
+                await seal()
+            except kind as problem:
+                return problem
+            await asyncio.sleep(0.1)
+        raise AssertionError("nothing was refused")
 
     async def vkey(self) -> str:
         return await self.tally.audit.vkey()
