@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tallystick.audit.log import AuditLog
     from tallystick.domains.proofs.verifier import Verifier
     from tallystick.schema.migrate import MigrationReport
+    from tallystick.spec import EntitySpec
     from tallystick.stores.base import Unit
     from tallystick.stores.embedded.server import EmbeddedServer
     from tallystick.stores.postgres.store import PostgresStore
@@ -290,6 +291,11 @@ class Tallystick:
     def version_locations(self) -> tuple[str | Path, ...]:
         """The folders with revisions of the application's own entities."""
         return self._version_locations
+
+    @property
+    def specs(self) -> tuple[EntitySpec, ...]:
+        """What the entities that this application was opened with are made of."""
+        return tuple(map(spec_of, self._known))
 
     @property
     def is_ready(self) -> bool:
