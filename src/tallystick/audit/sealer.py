@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from json.encoder import encode_basestring as quote
@@ -15,9 +15,10 @@ from uuid import UUID
 import asyncpg
 
 from tallystick.audit import checkpoint
-from tallystick.audit.anchors import Anchor, Announcement
+from tallystick.audit.anchors import Anchor
 from tallystick.audit.cursor import NEVER_SEALED, Cursor, give_up, held_by, read_waiting, take_over
-from tallystick.audit.merkle import Node, Reader, StoredTree, Tree, leaf_hash
+from tallystick.audit.merkle import Node, Reader, Tree, leaf_hash
+from tallystick.audit.notary import Notary, Sealed
 from tallystick.audit.state import SchemaState, read_state
 from tallystick.audit.tiles import read_sizes, read_tiles
 from tallystick.errors import Tampered
@@ -33,15 +34,6 @@ __all__ = ["SealReport", "Sealed", "Sealer", "last_state"]
 
 _BATCH = 2_000
 _PARTITIONS_EVERY = timedelta(hours=12)
-
-
-@dataclass(frozen=True, slots=True)
-class Sealed:
-    """A checkpoint that a run signed: the tenant's log had ``size`` entries under ``root`` (hex)."""
-
-    tenant: UUID
-    size: int
-    root: str
 
 
 @dataclass(slots=True)
@@ -86,7 +78,7 @@ class Sealer:
         self._roles = roles
         self._clock = clock
         self._batch = batch
-        self._high: dict[UUID, int] | None = None
+        self._notary: Notary | None = None
         self._partitions_at: datetime | None = None
 
     async def run(self, *, adopt: bool = False, whole: bool = False) -> SealReport:
@@ -105,8 +97,10 @@ class Sealer:
 
     async def _run(self, cursor: Cursor, adopt: bool, whole: bool) -> SealReport:
         report = SealReport()
-        signer = checkpoint.Signer(checkpoint.key_name(cursor.installation), self._key)
-        await self._check_heights(cursor, signer, adopt)
+        if self._notary is None:
+            signer = checkpoint.Signer(checkpoint.key_name(cursor.installation), self._key)
+            self._notary = Notary(self._conn, signer, cursor.installation, self._anchor, self._clock)
+        await self._notary.check(adopt=adopt)
         await self._make_partitions()
         state = await read_state(self._conn, self._roles)
         report.state = state.digest
@@ -120,7 +114,7 @@ class Sealer:
             report.entries += count
             if count < self._batch:
                 break
-        report.checkpoints = await self._sign(cursor, signer, state)
+        report.checkpoints = await self._notary.sign(cursor, state)
         report.epoch = cursor.epoch
         waiting = await read_waiting(self._conn, cursor)
         report.unsealed = sum(w.entries for w in waiting)
@@ -195,103 +189,6 @@ class Sealer:
             # Not to be sealed twice: an entry of a transaction that ended meanwhile is passed over later.
             return await cursor.new_epoch(self._conn, row["system_identifier"], max(0, int(row["oldest"]) - 1)), total
 
-    # -- checkpoints -------------------------------------------------------------------------------------------
-
-    async def _check_heights(self, cursor: Cursor, signer: checkpoint.Signer, adopt: bool) -> None:
-        """Before anything is written: every log is at least as long as it was, and begins as it did.
-
-        At the first run all roots are compared, later only lengths; the root is compared again when a log grew.
-        """
-        sizes = await read_sizes(self._conn)
-        high = self._high if self._high is not None else await self._heights(cursor, signer)
-        for tenant, size in high.items():
-            if sizes.get(tenant, 0) < size:
-                raise _past(tenant, sizes.get(tenant, 0), size)
-        if self._high is None:
-            await self._compare_roots(cursor, signer, high)
-        for row in await self._conn.fetch(_LAST_CHECKPOINTS, list(sizes)):
-            if row["size"] > sizes[row["tenant_id"]]:
-                raise _past(row["tenant_id"], sizes[row["tenant_id"]], row["size"])
-            if row["tenant_id"] not in high:
-                # Another sealer may have signed it since we looked.
-                kept = await self._known(cursor, signer, row["tenant_id"])
-                high[row["tenant_id"]] = kept.size if kept else await self._adopt(cursor, signer, row, adopt)
-                await self._compare_roots(cursor, signer, [row["tenant_id"]])
-        self._high = high
-
-    async def _heights(self, cursor: Cursor, signer: checkpoint.Signer) -> dict[UUID, int]:
-        """How long the logs of the installation were when they were last signed, by what is kept outside."""
-        tenants = [UUID(log.rpartition("/")[2]) for log in await self._anchor.origins(str(cursor.installation))]
-        known = {tenant: await self._known(cursor, signer, tenant) for tenant in tenants}
-        return {tenant: kept.size for tenant, kept in known.items() if kept is not None}
-
-    async def _known(self, cursor: Cursor, signer: checkpoint.Signer, tenant: UUID) -> checkpoint.Checkpoint | None:
-        """The last checkpoint of a log that is kept outside. Raises ``Tampered`` when it is not signed by our key."""
-        log = checkpoint.origin(cursor.installation, tenant)
-        kept = await self._anchor.latest(log)
-        return None if kept is None else checkpoint.open_checkpoint(kept.note, [signer.key], log=log)
-
-    async def _compare_roots(self, cursor: Cursor, signer: checkpoint.Signer, tenants: Iterable[UUID]) -> None:
-        """Raise ``Tampered`` where a tree, cut to the size of the checkpoint kept outside, has another root."""
-        known = [(t, k) for t in tenants if (k := await self._known(cursor, signer, t)) is not None]
-        roots = await read_tiles(self._conn, [(tenant, _root_at(kept.size)) for tenant, kept in known])
-        for (tenant, kept), root in zip(known, roots, strict=True):
-            if root != kept.root:
-                raise Tampered(
-                    f"The log of tenant {tenant} was rewritten: its first {kept.size:,} entries are not those of the "
-                    "checkpoint that is kept outside the database.",
-                    kind="rewritten",
-                    tenant=tenant,
-                    remedy="Nothing was signed. Keep the database as it is, and compare it with a backup from before.",
-                )
-
-    async def _adopt(self, cursor: Cursor, signer: checkpoint.Signer, row: asyncpg.Record, adopt: bool) -> int:
-        tenant, size = row["tenant_id"], row["size"]
-        if not adopt:
-            raise Tampered(
-                f"The anchor knows nothing of the log of tenant {tenant}, of which the database holds a signed "
-                f"checkpoint with {size:,} entries.",
-                kind="unknown",
-                tenant=tenant,
-                remedy="Point TALLYSTICK_ANCHOR_DIR to the directory that was used before. To start a new one from "
-                "what the database says, though nothing vouches for it, seal once with --adopt.",
-            )
-        log = checkpoint.origin(cursor.installation, tenant)
-        found = checkpoint.open_checkpoint(row["note"], [signer.key], log=log)
-        await self._anchor.publish(Announcement(log, found.size, row["note"]))
-        return found.size
-
-    async def _sign(self, cursor: Cursor, signer: checkpoint.Signer, state: SchemaState) -> list[Sealed]:
-        """Sign a checkpoint of every log that is longer than its last one."""
-        assert self._high is not None
-        sizes = await read_sizes(self._conn)
-        signed = {r["tenant_id"]: r for r in await self._conn.fetch(_LAST_CHECKPOINTS, list(sizes))}
-        grown = [t for t, size in sizes.items() if t not in signed or signed[t]["size"] < size]
-        await self._compare_roots(cursor, signer, grown)
-        made = []
-        for tenant in grown:
-            size, log = sizes[tenant], checkpoint.origin(cursor.installation, tenant)
-            kept = await self._anchor.latest(log)
-            if kept is not None and kept.size > size:
-                raise _past(tenant, size, kept.size)
-            if kept is None or kept.size < size:
-                old = 0 if kept is None else kept.size
-                ((root, proof),) = await read_tiles(self._conn, [(tenant, _growth(old, size))])
-                note = signer.sign(checkpoint.write(log, size, root, state.digest))
-                # Kept outside before it counts inside: what the database says is never ahead of what it is held to.
-                kept = Announcement(log, size, note, old, tuple(proof))
-                await self._anchor.publish(kept)
-            root = checkpoint.open_checkpoint(kept.note, [signer.key], log=log).root
-            before = signed[tenant]["at"] if tenant in signed else None
-            now = self._clock.now()
-            at = now if before is None or before < now else before + timedelta(microseconds=1)
-            async with self._conn.transaction():
-                await cursor.hold(self._conn)
-                await self._conn.execute(_INSERT_CHECKPOINT, tenant, size, root, kept.note, at)
-            self._high[tenant] = size
-            made.append(Sealed(tenant, size, root.hex()))
-        return made
-
     # -- the installation's own log ----------------------------------------------------------------------------
 
     async def _record_state(self, state: SchemaState) -> list[str]:
@@ -329,18 +226,6 @@ def _loading(size: int) -> Callable[[Reader], Tree]:
     return lambda read: Tree.load(size, read)
 
 
-def _root_at(size: int) -> Callable[[Reader], bytes]:
-    return lambda read: StoredTree(size, read).root()
-
-
-def _growth(old: int, size: int) -> Callable[[Reader], tuple[bytes, list[bytes]]]:
-    def make(read: Reader) -> tuple[bytes, list[bytes]]:
-        tree = StoredTree(size, read)
-        return tree.root(), tree.consistency(old) if old else []
-
-    return make
-
-
 def _agrees(row: asyncpg.Record) -> bool:
     """Whether the body begins as the capture writes it from the columns, so that neither was changed alone since."""
     tenant, seq, xid, at, table, op, key, _, body = row
@@ -365,16 +250,6 @@ def _refuse_changed(rows: list[asyncpg.Record], good: int) -> None:
         )
 
 
-def _past(tenant: UUID, size: int, high: int) -> Tampered:
-    return Tampered(
-        f"The database was restored to the past: the log of tenant {tenant} has {size:,} entries, and {high:,} were "
-        "signed already.",
-        kind="past",
-        tenant=tenant,
-        remedy="Nothing was signed. Bring back what is missing; a log that lost entries is never signed again.",
-    )
-
-
 _ENTRIES = """
 SELECT e.tenant_id, e.seq, e.xid::text AS xid, e.at, e."table", e.op, e.key, e.salt, e.body
 FROM tally_audit.entry e WHERE (e.xid, e.seq) > ($2::text::xid8, $3)
@@ -388,12 +263,6 @@ SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::timestamptz[], 
 _INSERT_NODES = """
 INSERT INTO tally_audit.node (tenant_id, level, idx, hash)
 SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::bytea[])
-"""
-_INSERT_CHECKPOINT = "INSERT INTO tally_audit.checkpoint (tenant_id, size, root, note, at) VALUES ($1, $2, $3, $4, $5)"
-_LAST_CHECKPOINTS = """
-SELECT c.* FROM unnest($1::uuid[]) AS t (tenant_id) CROSS JOIN LATERAL (
-  SELECT k.tenant_id, k.size, k.root, k.note, k.at FROM tally_audit.checkpoint k WHERE k.tenant_id = t.tenant_id
-  ORDER BY k.size DESC LIMIT 1) AS c
 """
 _SERVER = """
 SELECT system_identifier::text AS system_identifier, pg_snapshot_xmax(pg_current_snapshot())::text AS next,
