@@ -36,7 +36,7 @@ def show_sealed(out: Output, report: SealReport, names: dict[UUID, str], vkey: s
         out.line("Nothing is new: every entry that can be sealed is, and every log is signed.")
     if report.unsealed:
         out.line(f"{count(report.unsealed, 'entry waits', 'entries wait')}{_held(report)}.", "yellow")
-    out.line(f"Auditors verify with this key: {vkey}")
+    out.raw(f"Auditors verify with this key: {vkey}")
 
 
 def tell_round(run: Run, report: SealReport, document: dict[str, Any]) -> None:
