@@ -17,6 +17,12 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from tallystick.app import Tallystick
     from tallystick.assets import Asset, asset, register
+    from tallystick.audit.entries import AuditEntry, AuditEvent
+    from tallystick.audit.export import ExportReport, LogPart
+    from tallystick.audit.history import Version
+    from tallystick.audit.log import InclusionProof
+    from tallystick.audit.sealer import SealReport
+    from tallystick.audit.status import AuditStatus, LogStatus
     from tallystick.claims import Claimed
     from tallystick.clock import Clock, FixedClock, SystemClock
     from tallystick.domains.chain_logs import ChainLog
@@ -203,42 +209,43 @@ if TYPE_CHECKING:
 __all__ = [
     "AIAnalysis", "Account", "AccountKind", "AdverseActionNotice", "Agent", "AgentStatus", "AlertKind", "AlertSeverity",
     "AlertState", "AllocationStyle", "Amortization", "Application", "ApplicationStatus", "Asset", "AssetPrice",
-    "Attestor", "BehaviorAnalyticsSummary", "BehaviorInput", "BehaviorSession", "Beta", "BiasFlag", "Bid", "Boarding",
-    "Buckets", "BusinessCalendar", "BusinessDay", "ChainAmount", "ChainLog", "ChargeBasis", "ChargeKind", "Check",
-    "Circle", "Circuit", "Claimed", "Clock", "CommitUnknown", "Community", "CommunityMembership", "CommunityStatus",
-    "Comparison", "Component", "Conflict", "Consent", "ConsentMissing", "Contribution", "ContributionKind",
-    "ContributionStatus", "CounterOffer", "CredibilityTier", "DayCount", "DayRange", "Decision", "DecisionKind",
-    "DecisionReason", "Declaration", "DenialGroup", "Denied", "Device", "DeviceStatus", "DeviceTask", "Duplicate",
-    "EmiAdjustment", "EmploymentStatus", "Endorsement", "EndorsementStatus", "Entity", "Erased", "FeeRule",
-    "FixedClock", "FlagState", "FloorRule", "Foreign", "Fraction", "Frequency", "FundingStatus", "FutureAllocation",
-    "Governance", "GroupMember", "GroupMemberStatus", "GroupOutcome", "GroupRate", "GroupRound", "GroupStatus", "Guard",
-    "HolidayCalendar", "HomeOwnership", "Impact", "Index", "InputSource", "InputType", "Installment",
+    "Attestor", "AuditEntry", "AuditEvent", "AuditStatus", "BehaviorAnalyticsSummary", "BehaviorInput",
+    "BehaviorSession", "Beta", "BiasFlag", "Bid", "Boarding", "Buckets", "BusinessCalendar", "BusinessDay",
+    "ChainAmount", "ChainLog", "ChargeBasis", "ChargeKind", "Check", "Circle", "Circuit", "Claimed", "Clock",
+    "CommitUnknown", "Community", "CommunityMembership", "CommunityStatus", "Comparison", "Component", "Conflict",
+    "Consent", "ConsentMissing", "Contribution", "ContributionKind", "ContributionStatus", "CounterOffer",
+    "CredibilityTier", "DayCount", "DayRange", "Decision", "DecisionKind", "DecisionReason", "Declaration",
+    "DenialGroup", "Denied", "Device", "DeviceStatus", "DeviceTask", "Duplicate", "EmiAdjustment", "EmploymentStatus",
+    "Endorsement", "EndorsementStatus", "Entity", "Erased", "ExportReport", "FeeRule", "FixedClock", "FlagState",
+    "FloorRule", "Foreign", "Fraction", "Frequency", "FundingStatus", "FutureAllocation", "Governance", "GroupMember",
+    "GroupMemberStatus", "GroupOutcome", "GroupRate", "GroupRound", "GroupStatus", "Guard", "HolidayCalendar",
+    "HomeOwnership", "Impact", "InclusionProof", "Index", "InputSource", "InputType", "Installment",
     "InsufficientFunds", "InterestCalc", "InterestMethod", "Interval", "Invalid", "InvalidTransition", "Journal",
     "Json", "KeyProvider", "KeyReused", "LateFee", "LeaseLost", "LedgerAmount", "LegalBasis", "LenderPayout", "Length",
     "LiquidationEvent", "LiquidationOrigin", "Loan", "LoanAllocation", "LoanCharge", "LoanFunding", "LoanInstallment",
-    "LoanProduct", "LoanReceipt", "LoanSchedule", "LoanStatus", "LoanTransaction", "LocalKeys", "LoginRefused",
-    "Maintained", "Mask", "MemberRole", "MembershipStatus", "Metrics", "MigrationUnsafe", "Money", "Monitored",
-    "MonthEnd", "NotFound", "NotMigrated", "NotProvisioned", "NoticeBasis", "NoticeChannel", "Numeric", "OfferState",
-    "Offset", "OnHold", "Once", "OrderKind", "Outcome", "Overdue", "Overpayment", "OwnAsset", "Page", "PageQuery",
-    "Payoff", "Payout", "PayoutKind", "PayoutStatus", "Personal", "Plan", "Planned", "PoolUse", "Price", "PriceTick",
-    "Proof", "ProofEvent", "ProofEventKind", "ProofProtocol", "ProofType", "Protection", "ProtectionKind",
+    "LoanProduct", "LoanReceipt", "LoanSchedule", "LoanStatus", "LoanTransaction", "LocalKeys", "LogPart", "LogStatus",
+    "LoginRefused", "Maintained", "Mask", "MemberRole", "MembershipStatus", "Metrics", "MigrationUnsafe", "Money",
+    "Monitored", "MonthEnd", "NotFound", "NotMigrated", "NotProvisioned", "NoticeBasis", "NoticeChannel", "Numeric",
+    "OfferState", "Offset", "OnHold", "Once", "OrderKind", "Outcome", "Overdue", "Overpayment", "OwnAsset", "Page",
+    "PageQuery", "Payoff", "Payout", "PayoutKind", "PayoutStatus", "Personal", "Plan", "Planned", "PoolUse", "Price",
+    "PriceTick", "Proof", "ProofEvent", "ProofEventKind", "ProofProtocol", "ProofType", "Protection", "ProtectionKind",
     "ProtectionRule", "ProvisionRates", "Purpose", "Queue", "QuotaExceeded", "Rate", "ReasonCode", "Receipt", "Ref",
     "Repository", "ReputationEvidence", "ReputationPolicy", "ReputationRecord", "ReputationStatus", "ReviewState",
     "ReviewTask", "RiskAlert", "RoleMissing", "RoundStatus", "Rounding", "RuleFiring", "Rules", "SavingsGroup",
-    "Schedule", "Score", "ScoringCategory", "ScoringPeriod", "Search", "Secret", "Serialization", "Servicing",
-    "Session", "SessionStatus", "SessionType", "Settings", "Signal", "SignalRole", "Spread", "StaleVersion", "Standing",
-    "StatementTimes", "Statistics", "StillReferenced", "StorageFull", "SystemClock", "Tallystick", "TallystickError",
-    "Tampered", "TaskState", "Tenant", "TenantInfo", "TenantMissing", "Terms", "TickReceipt", "TlsFailed",
-    "TransactionKind", "Transfer", "Transitions", "TrustEdge", "TrustPolicy", "Unavailable", "Unique",
-    "UnknownReference", "Unsupported", "User", "UserProfile", "UserReputationSummary", "UserRole", "UserStatus",
-    "Vault", "VaultAsset", "VaultAssetChange", "VaultMetric", "VaultObservation", "VaultPosition", "VaultSide",
-    "VaultStatus", "Verdict", "VerificationStatus", "Verifier", "VerifyingKey", "Wallet", "WrongTenant", "all_of",
-    "any_of", "append_only", "asc", "asset", "at_least", "at_most", "backref", "between", "commitment", "compare",
-    "contains", "decayed", "demographic_parity", "denial_groups", "desc", "equalized_odds", "eur", "gbp",
-    "generalized_entropy", "hmda_denial_codes", "idempotent", "impacts", "input_set_hash", "kept", "kes", "key",
-    "less_than", "make_periods", "make_schedule", "missing", "money", "more_than", "ngn", "not_", "one_of", "order_by",
-    "outcomes", "periods_to", "prefix", "present", "register", "reweighing", "secret", "sum_of", "transfer", "usd",
-    "uuid7", "wilson",
+    "Schedule", "Score", "ScoringCategory", "ScoringPeriod", "SealReport", "Search", "Secret", "Serialization",
+    "Servicing", "Session", "SessionStatus", "SessionType", "Settings", "Signal", "SignalRole", "Spread",
+    "StaleVersion", "Standing", "StatementTimes", "Statistics", "StillReferenced", "StorageFull", "SystemClock",
+    "Tallystick", "TallystickError", "Tampered", "TaskState", "Tenant", "TenantInfo", "TenantMissing", "Terms",
+    "TickReceipt", "TlsFailed", "TransactionKind", "Transfer", "Transitions", "TrustEdge", "TrustPolicy", "Unavailable",
+    "Unique", "UnknownReference", "Unsupported", "User", "UserProfile", "UserReputationSummary", "UserRole",
+    "UserStatus", "Vault", "VaultAsset", "VaultAssetChange", "VaultMetric", "VaultObservation", "VaultPosition",
+    "VaultSide", "VaultStatus", "Verdict", "VerificationStatus", "Verifier", "VerifyingKey", "Version", "Wallet",
+    "WrongTenant", "all_of", "any_of", "append_only", "asc", "asset", "at_least", "at_most", "backref", "between",
+    "commitment", "compare", "contains", "decayed", "demographic_parity", "denial_groups", "desc", "equalized_odds",
+    "eur", "gbp", "generalized_entropy", "hmda_denial_codes", "idempotent", "impacts", "input_set_hash", "kept", "kes",
+    "key", "less_than", "make_periods", "make_schedule", "missing", "money", "more_than", "ngn", "not_", "one_of",
+    "order_by", "outcomes", "periods_to", "prefix", "present", "register", "reweighing", "secret", "sum_of", "transfer",
+    "usd", "uuid7", "wilson",
 ]
 # fmt: on
 

@@ -5,6 +5,12 @@ from __future__ import annotations
 _HOMES = {
     "app": "Tallystick",
     "assets": "Asset asset register",
+    "audit.entries": "AuditEntry AuditEvent",
+    "audit.export": "ExportReport LogPart",
+    "audit.history": "Version",
+    "audit.log": "InclusionProof",
+    "audit.sealer": "SealReport",
+    "audit.status": "AuditStatus LogStatus",
     "claims": "Claimed",
     "clock": "Clock FixedClock SystemClock",
     "domains.chain_logs": "ChainLog",

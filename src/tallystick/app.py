@@ -6,22 +6,27 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
+from tallystick.actors import checked_who
 from tallystick.clock import Clock, SystemClock
 from tallystick.domains.catalog import chosen, entities_of
 from tallystick.domains.identity.tenants import TenantInfo, Tenants
 from tallystick.entity import Entity, spec_of
 from tallystick.errors import Declaration, Denied, Invalid, NotProvisioned, Unavailable
 from tallystick.privacy.keys import KeyProvider, LocalKeys
-from tallystick.session import Session, SessionContext, checked_actor
+from tallystick.session import Session, SessionContext
 from tallystick.settings import Settings
 
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from tallystick.actors import Who
+    from tallystick.audit.log import AuditLog
     from tallystick.domains.proofs.verifier import Verifier
     from tallystick.schema.migrate import MigrationReport
+    from tallystick.spec import EntitySpec
+    from tallystick.stores.base import Unit
     from tallystick.stores.embedded.server import EmbeddedServer
     from tallystick.stores.postgres.meter import Metrics
     from tallystick.stores.postgres.store import PostgresStore
@@ -58,10 +63,12 @@ class Tallystick:
         self._version_locations = tuple(version_locations)
         self._server: EmbeddedServer | None = None
         self._store: PostgresStore | None = None
+        self._audit: AuditLog | None = None
         self._admin_url: str | None = settings.admin_url
         self._ready = False
         self._getting_ready = asyncio.Lock()
         _refuse_twins(self._known)
+        self._watched = frozenset(s.table for s in map(spec_of, self._known) if s.audit_reads)
 
     @classmethod
     def open(
@@ -153,6 +160,9 @@ class Tallystick:
 
     async def close(self) -> None:
         """Close every connection; the embedded server stops when its last user leaves."""
+        audit, self._audit = self._audit, None
+        if audit is not None:
+            await audit.close()
         store, self._store, self._ready = self._store, None, False
         if store is not None:
             await store.close()
@@ -221,26 +231,48 @@ class Tallystick:
     # -- sessions ----------------------------------------------------------------------------------------------
 
     def session(
-        self, tenant: str | UUID | TenantInfo, *, actor: str, permissions: Iterable[str] | None = None
+        self,
+        tenant: str | UUID | TenantInfo,
+        *,
+        actor: str,
+        permissions: Iterable[str] | None = None,
+        reason: str | None = None,
+        request_id: str | None = None,
     ) -> SessionContext:
         """A session for one tenant (slug, id or info) and one actor: ``async with tally.session(...) as db``.
 
         ``actor`` is free text that every write records ("user:<id>", "job:nightly"). ``permissions`` are what it
-        may do; by default those of the user account that "user:<id>" names. Raises ``NotFound`` for an unknown
-        tenant, ``Denied`` for an inactive one, ``NotMigrated``.
+        may do; by default those of the user account that "user:<id>" names. ``reason`` (why, up to 500 characters)
+        and ``request_id`` go into the audit log with every change. Raises ``NotFound`` for an unknown tenant,
+        ``Denied`` for an inactive one, ``NotMigrated``.
         """
-        return SessionContext(self, tenant, checked_actor(actor), permissions)
+        return SessionContext(self, tenant, checked_who(actor, reason, request_id), permissions)
 
-    async def system(self, *, actor: str = SYSTEM_ACTOR) -> AsyncIterator[Session]:
+    async def system(
+        self, *, actor: str = SYSTEM_ACTOR, reason: str | None = None, request_id: str | None = None
+    ) -> AsyncIterator[Session]:
         """One session after another, for every active tenant: ``async for db in tally.system(): ...``.
 
         There is no session that sees several tenants; work across them is a loop.
         """
-        name = checked_actor(actor)
+        who = checked_who(actor, reason, request_id)
         async for id, _, active in self.tenants.all():
             if active:
-                async with SessionContext(self, id, name, ("*",)) as db:
+                async with SessionContext(self, id, who, ("*",)) as db:
                     yield db
+
+    def unit(self, tenant: UUID, who: Who) -> Unit:
+        """A hand on the store for one session; it writes reads down where an entity asks for that."""
+        store = self.store
+
+        def fresh() -> Unit:
+            return store.unit(tenant, who.actor, who.reason, who.request_id)
+
+        if not self._watched:
+            return fresh()
+        from tallystick.audit.reads import ReadingUnit
+
+        return cast("Unit", ReadingUnit(fresh(), fresh, self._watched))
 
     # -- parts -------------------------------------------------------------------------------------------------
 
@@ -250,6 +282,15 @@ class Tallystick:
         if self._store is None:
             raise Unavailable("Tallystick is not open.", remedy="Use `async with Tallystick.open(...) as tally`.")
         return self._store
+
+    @property
+    def audit(self) -> AuditLog:
+        """The audit logs of all tenants: ``seal()``, ``status()``, ``prove()``, ``export()``, by the sealing role."""
+        if self._audit is None:
+            from tallystick.audit.log import AuditLog
+
+            self._audit = AuditLog(self)
+        return self._audit
 
     @property
     def server(self) -> EmbeddedServer | None:
@@ -272,6 +313,11 @@ class Tallystick:
     def version_locations(self) -> tuple[str | Path, ...]:
         """The folders with revisions of the application's own entities."""
         return self._version_locations
+
+    @property
+    def specs(self) -> tuple[EntitySpec, ...]:
+        """What the entities that this application was opened with are made of."""
+        return tuple(map(spec_of, self._known))
 
     @property
     def is_ready(self) -> bool:

@@ -7,12 +7,16 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from tallystick.errors import Declaration
-from tallystick.rules import Check, Foreign, Index, Transitions, Unique
+from tallystick.rules import Check, Foreign, Guard, Index, Rules, Transitions, Unique
 from tallystick.spec import REGISTRY_SCHEMA, CheckSpec, FieldSpec, ForeignKeySpec, IndexSpec, Kind
 from tallystick.values import CHAIN_CEILING
 
 if TYPE_CHECKING:
     from tallystick.entity import Entity
+
+
+AUDIT_TRIGGER = "tally_0_audit"
+"""Sorts before the names of all other triggers that follow a change: what those change is logged after it."""
 
 
 def snake(name: str) -> str:
@@ -194,3 +198,33 @@ def transitions(cls: type[Entity], fields: dict[str, FieldSpec], rules: Any) -> 
                 remedy=f"States are: {', '.join(sorted(known))}.",
             )
     return found
+
+
+def unaudited(cls: type[Entity], fields: dict[str, FieldSpec], rules: Rules) -> tuple[str, ...]:
+    """The columns that stay out of the audit log: blind indexes, and maintained fields that the rules name.
+
+    A blind index would let whoever has a value look for it in a log that outlives the value's erasure.
+    """
+    for guard in rules.items:
+        if (
+            rules.audit
+            and isinstance(guard, Guard)
+            and guard.each == "ROW"
+            and guard.fires.upper().startswith("AFTER")
+            and guard.name <= AUDIT_TRIGGER
+        ):
+            raise Declaration(
+                f"{cls.__name__}: the trigger {guard.name} would fire before the row's change is in the audit log.",
+                entity=cls.__name__,
+                remedy=f"Triggers fire by name: give it one that sorts after {AUDIT_TRIGGER}.",
+            )
+    for name in rules.unaudited:
+        if name not in fields or not fields[name].maintained:
+            raise Declaration(
+                f"{cls.__name__}.{name} cannot be left out of the audit log.",
+                entity=cls.__name__,
+                field=name,
+                remedy="Only fields that the database maintains can be: annotate it with Maintained().",
+            )
+    worked_out = [fields[name].columns[0].name for name in rules.unaudited]
+    return (*(f.index_column for f in fields.values() if f.search), *worked_out)

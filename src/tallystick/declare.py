@@ -463,4 +463,7 @@ def _assemble(cls: type[Entity], table: str, fields: dict[str, FieldSpec], share
         kept=append_only or any(isinstance(r, Kept) for r in rules),
         guards=tuple(r for r in rules if isinstance(r, Guard)),
         fillfactor=declared.fillfactor,
+        audit=declared.audit,
+        audit_reads=declared.audit_reads,
+        unaudited=constraints.unaudited(cls, fields, declared),
     )

@@ -274,10 +274,32 @@ class NotProvisioned(TallystickError):
 
 
 class Tampered(TallystickError):
-    """Stored bytes fail their authentication or proof."""
+    """Stored bytes fail their authentication or proof.
+
+    Where the audit trail found it, ``kind`` says what is wrong in the offline verifier's word ("column", "past",
+    "rewritten", "missing", ...), and the rest names where: the tenant, an entry's number, a table and the row's key.
+    """
 
     code = "TS-2000"
     default_remedy = "Do not trust the row; compare it with the audit trail and a backup."
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        kind: str = "",
+        tenant: UUID | None = None,
+        seq: int | None = None,
+        table: str = "",
+        key: str = "",
+        remedy: str = "",
+    ) -> None:
+        self.kind = kind
+        self.tenant = tenant
+        self.seq = seq
+        self.table = table
+        self.key = key
+        super().__init__(problem, remedy=remedy)
 
 
 class Unavailable(TallystickError):

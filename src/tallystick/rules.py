@@ -160,14 +160,29 @@ class Rules:
     ``retain`` names the retention class whose periods and legal bases live in policy data. ``table`` overrides the
     table's name, which is otherwise the class name in snake case. ``fillfactor`` leaves room on each page for rows that
     are updated all the time (percent filled, 10 to 100).
+
+    Every change of a row is written to the audit log in the same transaction; ``audit=False`` leaves an entity out,
+    which is for machinery that says nothing about anybody. ``unaudited`` names maintained fields that stay out of the
+    log because the database works them out of rows that are in it. With ``audit_reads`` whoever reads rows is written
+    down too.
     """
 
-    __slots__ = ("fillfactor", "items", "retain", "table")
+    __slots__ = ("audit", "audit_reads", "fillfactor", "items", "retain", "table", "unaudited")
 
     def __init__(
-        self, *items: Rule, retain: str | None = None, table: str | None = None, fillfactor: int | None = None
+        self,
+        *items: Rule,
+        retain: str | None = None,
+        table: str | None = None,
+        fillfactor: int | None = None,
+        audit: bool = True,
+        audit_reads: bool = False,
+        unaudited: tuple[str, ...] = (),
     ) -> None:
         self.fillfactor = fillfactor
+        self.audit = audit
+        self.audit_reads = audit_reads
+        self.unaudited = unaudited
         for item in items:
             if not isinstance(item, Rule):
                 raise Declaration(

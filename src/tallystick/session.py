@@ -27,7 +27,9 @@ from tallystick.repository import Repository
 from tallystick.transaction import Transaction, run_atomic
 
 if TYPE_CHECKING:
+    from tallystick.actors import Who
     from tallystick.app import Tallystick
+    from tallystick.audit.trail import Trail
     from tallystick.domains.community.communities import Communities
     from tallystick.domains.community.endorsements import Endorsements
     from tallystick.domains.community.memberships import Memberships
@@ -73,12 +75,12 @@ class Session:
 
     __slots__ = ("_app", "_permissions", "_repositories", "actor", "sealer", "tenant", "tenant_id", "unit")
 
-    def __init__(self, app: Tallystick, tenant: TenantInfo, actor: str, permissions: Iterable[str] | None) -> None:
+    def __init__(self, app: Tallystick, tenant: TenantInfo, who: Who, permissions: Iterable[str] | None) -> None:
         self._app = app
         self.tenant = tenant
         self.tenant_id: UUID = tenant.id
-        self.actor = actor
-        self.unit: Unit = app.store.unit(tenant.id, actor)
+        self.actor = who.actor
+        self.unit: Unit = app.unit(tenant.id, who)
         self.sealer = Sealer(app.keys, tenant.id)
         self._permissions = Permissions(self, permissions)
         self._repositories: dict[type[Entity], Repository[Any]] = {}
@@ -90,6 +92,13 @@ class Session:
             self._app.check_known(entity)
             found = self._repositories[entity] = Repository.of(self, entity)
         return found
+
+    @property
+    def audit(self) -> Trail:
+        """The tenant's audit log: record events of the application's own, read what happened."""
+        from tallystick.audit.trail import Trail
+
+        return Trail(self)
 
     # -- repositories of the built-in domains ------------------------------------------------------------------
 
@@ -450,19 +459,19 @@ _CLOSED: Any = _Closed()
 class SessionContext:
     """``async with tally.session(...) as db``."""
 
-    __slots__ = ("_actor", "_app", "_db", "_permissions", "_tenant")
+    __slots__ = ("_app", "_db", "_permissions", "_tenant", "_who")
 
-    def __init__(self, app: Tallystick, tenant: Any, actor: str, permissions: Iterable[str] | None) -> None:
+    def __init__(self, app: Tallystick, tenant: Any, who: Who, permissions: Iterable[str] | None) -> None:
         self._app = app
         self._tenant = tenant
-        self._actor = actor
+        self._who = who
         self._permissions = permissions
         self._db: Session | None = None
 
     async def __aenter__(self) -> Session:
         app = self._app
         info = app.tenants.known(self._tenant) or await app.tenants.resolve(self._tenant)
-        self._db = Session(app, info, self._actor, self._permissions)
+        self._db = Session(app, info, self._who, self._permissions)
         return self._db
 
     async def __aexit__(
@@ -470,18 +479,3 @@ class SessionContext:
     ) -> None:
         if self._db is not None:
             await self._db.close()
-
-
-def checked_actor(actor: object) -> str:
-    """The actor's name, refused when it is missing or unusable."""
-    if not isinstance(actor, str) or not actor.strip() or len(actor) > 200 or "\0" in actor:
-        raise Invalid(
-            "A session needs an actor: 1 to 200 characters of text without NUL.",
-            field="actor",
-            remedy='Say who acts: tally.session(tenant, actor="user:42").',
-        )
-    if any("\ud800" <= character <= "\udfff" for character in actor):
-        raise Invalid(
-            "The actor is not valid Unicode text.", field="actor", remedy="Decode it with the right encoding."
-        )
-    return actor

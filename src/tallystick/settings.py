@@ -40,7 +40,8 @@ class Settings:
 
     Pass it around instead of reading ``os.environ`` in several places. Times are seconds. ``database_url`` is
     the application role, ``admin_url`` provisions and migrates, ``seal_url`` seals; without ``database_url`` the
-    embedded server in ``data_dir`` is used; ``tenant_key_file`` goes with a hardened database. Raises ``Invalid`` or
+    embedded server in ``data_dir`` is used; ``tenant_key_file`` goes with a hardened database, ``seal_key_file`` signs
+    checkpoints of the audit trail, ``anchor_dir`` keeps them outside the database. Raises ``Invalid`` or
     ``Unsupported``, naming the variable and never its value. ``pool_max`` is 10 because eight worker processes then fit
     in PostgreSQL's 100 connections.
     """
@@ -51,6 +52,8 @@ class Settings:
     data_dir: Path | None = None
     key_file: Path | None = None
     tenant_key_file: Path | None = None
+    seal_key_file: Path | None = None
+    anchor_dir: Path | None = None
     pool_min: int = 0
     pool_max: int = 10
     pool_timeout: float = 30.0
@@ -348,6 +351,8 @@ _READERS: dict[str, tuple[tuple[str, ...], Callable[[str, str], Any]]] = {
     "data_dir": (("TALLYSTICK_DATA_DIR",), _path),
     "key_file": (("TALLYSTICK_KEY_FILE",), _path),
     "tenant_key_file": (("TALLYSTICK_TENANT_KEY_FILE",), _path),
+    "seal_key_file": (("TALLYSTICK_SEAL_KEY_FILE",), _path),
+    "anchor_dir": (("TALLYSTICK_ANCHOR_DIR",), _path),
     "pool_min": (("TALLYSTICK_POOL_MIN", "POSTGRES_POOL_MIN", "DB_MIN_CONNECTIONS"), _whole),
     "pool_max": (("TALLYSTICK_POOL_MAX", "POSTGRES_POOL_MAX", "DB_MAX_CONNECTIONS"), _whole),
     "pool_timeout": (("TALLYSTICK_POOL_TIMEOUT", "POSTGRES_POOL_TIMEOUT"), _seconds),

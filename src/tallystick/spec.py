@@ -157,6 +157,10 @@ class EntitySpec:
     guards: tuple[Guard, ...] = ()
     fillfactor: int | None = None
     schema: str = SCHEMA
+    audit: bool = True
+    audit_reads: bool = False
+    unaudited: tuple[str, ...] = ()
+    """Columns that stay out of the audit log although the entity is audited: blind indexes, what is worked out."""
 
     @property
     def name(self) -> str:

@@ -193,7 +193,7 @@ async def refused(scene: Scene, kinds: Any, table: str, like: UUID, **changes: A
 
 async def test_history_is_not_forged(scene: Scene) -> None:
     db = scene.db
-    last = (await db.loans.history(scene.loan))[-1]
+    last = (await db.loans.steps(scene.loan))[-1]
     problem = await refused(
         scene, (Conflict, Denied), "loan_status_change", last.id, step=9, before="active", after="closed"
     )

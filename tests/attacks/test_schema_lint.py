@@ -187,6 +187,12 @@ PLANTED = [
     ("guard-off", "tally.claim", "ALTER TABLE tally.claim ENABLE TRIGGER tally_step_state"),
     ("guard-off", "tally.note", "ALTER TABLE tally.note ENABLE REPLICA TRIGGER tally_append_only"),
     ("guard-off", "tally.usage", "ALTER TABLE tally.usage DISABLE TRIGGER tally_no_truncate"),
+    ("guard-off", "tally.claim", "ALTER TABLE tally.claim DISABLE TRIGGER tally_0_audit"),
+    (
+        "capture-order",
+        "tally.claim",
+        "CREATE TRIGGER a_first AFTER INSERT ON tally.claim FOR EACH ROW EXECUTE FUNCTION tally.refuse_change('claim')",
+    ),
     ("foreign-keys-off", "tally.claim", "ALTER TABLE tally.claim DISABLE TRIGGER ALL"),
     (
         "tenant-function",

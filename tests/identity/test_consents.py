@@ -50,7 +50,7 @@ async def test_granted_asked_for_withdrawn_and_granted_again(db: Session, make: 
     with pytest.raises(NotFound):
         await db.consents.withdraw(ada, Purpose.CREDIT_CHECK)
     again = await db.consents.grant(ada, Purpose.CREDIT_CHECK, policy_version="2026-1")
-    assert [c.id for c in await db.consents.history(ada)] == [first.id, again.id]
+    assert [c.id for c in await db.consents.given(ada)] == [first.id, again.id]
     assert (await db.consents.require(ada.id, Purpose.CREDIT_CHECK)).id == again.id
 
 
@@ -63,7 +63,7 @@ async def test_the_same_terms_twice_are_one_consent_and_new_terms_replace_it(db:
         ada, Purpose.AI_ANALYSIS, policy_version="2", legal_basis=LegalBasis.LEGITIMATE_INTERESTS
     )
     await db.consents.grant(ada, Purpose.MARKETING, policy_version="2")
-    history = await db.consents.history(ada, Purpose.AI_ANALYSIS)
+    history = await db.consents.given(ada, Purpose.AI_ANALYSIS)
     assert [c.id for c in history] == [one.id, two.id, three.id]
     # Without a gap and without an overlap.
     assert [c.withdrawn_at for c in history] == [two.granted_at, three.granted_at, None]

@@ -51,7 +51,7 @@ async def test_statuses_follow_each_other_in_the_database(db: Session) -> None:
         await db.loans.approve(loan, on=DAY, key=None)
     with pytest.raises(Conflict, match="rejected"):
         await db.loans.disburse(loan, on=DAY, key=None)
-    assert [(h.step, h.before, h.after, h.reason) for h in await db.loans.history(loan)] == [
+    assert [(h.step, h.before, h.after, h.reason) for h in await db.loans.steps(loan)] == [
         (1, None, S.REQUESTED, None),
         (2, S.REQUESTED, S.REJECTED, "too new"),
     ]

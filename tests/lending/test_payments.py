@@ -33,7 +33,7 @@ async def test_a_loan_is_lent_and_repaid(db: Session) -> None:
     assert rows[0].settled_on == D(2026, 2, 1)
     last = await db.loans.repay(loan, usd("500"), on=D(2026, 3, 1), key="b")
     assert (last.loan.status, last.loan.closed_on, last.loan.oldest_due) == (LoanStatus.CLOSED, D(2026, 3, 1), None)
-    assert [s.after.value for s in await db.loans.history(loan)] == ["requested", "approved", "active", "closed"]
+    assert [s.after.value for s in await db.loans.steps(loan)] == ["requested", "approved", "active", "closed"]
     await audit(db)
 
 

@@ -37,7 +37,7 @@ async def test_nothing_behind_the_gate_outlives_a_withdrawal(race: Race, db: Ses
     assert result.kinds <= {ConsentMissing, NotFound}
     assert sum(r == 0 for r in result.results) == 1
     assert await db.wallets.count() == sum(result.results)
-    (row,) = await db.consents.history(ada)
+    (row,) = await db.consents.given(ada)
     assert row.withdrawn_at is not None
 
 
@@ -46,7 +46,7 @@ async def test_one_consent_stands_whatever_many_grant(race: Race, db: Session, m
     ada = await make.user()
     result = await race(N, lambda s, i: s.consents.grant(ada, WHAT, policy_version=str(i % 3)))
     assert result.errors == []
-    history = await db.consents.history(ada)
+    history = await db.consents.given(ada)
     assert sum(c.withdrawn_at is None for c in history) == 1
     assert [c.withdrawn_at for c in history[:-1]] == [c.granted_at for c in history[1:]]
     assert await db[Consent].count() == len(history)

@@ -261,7 +261,7 @@ async def test_nobody_is_scored_after_a_withdrawal(race: Race, db: Session, make
 
     result = await race(N, work)
     assert result.kinds <= {ConsentMissing}
-    (row,) = await db.consents.history(ada)
+    (row,) = await db.consents.given(ada)
     assert row.withdrawn_at is not None
     assert await db.scores.count() == sum(result.results)
     with pytest.raises(ConsentMissing):

@@ -9,6 +9,8 @@ from typing import Annotated, assert_type
 from uuid import UUID
 
 from tallystick import (
+    AuditEntry,
+    AuditEvent,
     Claimed,
     Community,
     CommunityMembership,
@@ -35,6 +37,7 @@ from tallystick import (
     Unique,
     User,
     UserProfile,
+    Version,
     backref,
     desc,
     one_of,
@@ -110,11 +113,19 @@ async def writes(db: Session, user: User) -> None:
     assert_type(await db.atomic(work), int)
 
 
+async def audited(tally: Tallystick, id: UUID) -> None:
+    async with tally.session("sunrise", actor="user:1", reason="case 91", request_id="r-1") as db:
+        assert_type(await db.users.history(id), list[Version[User]])
+        assert_type(await db[User].as_of(id, datetime.now(UTC)), User | None)
+        assert_type(await db.audit.record(AuditEvent(type="t", category="c", service="s")), int)
+        assert_type(await db.audit.entries(User, key=id), Page[AuditEntry])
+
+
 async def communities(db: Session, user: User, loan: UUID) -> None:
     grant = await db.consents.require(user.id, Purpose.CREDIT_CHECK)
     assert_type(grant, Consent)
     assert_type(await db.consents.grant(user, Purpose.MARKETING, policy_version="1"), Consent)
-    assert_type(await db.consents.history(user), list[Consent])
+    assert_type(await db.consents.given(user), list[Consent])
     assert_type(await db.profiles.of_user(user), UserProfile | None)
     club = await db.communities.create(Community(name="Sunrise", slug="sunrise", asset="USD"), founder=user)
     assert_type(club, Community)

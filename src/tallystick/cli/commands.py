@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from tallystick.cli import (
+    audit,
     circles,
     database,
     demo,
@@ -65,6 +66,7 @@ command(load.app, "aave-liquidations")(vaults.liquidations)
 command(load.app, "market-data")(vaults.prices)
 app.add_typer(report.app, name="report", rich_help_panel=_WATCH)
 command(app, "health", rich_help_panel=_WATCH)(health.health)
+app.add_typer(audit.app, name="audit", rich_help_panel=_WATCH)
 app.add_typer(schema.app, name="schema", rich_help_panel=_WATCH)
 command(app, "shell", rich_help_panel=_WATCH)(shell.shell)
 

@@ -82,7 +82,7 @@ async def show_(run: Run, number: Number, tenant: Tenant) -> Answer:
         loan = await db.loans.by_number(number)
         rows = await db.loans.schedule(loan)
         transactions = await db.loans.transactions(loan)
-        history = await db.loans.history(loan)
+        history = await db.loans.steps(loan)
         gone = {t.reverses.id for t in transactions if t.reverses is not None}
 
     def show(out: Output) -> None:

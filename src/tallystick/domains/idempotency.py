@@ -37,7 +37,7 @@ class CommandKey(Entity):
     request: Annotated[bytes, Once()]
     results: list[UUID] = msgspec.field(default_factory=list)
 
-    rules = Rules(Unique("op", "key"), Check("request", "octet_length(request) = 32"))
+    rules = Rules(Unique("op", "key"), Check("request", "octet_length(request) = 32"), audit=False)
 
 
 class Command:

@@ -139,14 +139,14 @@ class DevelopmentKeys(LocalKeys):
         super().__init__(_DEVELOPMENT_ROOT, development=True)
 
 
-def _read_private(path: Path) -> bytes:
+def _read_private(path: Path, make: str = "LocalKeys.create(path)") -> bytes:
     # Not following the kind of file but what was opened: a path can be swapped between a check and a read.
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
         raise Unavailable(
             f"The key file {path} cannot be opened ({getattr(error, 'strerror', None) or 'not a path'}).",
-            remedy="Check the path and its owner, or make one with LocalKeys.create(path).",
+            remedy=f"Check the path and its owner, or make one with {make}.",
         ) from None
     try:
         found = os.fstat(handle)

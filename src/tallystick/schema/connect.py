@@ -37,19 +37,21 @@ async def acting_as_owner(conn: asyncpg.Connection, roles: Roles) -> AsyncIterat
         await conn.execute("SELECT pg_catalog.set_config('search_path', $1, true)", before["path"])
 
 
-async def connect(arguments: dict[str, Any]) -> asyncpg.Connection:
-    """A direct connection for migrations. Raises ``Unavailable`` or ``NotProvisioned``."""
+async def connect(
+    arguments: dict[str, Any], *, name: str = "TALLYSTICK_ADMIN_URL", statements: int = 0
+) -> asyncpg.Connection:
+    """A direct connection that keeps so many prepared statements. Raises ``Unavailable`` or ``NotProvisioned``."""
     problem: TallystickError
     try:
-        return await asyncpg.connect(**arguments, timeout=30, statement_cache_size=0)
+        return await asyncpg.connect(**arguments, timeout=30, statement_cache_size=statements)
     except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
         problem = tls_failure(error) or NotProvisioned(
-            "The server refused the admin connection.",
-            remedy="Check user, password and database in TALLYSTICK_ADMIN_URL.",
+            f"The server refused the connection of {name}.",
+            remedy=f"Check user, password and database in {name}.",
         )
     except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         problem = tls_failure(error) or Unavailable(
-            "The database server of TALLYSTICK_ADMIN_URL does not answer.",
+            f"The database server of {name} does not answer.",
             remedy="Check that the server runs and that host and port are right.",
         )
     raise problem

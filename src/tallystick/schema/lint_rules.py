@@ -322,6 +322,15 @@ RULES = (
         f"WHERE n.nspname IN {OURS} AND NOT t.tgisinternal AND t.tgname LIKE 'tally\\_%' AND t.tgenabled <> 'A'",
     ),
     Rule(
+        "capture-order",
+        "trigger {more} fires before the change is in the audit log, so what it does itself is logged first",
+        "ALTER TRIGGER {more} ON {object} RENAME TO tally_after_it;",
+        f"SELECT {_NAME}, quote_ident(t.tgname) AS more FROM {_TABLES} JOIN pg_trigger t ON t.tgrelid = c.oid "
+        "WHERE n.nspname = 'tally' AND NOT t.tgisinternal AND t.tgtype & 1 = 1 AND t.tgtype & 66 = 0 "
+        "AND t.tgfoid <> to_regproc('tally_audit.capture') AND t.tgname COLLATE \"C\" < (SELECT max(a.tgname) "
+        "FROM pg_trigger a WHERE a.tgrelid = c.oid AND a.tgfoid = to_regproc('tally_audit.capture')) COLLATE \"C\"",
+    ),
+    Rule(
         "foreign-keys-off",
         "the checks of its foreign keys are switched off",
         "ALTER TABLE {object} ENABLE TRIGGER ALL; and then every guard ENABLE ALWAYS again.",

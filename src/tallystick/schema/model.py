@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tallystick.constraints import AUDIT_TRIGGER
 from tallystick.spec import SCHEMA
 
 if TYPE_CHECKING:
@@ -186,6 +187,7 @@ def _triggers(spec: EntitySpec) -> tuple[Trigger, ...]:
         )
     else:
         found += _touching(spec)
+    found += _audit(spec)
     found += [Trigger(g.name, g.fires, g.calls, g.when, g.each, g.referencing) for g in spec.guards]
     for rule in spec.transitions:
         column = spec.fields[rule.field].column
@@ -197,6 +199,26 @@ def _triggers(spec: EntitySpec) -> tuple[Trigger, ...]:
                 Trigger(f"tally_step_{column}", "BEFORE UPDATE", refuse, _illegal_step(column, rule.steps, initial))
             )
     return tuple(sorted(found, key=lambda t: t.name))
+
+
+def _audit(spec: EntitySpec) -> list[Trigger]:
+    """What writes changes to the audit log.
+
+    Where columns are worked out all the time and stay out of the log, the function is not even called for them.
+    """
+    if not spec.audit:
+        return []
+    capture = f"tally_audit.capture({', '.join(map(quote_text, (spec.table, *spec.unaudited)))})"
+    hidden = {f.index_column for f in spec.fields.values() if f.search}
+    if not set(spec.unaudited) - hidden:
+        return [Trigger(AUDIT_TRIGGER, "AFTER INSERT OR UPDATE OR DELETE", capture)]
+    logged = [quote_name(c.name) for c in spec.columns if c.name not in spec.unaudited]
+    old, new = (", ".join(f"{row}.{n}" for n in logged) for row in ("OLD", "NEW"))
+    changed = f"({old}) IS DISTINCT FROM ({new})"
+    return [
+        Trigger(AUDIT_TRIGGER, "AFTER INSERT OR DELETE", capture),
+        Trigger(f"{AUDIT_TRIGGER}_step", "AFTER UPDATE", capture, changed),
+    ]
 
 
 def _touching(spec: EntitySpec) -> list[Trigger]:

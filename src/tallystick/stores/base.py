@@ -29,6 +29,8 @@ class Unit(Protocol):
 
     tenant: UUID
     actor: str
+    reason: str | None
+    request: str | None
 
     @property
     def depth(self) -> int:

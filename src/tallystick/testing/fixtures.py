@@ -83,6 +83,7 @@ async def tally(
         {},
         database_url=tally_server.url("app", database),
         admin_url=tally_server.url("admin", database),
+        seal_url=tally_server.url("seal", database),
         role_prefix=tally_server.roles.prefix,
         pool_max=_POOL,
     )

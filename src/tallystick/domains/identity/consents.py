@@ -130,7 +130,7 @@ class Consents(Guarded[Consent]):
             found = await self._current(id, what, " FOR NO KEY UPDATE")
             if found is None:
                 raise NotFound(
-                    f"No consent to {what.value} stands.", entity="Consent", remedy="See db.consents.history(user)."
+                    f"No consent to {what.value} stands.", entity="Consent", remedy="See db.consents.given(user)."
                 )
             return await alter(self, found, withdrawn_at=max(db.now(), found.granted_at + _TICK))
 
@@ -156,7 +156,7 @@ class Consents(Guarded[Consent]):
             )
         return found
 
-    async def history(self, user: UserLike, purpose: Purpose | None = None) -> list[Consent]:
+    async def given(self, user: UserLike, purpose: Purpose | None = None) -> list[Consent]:
         """Every consent of a user, taken back or not, oldest first; of one purpose where it is given."""
         where = [Consent.user == Ref(user_id(user))]
         if purpose is not None:

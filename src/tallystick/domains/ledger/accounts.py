@@ -72,6 +72,7 @@ class Account(Entity):
         kept(),
         retain="lending",
         fillfactor=70,
+        unaudited=("debits", "credits", "debits_pending", "credits_pending"),
     )
 
 
@@ -95,6 +96,7 @@ class Stripe(Entity):
         retain="lending",
         table="account_stripe",
         fillfactor=70,
+        audit=False,
     )
 
 

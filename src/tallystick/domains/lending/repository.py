@@ -431,7 +431,7 @@ class Loans(Repository[Loan]):
         """Every row of where a transaction's money went; sum those of the current version to know where it is."""
         return await self.db[LoanAllocation].find(LoanAllocation.transaction == Ref(id_of(transaction)))
 
-    async def history(self, loan: LoanLike) -> list[LoanStatusChange]:
+    async def steps(self, loan: LoanLike) -> list[LoanStatusChange]:
         """The steps of a loan's life, oldest first."""
         where = LoanStatusChange.loan == Ref(id_of(loan))
         return await self.db[LoanStatusChange].find(where, order=LoanStatusChange.step)

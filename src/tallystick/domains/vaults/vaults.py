@@ -97,6 +97,14 @@ class Vault(Entity):
         kept(),
         retain="vaults",
         fillfactor=70,
+        unaudited=(
+            "collateral_value",
+            "borrow_limit",
+            "weighted_threshold",
+            "debt_value",
+            "ltv_scaled",
+            "health_scaled",
+        ),
     )
 
     @property

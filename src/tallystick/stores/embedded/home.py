@@ -30,6 +30,8 @@ _OURS = (
     "initdb.log",
     "passwords.json",
     "development.key",
+    "seal.key",
+    "anchors",
     "tallystick.conf",
     "ready",
     "temporary",
@@ -132,6 +134,16 @@ class Home:
     def log(self) -> Path:
         """The server's log; statements and row values are kept out of it."""
         return self.root / "server.log"
+
+    @property
+    def seal_key(self) -> Path:
+        """The key that signs checkpoints of the audit trail, made by the first sealer."""
+        return self.root / "seal.key"
+
+    @property
+    def anchors(self) -> Path:
+        """Signed checkpoints of the audit trail, kept beside the database and not in it."""
+        return self.root / "anchors"
 
     @property
     def config(self) -> Path:

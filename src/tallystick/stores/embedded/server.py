@@ -95,6 +95,16 @@ class EmbeddedServer:
         return self._home.log
 
     @property
+    def seal_key_file(self) -> Path:
+        """Where the key that signs checkpoints of the audit trail is, once there was a sealer."""
+        return self._home.seal_key
+
+    @property
+    def anchor_dir(self) -> Path:
+        """Where checkpoints of the audit trail are kept, outside the database."""
+        return self._home.anchors
+
+    @property
     def roles(self) -> Roles:
         """The roles that the URLs name."""
         return self._roles

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
@@ -64,9 +64,9 @@ class PostgresStore:
         self.pool = Pool(self._connect, limits, verify=verify)
         self.meter = Meter()
 
-    def unit(self, tenant: UUID, actor: str) -> PostgresUnit:
-        """A unit for one tenant and actor; opening it costs nothing."""
-        return PostgresUnit(self, tenant, actor)
+    def unit(self, tenant: UUID, actor: str, reason: str | None = None, request: str | None = None) -> PostgresUnit:
+        """A unit for one tenant and actor, and why it acts; opening it costs nothing."""
+        return PostgresUnit(self, tenant, actor, reason, request)
 
     def compiler(self, codec: Codec) -> Compiler:
         """The compiled statements of an entity."""
@@ -75,11 +75,11 @@ class PostgresStore:
             found = self._compilers[codec.spec.cls] = Compiler(codec)
         return found
 
-    async def open_transaction(self, link: Link, tenant: str, actor: str, mode: str) -> None:
-        """BEGIN with tenant and actor.
+    async def open_transaction(self, link: Link, tenant: str, words: Mapping[str, str], mode: str) -> None:
+        """BEGIN with the tenant, and the actor, reason and request as far as they are given.
 
         One message where the engine allows it, at the cost of BEGIN alone. The tenant is the text of a UUID object;
-        the actor is free text and travels as hex, because a quoted one was shown to switch the tenant. A signed
+        the others are free text and travel as hex, because a quoted one was shown to switch the tenant. A signed
         tenant never is in the text of a statement, which other connections of the same role may read in
         pg_stat_activity: the session carries it already, or it travels as a bind.
         """
@@ -88,9 +88,14 @@ class PostgresStore:
             mode += f"; SET LOCAL statement_timeout = {_milliseconds(self._settings)}"
         if self.engine == "citus":
             await link.script(f"BEGIN{mode}")
-            await link.row("SELECT tally.set_tenant($1, $2)", (tenant, actor))
+            await link.row("SELECT tally.set_tenant($1, $2)", (tenant, words["actor"]))
+            if len(words) > 1:
+                await link.row("SELECT tally.set_cause($1, $2)", (words.get("reason"), words.get("request")))
             return
-        who = f"set_config('tally.actor', convert_from(decode('{actor.encode().hex()}', 'hex'), 'UTF8'), true)"
+        who = ", ".join(
+            f"set_config('tally.{name}', convert_from(decode('{word.encode().hex()}', 'hex'), 'UTF8'), true)"
+            for name, word in words.items()
+        )
         if not self.signed:
             await link.script(f"BEGIN{mode}; SELECT set_config('tally.tenant', '{tenant}', true), {who}")
             return

@@ -37,15 +37,21 @@ class PostgresUnit:
 
     A read or a single write outside a transaction takes one round trip on a link that already carries the tenant:
     a write brings its actor as a bind of the same statement. Behind a transaction pooler or on Citus, where session
-    settings cannot be trusted, every call is a transaction of its own instead.
+    settings cannot be trusted, every call is a transaction of its own instead, and so is a write that has a reason or
+    a request to carry.
     """
 
-    __slots__ = ("_depth", "_link", "_owner", "_store", "_tag", "actor", "tenant")
+    __slots__ = ("_depth", "_link", "_lone", "_owner", "_store", "_tag", "actor", "reason", "request", "tenant")
 
-    def __init__(self, store: PostgresStore, tenant: UUID, actor: str) -> None:
+    def __init__(
+        self, store: PostgresStore, tenant: UUID, actor: str, reason: str | None = None, request: str | None = None
+    ) -> None:
         self._store = store
         self.tenant = tenant
         self.actor = actor
+        self.reason = reason
+        self.request = request
+        self._lone = store.affine and reason is None and request is None
         self._tag = store.tenant_setting(tenant)
         self._link: Link | None = None
         self._depth = 0
@@ -116,8 +122,10 @@ class PostgresUnit:
 
     async def _write(self, inside: str, alone: str, args: list[Any], spec: EntitySpec, verb: str) -> Any:
         """One writing statement: ``inside`` a transaction, or ``alone`` with the actor as its last bind."""
-        if self._link is not None or not self._store.affine:
+        if self._link is not None:
             return await self._row(inside, args, spec, verb)
+        if not self._lone:
+            return (await self._alone(inside, args, spec, verb) or (None,))[0]
         args.append(self.actor)
         return await self._row(alone, args, spec, verb)
 
@@ -218,10 +226,12 @@ class PostgresUnit:
         """Change columns if the version still stands; answers the stamps, or None."""
         compiler, names = self._store.compiler(codec), tuple(columns)
         args = [self.tenant, id, version, *columns.values()]
-        alone = self._link is None and self._store.affine
-        if alone:
-            args.append(self.actor)
-        return await self._row(compiler.update(names, actor=alone), args, codec.spec, "update")
+        if self._link is not None or self._lone:
+            alone = self._link is None
+            if alone:
+                args.append(self.actor)
+            return await self._row(compiler.update(names, actor=alone), args, codec.spec, "update")
+        return (await self._alone(compiler.update(names, actor=False), args, codec.spec, "update") or (None,))[0]
 
     async def update_where(self, codec: Codec, query: Query, columns: Mapping[str, Any]) -> int:
         """Change columns of every matching row."""
@@ -233,6 +243,9 @@ class PostgresUnit:
         """Remove every matching row; the reason travels as a setting for whoever records the change."""
         sql, args = self._store.compiler(codec).delete_where(query, self.tenant, reason)
         rows = await self._several(sql, args, codec.spec, "delete")
+        if self._link is not None:
+            # What else the transaction does was not done for that reason.
+            await self._rows("SELECT set_config('tally.reason', $1, true)", (self.reason or "",))
         return int(rows[0][0])
 
     async def claim(self, codec: Codec, limit: int, lease: timedelta, token: UUID) -> list[Any]:
@@ -274,8 +287,12 @@ class PostgresUnit:
             else:
                 link = pool.take_any() or await pool.acquire(None)
             try:
+                words = {"actor": self.actor, "reason": self.reason, "request": self.request}
                 await self._store.open_transaction(
-                    link, self._tag, self.actor, _ISOLATIONS[isolation] + (" READ ONLY" if read_only else "")
+                    link,
+                    self._tag,
+                    {name: word for name, word in words.items() if word is not None},
+                    _ISOLATIONS[isolation] + (" READ ONLY" if read_only else ""),
                 )
             except BaseException:
                 link.broken = True
@@ -377,7 +394,9 @@ class _Own:
 
     def __init__(self, unit: PostgresUnit) -> None:
         self._own = unit._link is None
-        self._unit = PostgresUnit(unit._store, unit.tenant, unit.actor) if self._own else unit
+        self._unit = (
+            PostgresUnit(unit._store, unit.tenant, unit.actor, unit.reason, unit.request) if self._own else unit
+        )
 
     async def __aenter__(self) -> PostgresUnit:
         if self._own:

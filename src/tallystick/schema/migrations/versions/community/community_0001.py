@@ -13,7 +13,7 @@ from tallystick.schema.operations import CreateTables, Undo
 revision = "community_0001"
 down_revision = None
 branch_labels = ("community",)
-depends_on = ["kit_0001", "identity_0001"]
+depends_on = ["kit_0002", "identity_0001"]
 # Rules of the migration lint that this revision may break, each with the reason a reviewer accepted.
 accepted: dict[str, str] = {}
 
@@ -60,6 +60,7 @@ COMMUNITY = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('community')"),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('community')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger(
@@ -163,6 +164,7 @@ COMMUNITY_MEMBERSHIP = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('community_membership')"),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('community_membership')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger(
@@ -271,6 +273,7 @@ TRUST_EDGE = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('trust_edge')"),
         Trigger(
             "tally_ended",
             "BEFORE UPDATE",
@@ -377,6 +380,7 @@ ENDORSEMENT = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('endorsement')"),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('endorsement')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger(

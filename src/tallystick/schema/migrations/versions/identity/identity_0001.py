@@ -13,7 +13,7 @@ from tallystick.schema.operations import CreateTables, Undo
 revision = "identity_0001"
 down_revision = None
 branch_labels = ("identity",)
-depends_on = "kit_0001"
+depends_on = "kit_0002"
 # Rules of the migration lint that this revision may break, each with the reason a reviewer accepted.
 accepted: dict[str, str] = {}
 
@@ -71,6 +71,11 @@ USER_ACCOUNT = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger(
+            "tally_0_audit",
+            "AFTER INSERT OR UPDATE OR DELETE",
+            "tally_audit.capture('user_account', 'email_bidx', 'phone_bidx')",
+        ),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger(
             "tally_start_status",
@@ -180,6 +185,7 @@ WALLET = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('wallet')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()"),
     ),
@@ -249,6 +255,7 @@ USER_PROFILE = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('user_profile', 'ssn_bidx')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()"),
     ),
@@ -355,6 +362,7 @@ CONSENT = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('consent')"),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('consent')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()"),
@@ -424,6 +432,7 @@ DISCLOSURE = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('disclosure')"),
         Trigger("tally_append_only", "BEFORE UPDATE OR DELETE", "tally.refuse_change('disclosure')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
     ),

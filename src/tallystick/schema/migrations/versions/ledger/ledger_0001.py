@@ -13,7 +13,7 @@ from tallystick.schema.operations import CreateTables, Sql, Undo
 revision = "ledger_0001"
 down_revision = None
 branch_labels = ("ledger",)
-depends_on = "kit_0001"
+depends_on = "kit_0002"
 # Rules of the migration lint that this revision may break, each with the reason a reviewer accepted.
 accepted: dict[str, str] = {}
 
@@ -122,6 +122,21 @@ ACCOUNT = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger(
+            "tally_0_audit",
+            "AFTER INSERT OR DELETE",
+            "tally_audit.capture('account', 'debits', 'credits', 'debits_pending', 'credits_pending')",
+        ),
+        Trigger(
+            "tally_0_audit_step",
+            "AFTER UPDATE",
+            "tally_audit.capture('account', 'debits', 'credits', 'debits_pending', 'credits_pending')",
+            '(OLD."tenant_id", OLD."id", OLD."code", OLD."asset", OLD."kind", OLD."floor_rule", '
+            'OLD."stripes", OLD."name", OLD."version", OLD."created_at", OLD."created_by", '
+            'OLD."updated_at", OLD."updated_by") IS DISTINCT FROM (NEW."tenant_id", NEW."id", '
+            'NEW."code", NEW."asset", NEW."kind", NEW."floor_rule", NEW."stripes", NEW."name", '
+            'NEW."version", NEW."created_at", NEW."created_by", NEW."updated_at", NEW."updated_by")',
+        ),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('account')"),
         Trigger(
             "tally_maintained",
@@ -243,6 +258,7 @@ ACCOUNTING_PERIOD = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('accounting_period')"),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('accounting_period')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger("tally_period", "BEFORE INSERT", "tally.ledger_period('accounting_period')"),
@@ -312,6 +328,7 @@ JOURNAL_PROPOSAL = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('journal_proposal')"),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('journal_proposal')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger(

@@ -40,6 +40,7 @@ BUSINESS_CALENDAR = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('business_calendar')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()"),
     ),
@@ -113,6 +114,7 @@ LOAN_PRODUCT = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('loan_product')"),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('loan_product')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()"),

@@ -182,6 +182,7 @@ LOAN = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('loan')"),
         Trigger("tally_history", "AFTER INSERT OR UPDATE OF status", "tally.loan_history('loan')"),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('loan')"),
         Trigger(
@@ -339,6 +340,7 @@ LOAN_STATUS_CHANGE = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('loan_status_change')"),
         Trigger("tally_append_only", "BEFORE UPDATE OR DELETE", "tally.refuse_change('loan_status_change')"),
         Trigger("tally_history_only", "AFTER INSERT", "tally.loan_history_only('loan_status_change')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
@@ -397,6 +399,7 @@ LOAN_FUNDING = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('loan_funding')"),
         Trigger("tally_funded", "AFTER INSERT OR UPDATE OF status", "tally.loan_funded('loan_funding')"),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('loan_funding')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),

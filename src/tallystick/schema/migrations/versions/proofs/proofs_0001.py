@@ -50,6 +50,7 @@ ZK_CIRCUIT = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('zk_circuit')"),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('zk_circuit')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()"),
@@ -107,6 +108,7 @@ ZK_VERIFYING_KEY = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('zk_verifying_key')"),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('zk_verifying_key')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger(

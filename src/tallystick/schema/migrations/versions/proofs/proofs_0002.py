@@ -206,6 +206,7 @@ ZK_PROOF = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('zk_proof')"),
         Trigger("tally_asked", "BEFORE INSERT", "tally.proof_asked('zk_proof')"),
         Trigger(
             "tally_maintained",
@@ -325,6 +326,7 @@ ZK_PROOF_EVENT = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('zk_proof_event')"),
         Trigger("tally_append_only", "BEFORE UPDATE OR DELETE", "tally.refuse_change('zk_proof_event')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger("tally_proof_event", "AFTER INSERT", "tally.proof_event('zk_proof_event')"),

@@ -107,6 +107,7 @@ SCORE = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('score')"),
         Trigger("tally_append_only", "BEFORE UPDATE OR DELETE", "tally.refuse_change('score')"),
         Trigger(
             "tally_consented",
@@ -204,6 +205,7 @@ AI_ANALYSIS = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('ai_analysis')"),
         Trigger("tally_consented", "BEFORE INSERT", "tally.reputation_consented('ai_analysis', 'ai_analysis')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger(
@@ -313,6 +315,7 @@ REPUTATION_EVIDENCE = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('reputation_evidence')"),
         Trigger("tally_append_only", "BEFORE UPDATE OR DELETE", "tally.refuse_change('reputation_evidence')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
     ),
@@ -406,6 +409,7 @@ REPUTATION_RECORD = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('reputation_record')"),
         Trigger("tally_append_only", "BEFORE UPDATE OR DELETE", "tally.refuse_change('reputation_record')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
     ),

@@ -173,6 +173,7 @@ SAVINGS_GROUP = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('savings_group')"),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('savings_group')"),
         Trigger(
             "tally_maintained",
@@ -363,6 +364,7 @@ GROUP_MEMBER = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('group_member')"),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('group_member')"),
         Trigger(
             "tally_maintained",

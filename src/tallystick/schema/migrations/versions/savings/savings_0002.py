@@ -101,6 +101,7 @@ GROUP_ROUND = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('group_round')"),
         Trigger(
             "tally_collected",
             "AFTER UPDATE",

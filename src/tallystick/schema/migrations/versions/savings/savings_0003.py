@@ -138,6 +138,7 @@ CONTRIBUTION_TABLE = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('contribution')"),
         Trigger("tally_contribution", "AFTER INSERT OR UPDATE", "tally.circle_contribution('contribution')"),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('contribution')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),

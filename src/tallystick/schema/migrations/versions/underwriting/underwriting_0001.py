@@ -13,7 +13,7 @@ from tallystick.schema.operations import CreateTables, Sql, Undo
 revision = "underwriting_0001"
 down_revision = None
 branch_labels = ("underwriting",)
-depends_on = ["kit_0001", "identity_0001"]
+depends_on = ["kit_0002", "identity_0001"]
 # Rules of the migration lint that this revision may break, each with the reason a reviewer accepted.
 accepted: dict[str, str] = {}
 
@@ -167,6 +167,11 @@ APPLICATION = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger(
+            "tally_0_audit",
+            "AFTER INSERT OR UPDATE OR DELETE",
+            "tally_audit.capture('application', 'ssn_bidx', 'email_bidx', 'phone_bidx')",
+        ),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger(
             "tally_start_status",
@@ -346,6 +351,7 @@ DECISION = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('decision')"),
         Trigger("tally_append_only", "BEFORE UPDATE OR DELETE", "tally.refuse_change('decision')"),
         Trigger(
             "tally_four_eyes",

@@ -123,6 +123,7 @@ DECISION_REASON = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('decision_reason')"),
         Trigger("tally_append_only", "BEFORE UPDATE OR DELETE", "tally.refuse_change('decision_reason')"),
         Trigger(
             "tally_by_database",
@@ -216,6 +217,7 @@ ADVERSE_ACTION_NOTICE = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('adverse_action_notice')"),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('adverse_action_notice')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()"),

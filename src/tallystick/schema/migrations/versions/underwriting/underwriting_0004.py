@@ -147,6 +147,7 @@ REVIEW_TASK = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('review_task')"),
         Trigger(
             "tally_four_eyes",
             "BEFORE UPDATE",
@@ -278,6 +279,7 @@ COUNTER_OFFER = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('counter_offer')"),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('counter_offer')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger(

@@ -126,6 +126,7 @@ DEVICE = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('device')"),
         Trigger("tally_counted", "AFTER INSERT", "tally.device_counted('device')"),
         Trigger(
             "tally_given_back",
@@ -319,6 +320,7 @@ DEVICE_TASK = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('device_task')"),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('device_task')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger(

@@ -247,6 +247,25 @@ VAULT = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger(
+            "tally_0_audit",
+            "AFTER INSERT OR DELETE",
+            "tally_audit.capture('vault', 'collateral_value', 'borrow_limit', "
+            "'weighted_threshold', 'debt_value', 'ltv_scaled', 'health_scaled')",
+        ),
+        Trigger(
+            "tally_0_audit_step",
+            "AFTER UPDATE",
+            "tally_audit.capture('vault', 'collateral_value', 'borrow_limit', "
+            "'weighted_threshold', 'debt_value', 'ltv_scaled', 'health_scaled')",
+            '(OLD."tenant_id", OLD."id", OLD."agent_id", OLD."chain_id", OLD."contract", '
+            'OLD."external_id", OLD."quote", OLD."status", OLD."max_ltv", OLD."warn_health", '
+            'OLD."version", OLD."created_at", OLD."created_by", OLD."updated_at", '
+            'OLD."updated_by") IS DISTINCT FROM (NEW."tenant_id", NEW."id", NEW."agent_id", '
+            'NEW."chain_id", NEW."contract", NEW."external_id", NEW."quote", NEW."status", '
+            'NEW."max_ltv", NEW."warn_health", NEW."version", NEW."created_at", NEW."created_by", '
+            'NEW."updated_at", NEW."updated_by")',
+        ),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('vault')"),
         Trigger(
             "tally_maintained",
@@ -368,6 +387,7 @@ VAULT_POSITION = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('vault_position')"),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('vault_position')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger(

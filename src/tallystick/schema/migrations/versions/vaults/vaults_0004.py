@@ -71,6 +71,7 @@ RISK_ALERT = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('risk_alert')"),
         Trigger(
             "tally_by_database",
             "AFTER INSERT",
@@ -164,6 +165,7 @@ PROTECTION_RULE = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('protection_rule')"),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('protection_rule')"),
         Trigger(
             "tally_maintained",
@@ -238,6 +240,7 @@ RULE_FIRING = Table(
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('rule_firing')"),
         Trigger(
             "tally_by_database",
             "AFTER INSERT",
