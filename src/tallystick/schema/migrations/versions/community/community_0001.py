@@ -13,7 +13,7 @@ from tallystick.schema.operations import CreateTables, Undo
 revision = "community_0001"
 down_revision = None
 branch_labels = ("community",)
-depends_on = ["kit_0002", "identity_0001"]
+depends_on = ["kit_0003", "identity_0001"]
 # Rules of the migration lint that this revision may break, each with the reason a reviewer accepted.
 accepted: dict[str, str] = {}
 
