@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from tallystick.actors import checked_who
 from tallystick.clock import Clock, SystemClock
@@ -21,9 +21,11 @@ from tallystick.settings import Settings
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from tallystick.actors import Who
     from tallystick.audit.log import AuditLog
     from tallystick.domains.proofs.verifier import Verifier
     from tallystick.schema.migrate import MigrationReport
+    from tallystick.stores.base import Unit
     from tallystick.stores.embedded.server import EmbeddedServer
     from tallystick.stores.postgres.store import PostgresStore
 
@@ -64,6 +66,7 @@ class Tallystick:
         self._ready = False
         self._getting_ready = asyncio.Lock()
         _refuse_twins(self._known)
+        self._watched = frozenset(s.table for s in map(spec_of, self._known) if s.audit_reads)
 
     @classmethod
     def open(
@@ -234,6 +237,19 @@ class Tallystick:
             if active:
                 async with SessionContext(self, id, who, ("*",)) as db:
                     yield db
+
+    def unit(self, tenant: UUID, who: Who) -> Unit:
+        """A hand on the store for one session; it writes reads down where an entity asks for that."""
+        store = self.store
+
+        def fresh() -> Unit:
+            return store.unit(tenant, who.actor, who.reason, who.request_id)
+
+        if not self._watched:
+            return fresh()
+        from tallystick.audit.reads import ReadingUnit
+
+        return cast("Unit", ReadingUnit(fresh(), fresh, self._watched))
 
     # -- parts -------------------------------------------------------------------------------------------------
 

@@ -266,7 +266,8 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     """What to read: conditions, order, limit, offset or the position a cursor marks, and whether to lock.
 
     ``values`` are the conditions' operands as the codec made them for the store, in the order the conditions bind
-    them: a store sees no plain value of a sealed field.
+    them: a store sees no plain value of a sealed field. ``verb`` is what the caller asked for, in the words of the
+    repository, for whoever writes reads down.
     """
 
     where: tuple[Condition, ...] = ()
@@ -277,6 +278,7 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     after: tuple[Any, ...] | None = None
     lock: str = ""
     shape: Shape = ()
+    verb: str = "find"
 
 
 def width(condition: Condition) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
+from msgspec.structs import replace as changed
+
 from tallystick.codec import codec_of
 from tallystick.conditions import Field, Order
 from tallystick.entity import Entity, spec_of
@@ -81,7 +83,7 @@ async def _by_id(db: Session, target: type[Entity], ids: set[UUID]) -> dict[UUID
     for start in range(0, len(wanted), _BATCH):
         part = wanted[start : start + _BATCH]
         where = (one_of(key, part),)
-        rows = await db.unit.select(codec, codec.query(where, (), db.sealer))
+        rows = await db.unit.select(codec, changed(codec.query(where, (), db.sealer), verb="load"))
         for entity in codec.decode_all(rows, db.sealer):
             found[entity.id] = entity
     return found
@@ -104,7 +106,7 @@ async def load_back(db: Session, items: Iterable[Entity], back: Backref[C]) -> d
     order = (Order(back.field), Order(Field(spec, spec.fields["id"])))
     for start in range(0, len(ids), _BATCH):
         where = (one_of(back.field, ids[start : start + _BATCH]),)
-        query = codec.query(where, order, db.sealer, _REVERSE_LIMIT + 1 - seen)
+        query = changed(codec.query(where, order, db.sealer, _REVERSE_LIMIT + 1 - seen), verb="load")
         entities = codec.decode_all(await db.unit.select(codec, query), db.sealer)
         seen += len(entities)
         if seen > _REVERSE_LIMIT:

@@ -25,6 +25,7 @@ from tallystick.query import orders
 from tallystick.spec import EntitySpec, IndexSpec, Kind
 
 if TYPE_CHECKING:
+    from tallystick.audit.history import Version
     from tallystick.session import Session
 
 E = TypeVar("E", bound=Entity)
@@ -89,7 +90,7 @@ class Repository(Generic[E]):
 
     async def one(self, *where: Where, load: Sequence[Any] = ()) -> E:
         """The only entity that matches. Raises ``NotFound`` for none and ``Conflict`` for several."""
-        found = await self._select(changed(self._query(where, None), limit=2))
+        found = await self._select(changed(self._query(where, None), limit=2, verb="one"))
         if not found:
             raise NotFound(
                 f"No {self.spec.name} matches.", entity=self.spec.name, remedy="Use find() when absence is normal."
@@ -139,7 +140,7 @@ class Repository(Generic[E]):
             raise Invalid(
                 f"limit should be between 1 and {MAX_LIMIT}.", field="limit", remedy="Follow `next` for more."
             )
-        whole, db, codec = self._query(where, order, limit=limit + 1), self.db, self._codec
+        whole, db, codec = changed(self._query(where, order, limit=limit + 1), verb="page"), self.db, self._codec
         query, mark = whole, fingerprint(db.tenant_id, self.spec.table, whole)
         offset: int | None = None
         if isinstance(after, Offset):
@@ -165,7 +166,7 @@ class Repository(Generic[E]):
             raise Invalid(
                 f"batch should be between 1 and {FIND_LIMIT}.", field="batch", remedy="Leave it out for a thousand."
             )
-        query = self._query(where, order, limit=batch)
+        query = changed(self._query(where, order, limit=batch), verb="stream")
         position = None
         while True:
             items = await self._select(changed(query, after=position))
@@ -182,6 +183,25 @@ class Repository(Generic[E]):
     async def exists(self, *where: Where) -> bool:
         """Whether any matches."""
         return await self.db.unit.exists(self._codec, self._query(where, ()))
+
+    async def history(self, id: UUID) -> list[Version[E]]:
+        """Every version of one row, oldest first: who made it, when, why, what it changed; "audit.read" is needed.
+
+        Versions whose bodies were dropped by policy are not there. Raises ``RoleMissing``, and ``Invalid`` for an
+        entity that is not audited or beyond 10,000 versions.
+        """
+        from tallystick.audit.history import history
+
+        return await history(self, _id(id))
+
+    async def as_of(self, id: UUID, moment: datetime) -> E | None:
+        """The row as it was at a moment, None when it did not exist then; "audit.read" is needed.
+
+        A change counts from when it was made, which is shortly before it was committed. Raises like ``history``.
+        """
+        from tallystick.audit.history import as_of
+
+        return await as_of(self, _id(id), moment)
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -306,7 +326,7 @@ class Repository(Generic[E]):
         if self.spec.append_only:
             raise self._append_only()
         tail = " FOR NO KEY UPDATE" + (" SKIP LOCKED" if skip else "" if wait else " NOWAIT")
-        found = await self._select(changed(self._by_id(_id(id)), limit=1, lock=tail))
+        found = await self._select(changed(self._by_id(_id(id)), limit=1, lock=tail, verb="lock"))
         if not found:
             raise NotFound(f"No {self.spec.name} has this id.", entity=self.spec.name, id=id)
         return found[0]

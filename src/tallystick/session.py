@@ -29,6 +29,7 @@ from tallystick.transaction import Transaction, run_atomic
 if TYPE_CHECKING:
     from tallystick.actors import Who
     from tallystick.app import Tallystick
+    from tallystick.audit.trail import Trail
     from tallystick.domains.community.communities import Communities
     from tallystick.domains.community.endorsements import Endorsements
     from tallystick.domains.community.memberships import Memberships
@@ -78,7 +79,7 @@ class Session:
         self.tenant = tenant
         self.tenant_id: UUID = tenant.id
         self.actor = who.actor
-        self.unit: Unit = app.store.unit(tenant.id, who.actor, who.reason, who.request_id)
+        self.unit: Unit = app.unit(tenant.id, who)
         self.sealer = Sealer(app.keys, tenant.id)
         self._permissions = Permissions(self, permissions)
         self._repositories: dict[type[Entity], Repository[Any]] = {}
@@ -90,6 +91,13 @@ class Session:
             self._app.check_known(entity)
             found = self._repositories[entity] = Repository.of(self, entity)
         return found
+
+    @property
+    def audit(self) -> Trail:
+        """The tenant's audit log: record events of the application's own, read what happened."""
+        from tallystick.audit.trail import Trail
+
+        return Trail(self)
 
     # -- repositories of the built-in domains ------------------------------------------------------------------
 

@@ -30,8 +30,8 @@ class _LesserUnit(PostgresUnit):
 
 
 class _LesserStore(PostgresStore):
-    def unit(self, tenant: Any, actor: str) -> PostgresUnit:
-        return _LesserUnit(self, tenant, actor)
+    def unit(self, tenant: Any, actor: str, *cause: Any) -> PostgresUnit:
+        return _LesserUnit(self, tenant, actor, *cause)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

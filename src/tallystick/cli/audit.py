@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
@@ -50,8 +51,8 @@ async def seal(
     """Take captured entries into the Merkle logs and sign their roots, once or for good.
 
     It needs TALLYSTICK_SEAL_URL, TALLYSTICK_SEAL_KEY_FILE and TALLYSTICK_ANCHOR_DIR, or the embedded server. Key and
-    checkpoints belong on another machine than the database. Exit code 8: the database is not what was sealed before, and
-    nothing was signed.
+    checkpoints belong on another machine than the database. Exit code 8: the database is not what was sealed before,
+    and nothing was signed.
     """
     pause = _pause(once, every)
     if new_key is not None:
@@ -157,7 +158,9 @@ async def watch(
 def _show_sealed(out: Output, report: SealReport, names: dict[UUID, str], vkey: str) -> None:
     if report.new_epoch:
         out.line(f"The server counts transactions anew: this is epoch {report.epoch}; every entry was looked at again.")
-    if report.state_changes:
+    if len(report.state_changes) == 1 and report.state_changes[0].startswith("first record"):
+        out.line("What guards the data (triggers, policies, functions, rights) is on record from now on.")
+    elif report.state_changes:
         out.line("What guards the data has changed, and that is sealed too:", "yellow")
         for change in report.state_changes[:10]:
             out.line(f"  {change}")
@@ -220,13 +223,13 @@ def _show_status(out: Output, found: AuditStatus, names: dict[UUID, str]) -> Non
     if found.missed is not None and not found.missed:
         out.line("No entry was missed: each one that the cursor has passed is in its log.")
     until = found.partitions_until
-    out.line(
-        f"Installation {found.installation}, epoch {found.epoch}; partitions "
-        + ("are missing." if until is None else f"are made until {until:%B %Y}.")
-    )
+    months = "are missing" if until is None else f"are made up to {until - timedelta(days=1):%B %Y}"
+    out.line(f"Installation {found.installation}, epoch {found.epoch}; partitions {months}.")
     for problem in found.problems:
         out.line(f"! {problem}", "bold red")
-    if not found.problems:
+    if found.logs and not any(log.signed for log in found.logs):
+        out.line("Nothing is sealed yet: `tallystick audit seal` does it, with --every 10s for good.", "yellow")
+    elif not found.problems:
         out.line("All is well: the guards are as they were sealed, and nothing waits too long.", "green")
 
 

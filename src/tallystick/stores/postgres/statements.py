@@ -61,6 +61,12 @@ def compile_statement(statement: Any, tenant: UUID) -> tuple[str, list[Any]]:
     return found
 
 
+def tables_of(statement: Any) -> frozenset[str]:
+    """The names of the tenant tables that a statement reads, wherever they stand in it."""
+    found = visitors.iterate(statement) if isinstance(statement, (Select, CompoundSelect)) else ()
+    return frozenset(e.name for e in found if isinstance(e, TableClause) and e.schema in _WALLED)
+
+
 def _compiled(statement: Any, tenant: UUID) -> tuple[str, list[Any]] | None:
     """Text and values, or None: the compiler's own error could quote values and must not be chained."""
     try:

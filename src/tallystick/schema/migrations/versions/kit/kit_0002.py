@@ -179,7 +179,7 @@ BEGIN
   IF op IS NULL OR op NOT IN ('E', 'R') OR jsonb_typeof(event) IS DISTINCT FROM 'object' THEN
     RAISE EXCEPTION 'only events and reads are recorded so' USING ERRCODE = '22023';
   END IF;
-  IF octet_length(event::text) > 262144 OR octet_length("table") > 63 OR octet_length(key) > 512 THEN
+  IF octet_length(event::text) > 524288 OR octet_length("table") > 63 OR octet_length(key) > 512 THEN
     RAISE EXCEPTION 'the event is too long' USING ERRCODE = '22001';
   END IF;
   RETURN tally_audit.put(tally_sec.current_tenant(), op, "table", key, '"event":' || event::text);
