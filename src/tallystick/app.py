@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tallystick.actors import Who
     from tallystick.audit.log import AuditLog
     from tallystick.domains.proofs.verifier import Verifier
+    from tallystick.privacy.keyring import Keyring
     from tallystick.schema.migrate import MigrationReport
     from tallystick.stores.base import Unit
     from tallystick.stores.embedded.server import EmbeddedServer
@@ -62,6 +63,7 @@ class Tallystick:
         self._server: EmbeddedServer | None = None
         self._store: PostgresStore | None = None
         self._audit: AuditLog | None = None
+        self._keyring: Keyring | None = None
         self._admin_url: str | None = settings.admin_url
         self._ready = False
         self._getting_ready = asyncio.Lock()
@@ -129,7 +131,7 @@ class Tallystick:
         if url is None:
             url = await self._start_embedded()
         elif self.keys is None and self.settings.key_file is not None:
-            self.keys = LocalKeys.from_file(self.settings.key_file)
+            self.keys = LocalKeys.from_file(self.settings.key_file, folder=self.settings.key_dir)
         if self.keys is not None and self.keys.development and self._server is None:
             raise Denied(
                 "Development keys are for the embedded server only.",
@@ -261,6 +263,15 @@ class Tallystick:
         return self._store
 
     @property
+    def keyring(self) -> Keyring | None:
+        """The data keys at hand; None where no key provider is configured."""
+        if self._keyring is None and self.keys is not None:
+            from tallystick.privacy.keyring import Keyring
+
+            self._keyring = Keyring(self.keys)
+        return self._keyring
+
+    @property
     def audit(self) -> AuditLog:
         """The audit logs of all tenants: ``seal()``, ``status()``, ``prove()``, ``export()``, by the sealing role."""
         if self._audit is None:
@@ -319,7 +330,7 @@ class Tallystick:
                 created_by_us=True,
             )
             if self.keys is None:
-                self.keys = LocalKeys(server.development_key(), development=True)
+                self.keys = LocalKeys(server.development_key(), folder=server.key_dir, development=True)
         except BaseException:
             await self.close()
             raise

@@ -80,7 +80,7 @@ class Session:
         self.tenant_id: UUID = tenant.id
         self.actor = who.actor
         self.unit: Unit = app.unit(tenant.id, who)
-        self.sealer = Sealer(app.keys, tenant.id)
+        self.sealer = Sealer(app.keyring, self.unit)
         self._permissions = Permissions(self, permissions)
         self._repositories: dict[type[Entity], Repository[Any]] = {}
 

@@ -89,7 +89,7 @@ class KeyFolder:
         if (folder / f"{name}.ended").exists():
             raise Erased("This key epoch was ended and its key destroyed.")
         file = folder / f"{name}.key"
-        return read_private(file, _LONGEST_WRAPPED) if file.exists() else None
+        return read_private(file, longest=_LONGEST_WRAPPED) if file.exists() else None
 
     def add(self, tenant: UUID, name: str, wrapped: bytes) -> bool:
         """Keep a wrapped key; False when one of that name is there already, which is then left alone."""

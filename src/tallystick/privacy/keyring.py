@@ -155,7 +155,9 @@ class Keyring:
     async def _taken(self, tenant: UUID, rows: Sequence[Sequence[Any]]) -> dict[bytes, HeldKey]:
         """Keys from rows of the table, unwrapped; settled ones stay at hand."""
         held, found = self.of(tenant), dict[bytes, HeldKey]()
-        for key_id, subject, purpose, epoch, wrapped, settled in rows:
+        settled_keys: list[tuple[bytes, Owner, HeldKey]] = []
+        for key_id, subject, purpose, epoch, wrapped, settled, generation in rows:
+            held.fresh(generation)
             known = held.by_id.get(key_id)
             if known is None or (known.key is not None) != (wrapped is not None):
                 key = None
@@ -167,7 +169,11 @@ class Keyring:
                 known = HeldKey(key, subject)
             found[key_id] = known
             if settled:
-                held.by_id[key_id] = held.by_owner[subject, purpose] = known
+                settled_keys.append((key_id, (subject, purpose), known))
+        # Somebody may have been erased while a key service answered: what was read before that is not kept.
+        if rows and (rows[0][-1] or 0) >= held.generation:
+            for key_id, owner, known in settled_keys:
+                held.by_id[key_id] = held.by_owner[owner] = known
         return found
 
     async def _current_epoch(self, tenant: UUID) -> int:
@@ -193,11 +199,16 @@ def wrap_context(tenant: UUID, subject: UUID, purpose: str) -> bytes:
 
 
 # What was made by the transaction under way carries its start as the time it was made.
-_COLUMNS = "k.key_id, k.subject, k.class, k.epoch, k.wrapped, k.created_at <> now() AS settled"
-_BY_ID = f"SELECT {_COLUMNS} FROM tally.data_key k WHERE k.tenant_id = $1 AND k.key_id = ANY ($2::bytea[])"  # noqa: S608
+_COLUMNS = (
+    "k.key_id, k.subject, k.class, k.epoch, k.wrapped, k.created_at <> now() AS settled, "
+    "(SELECT s.generation FROM tally.key_state s WHERE s.tenant_id = $1) AS generation"
+)
+_BY_ID = f"SELECT {_COLUMNS} FROM tally.data_key k WHERE k.tenant_id = $1 AND k.key_id = ANY ($2::bytea[])"
+# One probe of the index for each person, whatever the planner knows of the table.
 _BY_OWNER = (
-    f"SELECT {_COLUMNS} FROM unnest($2::uuid[], $3::text[]) AS w (subject, class) "  # noqa: S608
-    "JOIN tally.data_key k ON k.tenant_id = $1 AND k.subject = w.subject AND k.class = w.class"
+    f"SELECT {_COLUMNS} FROM unnest($2::uuid[], $3::text[]) AS w (subject, class) CROSS JOIN LATERAL "
+    "(SELECT * FROM tally.data_key d WHERE d.tenant_id = $1 AND d.subject = w.subject "
+    'AND d.class = w.class COLLATE "C" LIMIT 1) AS k'
 )
 _MAKE = (
     "INSERT INTO tally.data_key (tenant_id, subject, class, key_id, wrapped, epoch) "

@@ -155,7 +155,7 @@ class StoredKeys:
 
     def index_key(self, tenant: UUID, table: str, column: str, generation: int = 1) -> bytes:
         """The 32 bytes that key a column's blind index."""
-        return _derived(self._index_root(tenant), _INDEX, tenant, table, column, generation)
+        return _index_key(self._index_root(tenant), tenant, table, column, generation)
 
     def note_erasure(self, tenant: UUID, line: bytes) -> None:
         """Append a line to the erasure ledger, durably."""
@@ -204,7 +204,7 @@ class LocalKeys(StoredKeys):
         # A closure, so that the root is no attribute that a printer, a logger or a pickler would meet.
         @lru_cache(_CACHED)
         def index(tenant: UUID, table: str, column: str, generation: int) -> bytes:
-            return _derived(root, _INDEX, tenant, table, column, generation)
+            return _index_key(root, tenant, table, column, generation)
 
         self._index: Final[Callable[[UUID, str, str, int], bytes]] = index
 
@@ -310,8 +310,8 @@ def _epoch_context(tenant: UUID, epoch: int) -> bytes:
     return length_prefixed(_EPOCH, tenant.bytes, epoch.to_bytes(4, "big"))
 
 
-def _derived(root: bytes, label: bytes, tenant: UUID, table: str, column: str, generation: int) -> bytes:
-    parts = [label, tenant.bytes, table.encode(), column.encode()]
+def _index_key(root: bytes, tenant: UUID, table: str, column: str, generation: int) -> bytes:
+    parts = [_INDEX, tenant.bytes, table.encode(), column.encode()]
     # The first generation is the derivation of the time when there were no others.
     if generation != 1:
         parts.append(generation.to_bytes(4, "big"))

@@ -383,6 +383,7 @@ ENDORSEMENT = Table(
         Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('endorsement')"),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('endorsement')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
+        Trigger("tally_sealed", "BEFORE INSERT OR UPDATE", "tally.sealed_live('text')"),
         Trigger(
             "tally_start_status",
             "BEFORE INSERT",

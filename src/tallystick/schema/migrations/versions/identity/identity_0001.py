@@ -78,6 +78,11 @@ USER_ACCOUNT = Table(
         ),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger(
+            "tally_sealed",
+            "BEFORE INSERT OR UPDATE",
+            "tally.sealed_live('email', 'first_name', 'last_name', 'phone', 'password_hash', 'mfa_secret')",
+        ),
+        Trigger(
             "tally_start_status",
             "BEFORE INSERT",
             "tally.refuse_transition('user_account', 'status')",
@@ -257,6 +262,11 @@ USER_PROFILE = Table(
     triggers=(
         Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('user_profile', 'ssn_bidx')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
+        Trigger(
+            "tally_sealed",
+            "BEFORE INSERT OR UPDATE",
+            "tally.sealed_live('legal_name', 'birth_date', 'ssn', 'ssn_mask', 'address')",
+        ),
         Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()"),
     ),
     grants=(

@@ -30,7 +30,7 @@ APPLICATION = Table(
         Column("blockchain_tx_hash", 'text COLLATE "C"', nullable=True),
         Column("full_legal_name", "bytea"),
         Column("ssn", "bytea"),
-        Column("ssn_bidx", "bytea"),
+        Column("ssn_bidx", "bytea", nullable=True),
         Column("ssn_mask", "bytea"),
         Column("annual_income", "bigint"),
         Column("asset", 'text COLLATE "C"'),
@@ -118,6 +118,11 @@ APPLICATION = Table(
             "tally_audit.capture('application', 'ssn_bidx', 'email_bidx', 'phone_bidx')",
         ),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
+        Trigger(
+            "tally_sealed",
+            "BEFORE INSERT OR UPDATE",
+            "tally.sealed_live('full_legal_name', 'ssn', 'ssn_mask', 'credit_score', 'email', 'phone', 'address', 'identity_verification', 'credit_report', 'kyc_documents', 'ip_address', 'user_agent', 'device_fingerprint')",
+        ),
         Trigger(
             "tally_start_status",
             "BEFORE INSERT",

@@ -111,6 +111,7 @@ DEVICE = Table(
         Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('device')"),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('device')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
+        Trigger("tally_sealed", "BEFORE INSERT OR UPDATE", "tally.sealed_live('ip_address', 'mac_address')"),
         Trigger(
             "tally_start_status",
             "BEFORE INSERT",
