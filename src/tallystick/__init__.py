@@ -17,6 +17,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from tallystick.app import Tallystick
     from tallystick.assets import Asset, asset, register
+    from tallystick.audit.entries import AuditEntry, AuditEvent
+    from tallystick.audit.history import Version
     from tallystick.claims import Claimed
     from tallystick.clock import Clock, FixedClock, SystemClock
     from tallystick.domains.chain_logs import ChainLog
@@ -201,26 +203,26 @@ if TYPE_CHECKING:
 __all__ = [
     "AIAnalysis", "Account", "AccountKind", "AdverseActionNotice", "Agent", "AgentStatus", "AlertKind", "AlertSeverity",
     "AlertState", "AllocationStyle", "Amortization", "Application", "ApplicationStatus", "Asset", "AssetPrice",
-    "Attestor", "BehaviorAnalyticsSummary", "BehaviorInput", "BehaviorSession", "Beta", "BiasFlag", "Bid", "Boarding",
-    "Buckets", "BusinessCalendar", "BusinessDay", "ChainAmount", "ChainLog", "ChargeBasis", "ChargeKind", "Check",
-    "Circle", "Circuit", "Claimed", "Clock", "CommitUnknown", "Community", "CommunityMembership", "CommunityStatus",
-    "Comparison", "Component", "Conflict", "Consent", "ConsentMissing", "Contribution", "ContributionKind",
-    "ContributionStatus", "CounterOffer", "CredibilityTier", "DayCount", "DayRange", "Decision", "DecisionKind",
-    "DecisionReason", "Declaration", "DenialGroup", "Denied", "Device", "DeviceStatus", "DeviceTask", "Duplicate",
-    "EmiAdjustment", "EmploymentStatus", "Endorsement", "EndorsementStatus", "Entity", "Erased", "FeeRule",
-    "FixedClock", "FlagState", "FloorRule", "Foreign", "Fraction", "Frequency", "FundingStatus", "FutureAllocation",
-    "Governance", "GroupMember", "GroupMemberStatus", "GroupOutcome", "GroupRate", "GroupRound", "GroupStatus", "Guard",
-    "HolidayCalendar", "HomeOwnership", "Impact", "Index", "InputSource", "InputType", "Installment",
-    "InsufficientFunds", "InterestCalc", "InterestMethod", "Interval", "Invalid", "InvalidTransition", "Journal",
-    "Json", "KeyProvider", "KeyReused", "LateFee", "LeaseLost", "LedgerAmount", "LegalBasis", "LenderPayout", "Length",
-    "LiquidationEvent", "LiquidationOrigin", "Loan", "LoanAllocation", "LoanCharge", "LoanFunding", "LoanInstallment",
-    "LoanProduct", "LoanReceipt", "LoanSchedule", "LoanStatus", "LoanTransaction", "LocalKeys", "LoginRefused",
-    "Maintained", "Mask", "MemberRole", "MembershipStatus", "MigrationUnsafe", "Money", "Monitored", "MonthEnd",
-    "NotFound", "NotMigrated", "NotProvisioned", "NoticeChannel", "Numeric", "OfferState", "Offset", "OnHold", "Once",
-    "OrderKind", "Outcome", "Overdue", "Overpayment", "OwnAsset", "Page", "PageQuery", "Payoff", "Payout", "PayoutKind",
-    "PayoutStatus", "Personal", "Plan", "Planned", "Price", "PriceTick", "Proof", "ProofEvent", "ProofEventKind",
-    "ProofProtocol", "ProofType", "Protection", "ProtectionKind", "ProtectionRule", "ProvisionRates", "Purpose",
-    "Queue", "QuotaExceeded", "Rate", "ReasonCode", "Receipt", "Ref", "Repository", "ReputationEvidence",
+    "Attestor", "AuditEntry", "AuditEvent", "BehaviorAnalyticsSummary", "BehaviorInput", "BehaviorSession", "Beta",
+    "BiasFlag", "Bid", "Boarding", "Buckets", "BusinessCalendar", "BusinessDay", "ChainAmount", "ChainLog",
+    "ChargeBasis", "ChargeKind", "Check", "Circle", "Circuit", "Claimed", "Clock", "CommitUnknown", "Community",
+    "CommunityMembership", "CommunityStatus", "Comparison", "Component", "Conflict", "Consent", "ConsentMissing",
+    "Contribution", "ContributionKind", "ContributionStatus", "CounterOffer", "CredibilityTier", "DayCount", "DayRange",
+    "Decision", "DecisionKind", "DecisionReason", "Declaration", "DenialGroup", "Denied", "Device", "DeviceStatus",
+    "DeviceTask", "Duplicate", "EmiAdjustment", "EmploymentStatus", "Endorsement", "EndorsementStatus", "Entity",
+    "Erased", "FeeRule", "FixedClock", "FlagState", "FloorRule", "Foreign", "Fraction", "Frequency", "FundingStatus",
+    "FutureAllocation", "Governance", "GroupMember", "GroupMemberStatus", "GroupOutcome", "GroupRate", "GroupRound",
+    "GroupStatus", "Guard", "HolidayCalendar", "HomeOwnership", "Impact", "Index", "InputSource", "InputType",
+    "Installment", "InsufficientFunds", "InterestCalc", "InterestMethod", "Interval", "Invalid", "InvalidTransition",
+    "Journal", "Json", "KeyProvider", "KeyReused", "LateFee", "LeaseLost", "LedgerAmount", "LegalBasis", "LenderPayout",
+    "Length", "LiquidationEvent", "LiquidationOrigin", "Loan", "LoanAllocation", "LoanCharge", "LoanFunding",
+    "LoanInstallment", "LoanProduct", "LoanReceipt", "LoanSchedule", "LoanStatus", "LoanTransaction", "LocalKeys",
+    "LoginRefused", "Maintained", "Mask", "MemberRole", "MembershipStatus", "MigrationUnsafe", "Money", "Monitored",
+    "MonthEnd", "NotFound", "NotMigrated", "NotProvisioned", "NoticeChannel", "Numeric", "OfferState", "Offset",
+    "OnHold", "Once", "OrderKind", "Outcome", "Overdue", "Overpayment", "OwnAsset", "Page", "PageQuery", "Payoff",
+    "Payout", "PayoutKind", "PayoutStatus", "Personal", "Plan", "Planned", "Price", "PriceTick", "Proof", "ProofEvent",
+    "ProofEventKind", "ProofProtocol", "ProofType", "Protection", "ProtectionKind", "ProtectionRule", "ProvisionRates",
+    "Purpose", "Queue", "QuotaExceeded", "Rate", "ReasonCode", "Receipt", "Ref", "Repository", "ReputationEvidence",
     "ReputationPolicy", "ReputationRecord", "ReputationStatus", "ReviewState", "ReviewTask", "RiskAlert", "RoleMissing",
     "RoundStatus", "Rounding", "RuleFiring", "Rules", "SavingsGroup", "Schedule", "Score", "ScoringCategory",
     "ScoringPeriod", "Search", "Secret", "Serialization", "Servicing", "Session", "SessionStatus", "SessionType",
@@ -230,12 +232,12 @@ __all__ = [
     "TrustPolicy", "Unavailable", "Unique", "UnknownReference", "Unsupported", "User", "UserProfile",
     "UserReputationSummary", "UserRole", "UserStatus", "Vault", "VaultAsset", "VaultAssetChange", "VaultMetric",
     "VaultObservation", "VaultPosition", "VaultSide", "VaultStatus", "Verdict", "VerificationStatus", "Verifier",
-    "VerifyingKey", "Wallet", "WrongTenant", "all_of", "any_of", "append_only", "asc", "asset", "at_least", "at_most",
-    "backref", "between", "commitment", "compare", "contains", "decayed", "demographic_parity", "denial_groups", "desc",
-    "equalized_odds", "eur", "gbp", "generalized_entropy", "idempotent", "impacts", "input_set_hash", "kept", "kes",
-    "key", "less_than", "make_periods", "make_schedule", "missing", "money", "more_than", "ngn", "not_", "one_of",
-    "order_by", "outcomes", "periods_to", "prefix", "present", "register", "reweighing", "secret", "sum_of", "transfer",
-    "usd", "uuid7", "wilson",
+    "VerifyingKey", "Version", "Wallet", "WrongTenant", "all_of", "any_of", "append_only", "asc", "asset", "at_least",
+    "at_most", "backref", "between", "commitment", "compare", "contains", "decayed", "demographic_parity",
+    "denial_groups", "desc", "equalized_odds", "eur", "gbp", "generalized_entropy", "idempotent", "impacts",
+    "input_set_hash", "kept", "kes", "key", "less_than", "make_periods", "make_schedule", "missing", "money",
+    "more_than", "ngn", "not_", "one_of", "order_by", "outcomes", "periods_to", "prefix", "present", "register",
+    "reweighing", "secret", "sum_of", "transfer", "usd", "uuid7", "wilson",
 ]
 # fmt: on
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 _HOMES = {
     "app": "Tallystick",
     "assets": "Asset asset register",
+    "audit.entries": "AuditEntry AuditEvent",
+    "audit.history": "Version",
     "claims": "Claimed",
     "clock": "Clock FixedClock SystemClock",
     "domains.chain_logs": "ChainLog",

@@ -73,7 +73,7 @@ async def test_t06_migrations_up_and_down_on_a_hardened_database(hard: Ground, t
     for number, (up, down) in enumerate(steps, 1):
         before, labels = (f"app_{number - 1}", None) if number > 1 else (None, ("app",))
         text = REVISION.format(
-            number=number, before=before, labels=labels, after=labels and "kit_0001", up=up, down=down
+            number=number, before=before, labels=labels, after=labels and "kit_0002", up=up, down=down
         )
         (tmp_path / f"app_{number}.py").write_text(text)
     where: Any = {"version_locations": [tmp_path]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from tallystick import Tallystick
 from tallystick.audit import checkpoint
 from tallystick.audit.anchors import DirectoryAnchor
 from tallystick.audit.seal_key import create_seal_key, read_seal_key
+from tallystick.audit.sealer import SealReport
 from tallystick.audit.verifier import root_of
 from tallystick.clock import Clock
 from tallystick.privacy.keys import LocalKeys
@@ -80,6 +82,17 @@ class SealedGround:
             await connection.close()
 
     @contextlib.asynccontextmanager
+    async def nothing_else_open(self) -> AsyncIterator[None]:
+        """Wait until no transaction of anybody on the server is older than now."""
+        async with self.connected("seal") as conn:
+            now = await conn.fetchval("SELECT pg_snapshot_xmax(pg_current_snapshot())::text::numeric")
+            for _ in range(600):
+                if await conn.fetchval("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::numeric") >= now:
+                    break
+                await asyncio.sleep(0.1)
+        yield
+
+    @contextlib.asynccontextmanager
     async def unguarded(self) -> AsyncIterator[asyncpg.Connection]:
         """A superuser whom no trigger stops: what somebody with the server in hand can do."""
         async with self.connected("superuser") as su:
@@ -99,6 +112,18 @@ class SealedGround:
         """Rows of a tenant, each added in a transaction of its own."""
         async with self.tally.session(tenant, actor="test", permissions=("*",)) as db:
             return [await db[Shelf].add(Shelf(name=uuid4().hex)) for _ in range(count)]
+
+    async def seal(self, tally: Tallystick | None = None) -> SealReport:
+        """Seal everything, and wait for transactions of whoever else is on the server."""
+        total = 0
+        for _ in range(600):
+            report = await (tally or self.tally).audit.seal()
+            total += report.entries
+            if not report.unsealed:
+                report.entries = total
+                return report
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"held up by {report.held_by}")
 
     async def vkey(self) -> str:
         return await self.tally.audit.vkey()

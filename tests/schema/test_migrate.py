@@ -10,7 +10,7 @@ from urllib.parse import quote
 import asyncpg
 import pytest
 from tests.entities import ALL
-from tests.schema.support import Database, other_port
+from tests.schema.support import KIT, Database, other_port
 
 from tallystick import Check, Entity, Index, Ref, Rules
 from tallystick.errors import Declaration, Invalid, MigrationUnsafe, NotMigrated, NotProvisioned, Unavailable
@@ -46,7 +46,7 @@ class Town(Entity):
 
 async def test_a_second_run_does_nothing(bare: Database) -> None:
     first = await migrate(bare.admin, roles=bare.roles)
-    assert first.revisions == ("kit_0001",)
+    assert first.revisions == KIT
     assert first.tables == ()
     before = await bare.snapshot()
     again = await migrate(bare.admin, roles=bare.roles)
@@ -58,8 +58,8 @@ async def test_up_down_up_is_the_same(bare: Database) -> None:
     empty = await bare.snapshot()
     await migrate(bare.admin, roles=bare.roles)
     full = await bare.snapshot()
-    report = await rollback(bare.admin, branch="kit", roles=bare.roles)
-    assert report.revisions == ("kit_0001",)
+    report = await rollback(bare.admin, branch="kit", steps=len(KIT), roles=bare.roles)
+    assert report.revisions == KIT[::-1]
     left = await bare.snapshot()
     assert {name for _, name in left.keys() - empty.keys()} == {
         "tally_ref.schema_version",
@@ -152,7 +152,7 @@ async def test_a_declaration_the_server_does_not_understand(kit: Database) -> No
 
 async def test_eight_migrators_at_once(bare: Database) -> None:
     reports = await asyncio.gather(*(migrate(bare.admin, roles=bare.roles, entities=[Town, Road]) for _ in range(8)))
-    assert sorted(r.revisions for r in reports) == [()] * 7 + [("kit_0001",)]
+    assert sorted(r.revisions for r in reports) == [()] * 7 + [KIT]
     assert sorted(r.tables for r in reports) == [()] * 7 + [("town", "road")]
 
 
@@ -221,33 +221,35 @@ async def test_the_application_sees_whether_it_is_behind(bare: Database) -> None
 
 async def test_status_tells_every_branch(bare: Database) -> None:
     before = {b.branch: b for b in await status(bare.app, entities=[Town])}
-    assert (before["kit"].applied, before["kit"].pending) == ((), ("kit_0001",))
+    assert (before["kit"].applied, before["kit"].pending) == ((), KIT)
     assert before["declared"].pending == ("town",)
     await migrate(bare.admin, roles=bare.roles, entities=[Road, Town])
     after = {b.branch: b for b in await status(bare.app, entities=[Town, Road])}
-    assert (after["kit"].applied, after["kit"].pending, after["kit"].installed) == (("kit_0001",), (), True)
+    assert (after["kit"].applied, after["kit"].pending, after["kit"].installed) == (KIT, (), True)
     assert (after["declared"].applied, after["declared"].pending) == (("road", "town"), ())
 
 
 async def test_a_managed_owner_is_enough(bare: Database) -> None:
-    """What managed PostgreSQL hands out: no superuser, only CREATEROLE and SET on the owner."""
+    """What managed PostgreSQL hands out: no superuser, only CREATEROLE and SET on the two owners."""
     name = f"dba_{bare.name}"
     await bare.run(f"CREATE ROLE {name} LOGIN CREATEROLE PASSWORD 'plain enough'", role="superuser")
     version = (await bare.run("SELECT current_setting('server_version_num')::int"))[0][0]
     option = "WITH SET TRUE, INHERIT FALSE" if version >= 160000 else ""
     await bare.run(
-        f"GRANT {bare.roles.owner} TO {name} {option}; GRANT CONNECT ON DATABASE {bare.name} TO {name}",
+        f"GRANT {bare.roles.owner}, {bare.roles.audit} TO {name} {option}; "
+        f"GRANT CONNECT ON DATABASE {bare.name} TO {name}",
         role="superuser",
     )
     given = connect_args(bare.admin)
     url = bare.admin.replace(given["user"], name, 1).replace(quote(given["password"], safe=""), "plain%20enough", 1)
     try:
-        assert (await migrate(url, roles=bare.roles, entities=entities())).revisions == ("kit_0001",)
+        assert (await migrate(url, roles=bare.roles, entities=entities())).revisions == KIT
         conn = await asyncpg.connect(**connect_args(url))
         assert await conn.fetchval("SELECT current_user") == name
         assert await lint(conn, bare.roles, entities()) == []
         await conn.close()
     finally:
         await bare.run(
-            f"REVOKE {bare.roles.owner} FROM {name}; DROP OWNED BY {name}; DROP ROLE {name}", role="superuser"
+            f"REVOKE {bare.roles.owner}, {bare.roles.audit} FROM {name}; DROP OWNED BY {name}; DROP ROLE {name}",
+            role="superuser",
         )

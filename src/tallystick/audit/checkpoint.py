@@ -17,19 +17,28 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Sequence
-from typing import Final
+from hashlib import sha256
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tallystick.audit import verifier
-from tallystick.audit.verifier import Checkpoint, Key, Refused
+from tallystick.audit.verifier import Checkpoint, Refused
 from tallystick.errors import Invalid, Tampered
 
 __all__ = ["Checkpoint", "Key", "Signer", "key_name", "open_checkpoint", "origin", "read_vkey", "write"]
 
 _PREFIX: Final = "PRIVATE+KEY+"
 _ED25519: Final = b"\x01"
+
+
+class Key(NamedTuple):
+    """A public key: its name, its id (the first four bytes of a hash of name and key), and the key."""
+
+    name: str
+    id: bytes
+    public: bytes
 
 
 def key_name(installation: UUID) -> str:
@@ -48,11 +57,11 @@ class Signer:
     __slots__ = ("_private", "key")
 
     def __init__(self, name: str, private: Ed25519PrivateKey) -> None:
-        if not verifier.named(name):
+        if not re.fullmatch(r"[^\s+\x00-\x1f]+", name):
             raise Invalid("A key's name is not empty and holds neither spaces nor a plus sign.", field="name")
         self._private = private
         public = private.public_key().public_bytes_raw()
-        self.key = Key(name, verifier.key_id(name, public), public)
+        self.key = Key(name, sha256(name.encode() + b"\n" + _ED25519 + public).digest()[:4], public)
 
     def __repr__(self) -> str:
         return f"Signer({self.key.name}+{self.key.id.hex()})"
@@ -72,7 +81,7 @@ class Signer:
         """Read what ``skey`` wrote. Raises ``Invalid``, which never repeats it."""
         try:
             name, number, seed = skey.strip().removeprefix(_PREFIX).split("+", 2)
-            raw = verifier.unbase64(seed)
+            raw = base64.b64decode(seed, validate=True)
             if not skey.startswith(_PREFIX) or raw[:1] != _ED25519:
                 raise ValueError
             signer = cls(name, Ed25519PrivateKey.from_private_bytes(raw[1:]))
@@ -111,9 +120,9 @@ def write(log: str, size: int, root: bytes, state: str) -> str:
 def read_vkey(vkey: str) -> Key:
     """Read a public key of one line. Raises ``Invalid``."""
     try:
-        return verifier.read_key(vkey)
+        return Key(*verifier.read_key(vkey))
     except Refused as refused:
-        raise Invalid(f"{refused.detail[:1].upper()}{refused.detail[1:]}.", field="vkey") from None
+        raise Invalid(f"{refused.args[1].capitalize()}.", field="vkey") from None
 
 
 def open_checkpoint(note: str, keys: Sequence[Key], *, log: str = "") -> Checkpoint:
@@ -122,12 +131,14 @@ def open_checkpoint(note: str, keys: Sequence[Key], *, log: str = "") -> Checkpo
         found = verifier.read_checkpoint(note.encode(), keys)
     except Refused as refused:
         raise Tampered(
-            f"A checkpoint is refused ({refused.kind}): {refused.detail}.",
+            f"A checkpoint is refused ({refused.args[0]}): {refused.args[1]}.",
+            kind=refused.args[0],
             remedy="Do not build on it; compare it with the checkpoints that are kept outside the database.",
         ) from None
     if log and found.origin != log:
         raise Tampered(
             f"The checkpoint is of the log {found.origin}, and not of {log}.",
+            kind="other-log",
             remedy="Look whether two installations share a directory or a database.",
         )
     return found

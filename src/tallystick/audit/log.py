@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -14,18 +16,22 @@ import asyncpg
 from tallystick.audit import checkpoint
 from tallystick.audit.anchors import Anchor, DirectoryAnchor
 from tallystick.audit.cursor import read_cursor, read_waiting
+from tallystick.audit.export import ExportReport, Part, write_bundle
 from tallystick.audit.merkle import StoredTree, verify_inclusion
 from tallystick.audit.seal_key import create_seal_key, read_seal_key
 from tallystick.audit.sealer import Sealer, SealReport
 from tallystick.audit.status import AuditStatus, read_status
 from tallystick.audit.tiles import read_tiles
 from tallystick.errors import NotFound, NotProvisioned, Unsupported
+from tallystick.ids import NIL
 from tallystick.stores.postgres.errors import FAILURES, translate
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from tallystick.app import Tallystick
+    from tallystick.audit.entries import AuditEntry
+    from tallystick.domains.identity.tenants import TenantInfo
     from tallystick.errors import TallystickError
 
 __all__ = ["AuditLog", "InclusionProof"]
@@ -94,13 +100,15 @@ class AuditLog:
             waiting = await read_waiting(conn, await read_cursor(conn))
         return max((w.age for w in waiting), default=0.0)
 
-    async def prove(self, tenant: UUID, seq: int) -> InclusionProof:
-        """Prove that an entry is in its tenant's log, against its last checkpoint; a few hundred rows are read.
+    async def prove(self, tenant: str | UUID | TenantInfo, entry: AuditEntry | int) -> InclusionProof:
+        """Prove that an entry (or the one of a number) is in its tenant's log, against the log's last checkpoint.
 
-        Raises ``NotFound`` for an entry that is not sealed, or of which no checkpoint was signed yet.
+        A few hundred rows are read, however long the log is. Raises ``NotFound`` for an entry that is not sealed, or
+        of which no checkpoint was signed yet.
         """
+        found, seq = await self._tally.tenants.resolve(tenant), entry if isinstance(entry, int) else entry.seq
         async with self._read() as conn:
-            row = await conn.fetchrow(_LEAF, tenant, seq)
+            row = await conn.fetchrow(_LEAF, found.id, seq)
             if row is None or row["size"] is None or row["size"] <= row["idx"]:
                 raise NotFound(
                     "The entry is not in a signed log.",
@@ -108,8 +116,20 @@ class AuditLog:
                     remedy="Entries are sealed a moment later; `tallystick audit status` says what waits and why.",
                 )
             index, size = row["idx"], row["size"]
-            ((path, root),) = await read_tiles(conn, [(tenant, lambda read: _prove(StoredTree(size, read), index))])
-            return InclusionProof(tenant, seq, index, size, row["hash"], path, root, row["note"])
+            ((path, root),) = await read_tiles(conn, [(found.id, lambda read: _prove(StoredTree(size, read), index))])
+            return InclusionProof(found.id, seq, index, size, row["hash"], path, root, row["note"])
+
+    async def export(
+        self, tenant: str | UUID | TenantInfo, path: str | os.PathLike[str], part: Part | None = None
+    ) -> ExportReport:
+        """Write a tenant's log, or a part of it, to a new file that anybody can verify with the public key.
+
+        ``part`` is the whole log by default; ``Part(since=..., until=...)`` is a span of time, ``Part(table=...,
+        key=...)`` the life of one row. Raises ``NotFound``, ``Invalid``, ``Conflict``, ``StorageFull``.
+        """
+        found = NIL if tenant == NIL else (await self._tally.tenants.resolve(tenant)).id
+        async with self._read() as conn:
+            return await write_bundle(conn, found, part or Part(), Path(path))
 
     async def vkey(self) -> str:
         """The public key as auditors need it, in one line. Raises ``NotProvisioned`` without a key file."""

@@ -111,8 +111,8 @@ class StoredTree:
     """Proofs in a stored tree of ``size`` leaves, of which ``read(level, start, stop)`` answers the hashes.
 
     Only levels 0, 8, 16, ... are read, a subtree of 256 at a time, and each at most once: keep one object for
-    many proofs. A smaller size than what is stored is the tree as it was then. Raises ``Tampered`` when the reader has not
-    what the size says there is.
+    many proofs. A smaller size than what is stored is the tree as it was then. Raises ``Tampered`` when the reader
+    has not what the size says there is.
     """
 
     __slots__ = ("_read", "_tiles", "size")
@@ -184,7 +184,7 @@ class StoredTree:
 
 
 async def gather(make: Callable[[Reader], T], read: AsyncReader) -> T:
-    """Answer ``make(reader)`` where hashes are awaited: ``await gather(lambda r: StoredTree(n, r).inclusion(i), read)``.
+    """Answer ``make(reader)`` where hashes are awaited: ``gather(lambda r: StoredTree(n, r).inclusion(i), read)``.
 
     What is read depends on positions alone, never on hashes. So ``make`` runs twice: once to see what it reads, and
     once with that.

@@ -212,7 +212,10 @@ class Sealer:
             if row["size"] > sizes[row["tenant_id"]]:
                 raise _past(row["tenant_id"], sizes[row["tenant_id"]], row["size"])
             if row["tenant_id"] not in high:
-                high[row["tenant_id"]] = await self._adopt(cursor, signer, row, adopt)
+                # Another sealer may have signed it since we looked.
+                kept = await self._known(cursor, signer, row["tenant_id"])
+                high[row["tenant_id"]] = kept.size if kept else await self._adopt(cursor, signer, row, adopt)
+                await self._compare_roots(cursor, signer, [row["tenant_id"]])
         self._high = high
 
     async def _heights(self, cursor: Cursor, signer: checkpoint.Signer) -> dict[UUID, int]:
@@ -255,7 +258,6 @@ class Sealer:
         log = checkpoint.origin(cursor.installation, tenant)
         found = checkpoint.open_checkpoint(row["note"], [signer.key], log=log)
         await self._anchor.publish(Announcement(log, found.size, row["note"]))
-        await self._compare_roots(cursor, signer, [tenant])
         return found.size
 
     async def _sign(self, cursor: Cursor, signer: checkpoint.Signer, state: SchemaState) -> list[Sealed]:
@@ -307,7 +309,7 @@ class Sealer:
             return
         for attempt in range(5):
             try:
-                await self._conn.fetchval("SELECT tally_audit.make_partitions()")
+                await self._conn.fetch("SELECT * FROM tally_audit.make_partitions()")
             except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
                 # Long transactions hold the log. There are months of time, so this waits for the next run.
                 await asyncio.sleep(0.05 * (attempt + 1))
@@ -397,4 +399,7 @@ SELECT system_identifier::text AS system_identifier, pg_snapshot_xmax(pg_current
   pg_snapshot_xmin(pg_current_snapshot())::text AS oldest
 FROM pg_control_system()
 """
-_LAST_STATE = "SELECT body FROM tally_audit.entry WHERE tenant_id = $1 AND op = 'S' ORDER BY seq DESC LIMIT 1"
+# Other things that are said of the installation have other keys than a digest.
+_LAST_STATE = """
+SELECT body FROM tally_audit.entry WHERE tenant_id = $1 AND op = 'S' AND length(key) = 64 ORDER BY seq DESC LIMIT 1
+"""

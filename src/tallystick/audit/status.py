@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -135,25 +135,20 @@ async def _missed(conn: asyncpg.Connection, cursor: Cursor) -> int:
 
 
 async def _partitions(conn: asyncpg.Connection) -> dict[str, Any]:
-    rows = await conn.fetch(_PARTITIONS)
-    months = sorted(name for name in (r["name"].removeprefix("entry_") for r in rows) if name[:1].isdigit())
-    until = None
-    if months:
-        year, month = map(int, months[-1].split("_"))
-        until = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
+    rows = await conn.fetch("SELECT part, month, holds FROM tally_audit.partitions()")
+    last = max((r["month"] for r in rows if r["month"] is not None), default=None)
     return {
-        "partitions_until": until,
-        "in_default_partition": any(r["name"] == "entry_default" and r["bytes"] for r in rows),
+        "partitions_until": None if last is None else _next_month(last),
+        "in_default_partition": any(r["holds"] for r in rows if r["month"] is None),
     }
+
+
+def _next_month(month: date) -> datetime:
+    return datetime(month.year + month.month // 12, month.month % 12 + 1, 1, tzinfo=UTC)
 
 
 _SIGNED = """
 SELECT c.* FROM unnest($1::uuid[]) AS t (tenant_id) CROSS JOIN LATERAL (
   SELECT k.tenant_id, k.size, k.at FROM tally_audit.checkpoint k WHERE k.tenant_id = t.tenant_id
   ORDER BY k.size DESC LIMIT 1) AS c
-"""
-_PARTITIONS = """
-SELECT c.relname::text AS name, pg_relation_size(c.oid) AS bytes
-FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-WHERE i.inhparent = 'tally_audit.entry'::regclass
 """

@@ -1,13 +1,12 @@
-"""``audit``: seal, status, export, verify, watch."""
+"""``audit``: seal, status, watch, export, verify."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import re
-import sys
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
@@ -15,12 +14,12 @@ from uuid import UUID
 import typer
 
 from tallystick.cli import exits
+from tallystick.cli.audit_view import count, sealed_document, show_sealed, show_status, status_document, tell_round
 from tallystick.cli.run import Answer, Run, command
 
 if TYPE_CHECKING:
     from tallystick.app import Tallystick
     from tallystick.audit.sealer import SealReport
-    from tallystick.audit.status import AuditStatus
     from tallystick.cli.output import Output
 
 app = typer.Typer(help="The audit trail: seal it, look at it, hand it to auditors, check it.", no_args_is_help=True)
@@ -65,18 +64,18 @@ async def seal(
             tally.settings = replace(tally.settings, seal_key_file=new_key)
         report = await tally.audit.seal(adopt=adopt)
         names = await _names(tally)
-        document = _sealed_document(report, names)
+        document = sealed_document(report, names)
         if pause is None:
             vkey = await tally.audit.vkey()
-            return Answer({**document, "key": vkey}, lambda out: _show_sealed(out, report, names, vkey))
+            return Answer({**document, "key": vkey}, lambda out: show_sealed(out, report, names, vkey))
         while True:
-            _tell_round(run, report, document)
+            tell_round(run, report, document)
             await asyncio.sleep(pause)
             found = await _again(tally)
             if found is not None:
                 report = found
                 names = await _names(tally) if report.checkpoints else names
-                document = _sealed_document(report, names)
+                document = sealed_document(report, names)
 
 
 @command(app, "status")
@@ -95,8 +94,8 @@ async def status(
         found = await tally.audit.status(deep=deep, max_age=_seconds(max_age))
         names = await _names(tally)
     return Answer(
-        _status_document(found, names),
-        lambda out: _show_status(out, found, names),
+        status_document(found, names),
+        lambda out: show_status(out, found, names),
         exits.FINDINGS if found.problems else exits.OK,
     )
 
@@ -152,137 +151,91 @@ async def watch(
     )
 
 
-# -- showing -------------------------------------------------------------------------------------------------------
+@command(app, "export")
+async def export(
+    run: Run,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The new file; nothing is replaced.")],
+    *,
+    tenant: Annotated[str | None, typer.Option("--tenant", metavar="SLUG", help="Whose log.")] = None,
+    installation: Annotated[
+        bool, typer.Option("--installation", help="The installation's own log: what guards the data, retention.")
+    ] = False,
+    since: Annotated[
+        datetime | None, typer.Option("--from", metavar="TIME", help="Captured from then on, in UTC.")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option("--to", metavar="TIME", help="Captured before then, in UTC.")
+    ] = None,
+    entry: Annotated[
+        tuple[str, str] | None, typer.Option("--entry", metavar="TABLE KEY", help="Only the entries of one row.")
+    ] = None,
+    previous: Annotated[
+        Path | None,
+        typer.Option("--previous", metavar="FILE", help="Prove that it continues this one, which was kept."),
+    ] = None,
+) -> Answer:
+    """Write a log, or a part of it, to one file that anybody can verify without us."""
+    from tallystick.audit.export import Part
+    from tallystick.errors import Invalid
+    from tallystick.ids import NIL
 
+    if (tenant is None) != installation:
+        raise Invalid("Whose log?", field="tenant", remedy="Give --tenant SLUG, or --installation.")
+    table, key = entry if entry is not None else (None, None)
+    part = Part(since=_utc(since), until=_utc(until), table=table, key=key, previous=_size_of(previous))
+    async with run.opened() as tally:
+        report = await tally.audit.export(NIL if tenant is None else tenant, file, part)
 
-def _show_sealed(out: Output, report: SealReport, names: dict[UUID, str], vkey: str) -> None:
-    if report.new_epoch:
-        out.line(f"The server counts transactions anew: this is epoch {report.epoch}; every entry was looked at again.")
-    if len(report.state_changes) == 1 and report.state_changes[0].startswith("first record"):
-        out.line("What guards the data (triggers, policies, functions, rights) is on record from now on.")
-    elif report.state_changes:
-        out.line("What guards the data has changed, and that is sealed too:", "yellow")
-        for change in report.state_changes[:10]:
-            out.line(f"  {change}")
-        if len(report.state_changes) > 10:
-            out.line(f"  and {len(report.state_changes) - 10} more")
-    if report.checkpoints:
+    def show(out: Output) -> None:
+        gone = f", {report.expired:,} of them with their bodies dropped by policy" if report.expired else ""
         out.line(
-            f"Sealed {_count(report.entries, 'entry', 'entries')}; signed {_count(len(report.checkpoints), 'log')}."
+            f"Wrote {count(report.entries, 'entry', 'entries')}{gone} of a log of {report.size:,} to {report.path}."
         )
-        rows = [(names.get(c.tenant, str(c.tenant)), c.size, c.root) for c in report.checkpoints]
-        out.table(("log", "entries", "root"), rows, right=("entries",))
-    else:
-        out.line("Nothing is new: every entry that can be sealed is, and every log is signed.")
-    if report.unsealed:
-        out.line(f"{_count(report.unsealed, 'entry', 'entries')} wait{_held(report)}.", "yellow")
-    out.line(f"Auditors verify with this key: {vkey}")
+        out.line(f"Verify it with: tallystick audit verify {report.path} --key KEY")
+
+    document = {**asdict(report), "path": str(report.path)}
+    return Answer(document, show)
 
 
-def _tell_round(run: Run, report: SealReport, document: dict[str, Any]) -> None:
-    """One line a round, where there is something to say."""
+@command(app, "verify")
+async def verify(
+    run: Run,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A bundle that `audit export` wrote.")],
+    *,
+    key: Annotated[list[str], typer.Option("--key", metavar="KEY", help="The public key, or a file with it.")],
+    previous: Annotated[
+        Path | None, typer.Option("--previous", metavar="FILE", help="A checkpoint or bundle that you kept before.")
+    ] = None,
+) -> Answer:
+    """Verify a bundle offline, as auditors do with the single file verifier.py: this runs that file.
+
+    Exit code 0: verified. The verifier's own codes say what is wrong: 10 to 14 the file, 20 to 24 the key, the log or
+    the checkpoint, 30 and above an entry.
+    """
+    import contextlib
+    import io
+
+    from tallystick.audit import verifier
+
+    given = [str(file), *(word for text in key for word in ("--key", _key_text(text)))]
+    if previous is not None:
+        given += ["--previous", str(previous)]
     if run.as_json:
-        if report.entries or report.checkpoints or report.unsealed:
-            sys.stdout.write(json.dumps(document) + "\n")
-            sys.stdout.flush()
-        return
-    for change in report.state_changes:
-        run.output.line(f"guards changed: {change}", "yellow")
-    if report.entries or report.checkpoints:
-        waiting = f"; {report.unsealed:,} wait{_held(report)}" if report.unsealed else ""
-        sealed = _count(report.entries, "entry", "entries")
-        run.output.line(f"sealed {sealed}, signed {_count(len(report.checkpoints), 'log')}{waiting}")
+        given.append("--json")
+    said, complaint = io.StringIO(), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complaint):
+            code = verifier.main(given)
+    except SystemExit:
+        raise _usage(complaint.getvalue()) from None
+    text = said.getvalue()
 
+    def show(out: Output) -> None:
+        verdict, _, rest = text.partition("\n")
+        out.line(verdict, "bold green" if code == 0 else "bold red")
+        out.raw(rest)
 
-def _held(report: SealReport) -> str:
-    since = f", the oldest for {_age(report.unsealed_age)}"
-    return f"{since}: {report.held_by} is still open" if report.held_by else since
-
-
-def _show_status(out: Output, found: AuditStatus, names: dict[UUID, str]) -> None:
-    from rich.text import Text
-
-    if found.logs:
-        rows = [
-            (
-                names.get(log.tenant, str(log.tenant)),
-                log.entries,
-                log.leaves,
-                Text(_age(log.unsealed_age) if log.unsealed else "-", "yellow" if log.unsealed else ""),
-                log.signed or None,
-                None if log.signed_at is None else f"{log.signed_at:%Y-%m-%d %H:%M:%S} UTC",
-            )
-            for log in found.logs
-        ]
-        columns = ("log", "entries", "sealed", "oldest waiting", "signed", "signed at")
-        out.table(columns, rows, right=columns[1:5])
-    else:
-        out.line("Nothing was captured yet.")
-    if found.held_by:
-        out.line(f"Nothing younger than {found.held_by} can be sealed while that is open.")
-    if found.missed is not None and not found.missed:
-        out.line("No entry was missed: each one that the cursor has passed is in its log.")
-    until = found.partitions_until
-    months = "are missing" if until is None else f"are made up to {until - timedelta(days=1):%B %Y}"
-    out.line(f"Installation {found.installation}, epoch {found.epoch}; partitions {months}.")
-    for problem in found.problems:
-        out.line(f"! {problem}", "bold red")
-    if found.logs and not any(log.signed for log in found.logs):
-        out.line("Nothing is sealed yet: `tallystick audit seal` does it, with --every 10s for good.", "yellow")
-    elif not found.problems:
-        out.line("All is well: the guards are as they were sealed, and nothing waits too long.", "green")
-
-
-def _sealed_document(report: SealReport, names: dict[UUID, str]) -> dict[str, Any]:
-    return {
-        "entries": report.entries,
-        "checkpoints": [
-            {"log": names.get(c.tenant, str(c.tenant)), "tenant": str(c.tenant), "size": c.size, "root": c.root}
-            for c in report.checkpoints
-        ],
-        "state": report.state,
-        "state_changes": report.state_changes,
-        "epoch": report.epoch,
-        "new_epoch": report.new_epoch,
-        "unsealed": report.unsealed,
-        "unsealed_age": round(report.unsealed_age, 3),
-        "held_by": report.held_by,
-    }
-
-
-def _status_document(found: AuditStatus, names: dict[UUID, str]) -> dict[str, Any]:
-    return {
-        "ok": not found.problems,
-        "installation": str(found.installation),
-        "epoch": found.epoch,
-        "unsealed": found.unsealed,
-        "unsealed_age": round(found.unsealed_age, 3),
-        "held_by": found.held_by,
-        "missed": found.missed,
-        "in_default_partition": found.in_default_partition,
-        "partitions_until": None if found.partitions_until is None else found.partitions_until.date().isoformat(),
-        "state": found.state,
-        "state_ok": not found.state_changes and not found.weak,
-        "state_changes": list(found.state_changes),
-        "weak": list(found.weak),
-        "logs": [
-            {
-                "log": names.get(log.tenant, str(log.tenant)),
-                "tenant": str(log.tenant),
-                "entries": log.entries,
-                "leaves": log.leaves,
-                "unsealed": log.unsealed,
-                "unsealed_age": round(log.unsealed_age, 3),
-                "signed": log.signed,
-                "signed_at": None if log.signed_at is None else log.signed_at.isoformat(),
-            }
-            for log in found.logs
-        ],
-        "problems": list(found.problems),
-    }
-
-
-# -- small things --------------------------------------------------------------------------------------------------
+    return Answer(json.loads(text) if run.as_json else None, show, code)
 
 
 async def _again(tally: Tallystick) -> SealReport | None:
@@ -320,23 +273,42 @@ def _seconds(text: str) -> float:
     return float(int(found[1]) * _UNITS[found[2] or "s"])
 
 
-def _age(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    if seconds < 6000:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} d"
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
 def _key(text: str) -> Any:
     """A public key as it is, or the file that holds it."""
     from tallystick.audit.checkpoint import read_vkey
 
+    return read_vkey(_key_text(text))
+
+
+def _key_text(text: str) -> str:
     path = Path(text)
-    if "+" not in text and path.is_file():
-        text = path.read_text(errors="replace")
-    return read_vkey(text)
+    return path.read_text(errors="replace").strip() if "+" not in text and path.is_file() else text
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.replace(tzinfo=UTC)
+
+
+def _size_of(kept: Path | None) -> int | None:
+    """The size of a checkpoint that was kept, as it says itself; whoever verifies the bundle checks the rest."""
+    from tallystick.errors import Invalid
+
+    if kept is None:
+        return None
+    try:
+        first, second = kept.read_text(errors="replace").split("\n", 2)[:2]
+        return int(json.loads(first)["size"]) if first.startswith("{") else int(second)
+    except (OSError, ValueError, LookupError, TypeError):
+        raise Invalid(
+            "The file of --previous is no checkpoint and no bundle.", field="previous", remedy="Name one that was kept."
+        ) from None
+
+
+def _usage(complaint: str) -> Exception:
+    from tallystick.errors import Invalid
+
+    lines = [line for line in complaint.splitlines() if "error:" in line]
+    return Invalid(
+        f"The verifier does not take this: {(lines or ['unknown'])[-1].partition('error: ')[2]}.",
+        remedy="Check the file's name and the key.",
+    )

@@ -9,7 +9,9 @@ from typing import Any, Protocol, TypeVar
 
 from alembic.operations import MigrateOperation
 
+from tallystick.constraints import AUDIT_TRIGGER
 from tallystick.schema import ddl
+from tallystick.schema.baselines import TakeBaseline
 from tallystick.schema.catalog import Live
 from tallystick.schema.model import Column, Grant, Index, Table, Trigger, quote_name, quote_text
 from tallystick.schema.online_operations import AddIndex, Backfill, ReplaceIndex, RequireValue, Validate
@@ -313,7 +315,7 @@ def _guards(declared: Table, wanted: Table, live: Live, engine: ddl.Engine) -> l
         "trigger",
         wanted.triggers,
         found.triggers,
-        add=lambda t: [(AddTrigger(name, triggers[t.name]), 1)],
+        add=lambda t: [(AddTrigger(name, triggers[t.name]), 1), *_baseline(name, triggers[t.name])],
         remove=lambda t: [(Undo(AddTrigger(name, t)), 1)],
     )
     differences += [
@@ -322,6 +324,14 @@ def _guards(declared: Table, wanted: Table, live: Live, engine: ddl.Engine) -> l
         if t in triggers
     ]
     return differences
+
+
+def _baseline(table: str, trigger: Trigger) -> list[tuple[Operation, int]]:
+    """Rows that are there when their table starts to be audited, or what stays out of the log changes."""
+    if trigger.name != AUDIT_TRIGGER:
+        return []
+    _, *left_out = re.findall(r"'(\w+)'", trigger.calls)
+    return [(TakeBaseline(table, tuple(left_out)), 2)]
 
 
 def _grants(name: str, wanted: Table, found: Table) -> list[Difference]:

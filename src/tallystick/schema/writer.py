@@ -121,7 +121,7 @@ def _depends(history: History, branch: str, tables: Sequence[Table]) -> list[str
 
     Those that another one brings with it are left out: Alembic would look for them among the heads, where they are not.
     """
-    found = [] if branch in history.branches or branch == KIT else [history.order(KIT)[0]]
+    found = [] if branch in history.branches or branch == KIT else [history.order(KIT)[-1]]
     own = {t.name for t in tables}
     targets = {f.table for t in tables for f in t.foreign_keys if f.schema == t.schema} - own
     makers = _makers(history)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from tallystick.errors import Unavailable, Unsupported
 from tallystick.stores.postgres.link import Link
 
 PATIENCE = 20.0
+Words = Mapping[str, str]
 _CHECK = "SET CONSTRAINTS ALL IMMEDIATE"
 
 
@@ -40,7 +41,7 @@ class Held:
         self._freed = asyncio.Event()
         self._open: list[_Open] = []
         self._doubtful: list[str] = []
-        self._settings: tuple[str | None, str | None] | None = None
+        self._settings: tuple[str | None, Words | None] | None = None
         self._count = 0
 
     # -- turns -------------------------------------------------------------------------------------------------
@@ -112,22 +113,23 @@ class Held:
 
     # -- settings ----------------------------------------------------------------------------------------------
 
-    def _dressing(self, tenant: str | None, actor: str | None) -> str:
-        if tenant is None or self._settings == (tenant, actor):
+    def _dressing(self, tenant: str | None, words: Words | None) -> str:
+        if tenant is None or self._settings == (tenant, words):
             return ""
         said = f"; SELECT set_config('tally.tenant', '{tenant}', true)"
-        if actor is not None:
-            told = actor.encode().hex()
-            said += f", set_config('tally.actor', convert_from(decode('{told}', 'hex'), 'UTF8'), true)"
+        # A statement alone brings its actor; what the one before it said of reasons is over.
+        for name in ("actor", "reason", "request") if words is not None else ("reason", "request"):
+            told = (words or {}).get(name, "").encode().hex()
+            said += f", set_config('tally.{name}', convert_from(decode('{told}', 'hex'), 'UTF8'), true)"
         return said
 
-    async def dress(self, tenant: str | None, actor: str | None) -> None:
-        """Make the settings name this tenant and actor, if they do not."""
-        said = self._dressing(tenant, actor)
+    async def dress(self, tenant: str | None, words: Words | None) -> None:
+        """Make the settings name this tenant, actor, reason and request, if they do not."""
+        said = self._dressing(tenant, words)
         if said:
             self._settings = None
             await self.link.script(said.removeprefix("; "))
-            self._settings = (tenant, actor)
+            self._settings = (tenant, words)
 
     def forget_settings(self) -> None:
         """A rollback has taken the settings back to nobody knows what."""
@@ -153,16 +155,16 @@ class Held:
             if cancelled:
                 raise asyncio.CancelledError
 
-    async def begin(self, tenant: str | None, actor: str | None, *, read_only: bool) -> str:
+    async def begin(self, tenant: str | None, words: Words | None, *, read_only: bool) -> str:
         """Open a transaction; answers its savepoint."""
         async with self.turn():
             mark = self._mark()
             # A savepoint gives the access mode back when it is released.
             mode = "; SET LOCAL transaction_read_only = on" if read_only else ""
-            await self._savepoint(mark, mode + self._dressing(tenant, actor))
+            await self._savepoint(mark, mode + self._dressing(tenant, words))
             self._open.append(_Open(mark, asyncio.current_task()))
             if tenant is not None:
-                self._settings = (tenant, actor)
+                self._settings = (tenant, words)
             return mark
 
     async def commit(self, mark: str) -> str:
@@ -171,6 +173,8 @@ class Held:
             async with self.turn(mark):
                 checked = f"{self._recheck}; " if len(self._open) == 1 else ""
                 cancelled = await self._say(f"{checked}RELEASE SAVEPOINT {mark}")
+                # What the transaction set for itself outlives a savepoint.
+                self._settings = None
                 self._close(mark)
             if cancelled:
                 raise asyncio.CancelledError

@@ -24,7 +24,7 @@ from tallystick.stores.postgres.errors import FAILURES, translate
 from tallystick.stores.postgres.link import Link
 from tallystick.stores.postgres.pool import Pool, PoolLimits, PoolStats
 from tallystick.stores.postgres.store import PostgresStore
-from tallystick.testing.held import Held
+from tallystick.testing.held import Held, Words
 
 if TYPE_CHECKING:
     from tallystick.domains.identity.tenants import TenantInfo
@@ -134,9 +134,9 @@ class _SandboxStore(PostgresStore):
         self.pool = _SandboxPool(held)
         self._compilers = outer.store._compilers
 
-    async def open_transaction(self, link: Link, tenant: str, actor: str, mode: str) -> None:
+    async def open_transaction(self, link: Link, tenant: str, words: Words, mode: str) -> None:
         assert isinstance(link, _SandboxLink)
-        await link.open(tenant, actor, read_only="READ ONLY" in mode)
+        await link.open(tenant, words, read_only="READ ONLY" in mode)
 
 
 class _SandboxPool(Pool):
@@ -173,14 +173,14 @@ async def _never() -> Link:
 class _SandboxLink(Link):
     """A view of the held connection: a transaction is a savepoint, and a statement alone is one of its own."""
 
-    __slots__ = ("_actor", "_held", "_mark", "_tag")
+    __slots__ = ("_held", "_mark", "_tag", "_words")
 
     def __init__(self, held: Held, tenant: str | None) -> None:
         super().__init__(held.link.raw, named=held.link.named)
         self.tenant = tenant
         self._held = held
         self._tag = tenant
-        self._actor: str | None = None
+        self._words: Words | None = None
         self._mark: str | None = None
 
     async def rows(self, sql: str, args: Any) -> list[Any]:
@@ -195,13 +195,13 @@ class _SandboxLink(Link):
             async with held.statement(self._tag):
                 return await method(sql, args)
         async with held.turn(self._mark):
-            await held.dress(self._tag, self._actor)
+            await held.dress(self._tag, self._words)
             return await method(sql, args)
 
-    async def open(self, tenant: str, actor: str, *, read_only: bool) -> None:
-        """BEGIN: a savepoint with the tenant and the actor."""
-        self._tag, self._actor = tenant, actor
-        self._mark = await self._held.begin(tenant, actor, read_only=read_only)
+    async def open(self, tenant: str, words: Words, *, read_only: bool) -> None:
+        """BEGIN: a savepoint with the tenant, the actor, the reason and the request."""
+        self._tag, self._words = tenant, words
+        self._mark = await self._held.begin(tenant, words, read_only=read_only)
 
     async def script(self, sql: str) -> str:
         mark, held = self._mark, self._held

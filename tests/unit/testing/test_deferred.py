@@ -66,7 +66,7 @@ async def test_leaving_checks_what_nobody_committed(strict: Tallystick):
     await sandbox.__aenter__()
     link = await sandbox.tally.store.pool.acquire(str((await sandbox.tally.tenants.resolve("strict")).id))
     # Past the sandbox's own checks, as a statement of the driver's would be.
-    await sandbox._held.dress(link.tenant, "test")  # type: ignore[union-attr]
+    await sandbox._held.dress(link.tenant, {"actor": "test"})  # type: ignore[union-attr]
     for id in ("00000000-0000-7000-8000-000000000001", "00000000-0000-7000-8000-000000000002"):
         await link.raw.execute(
             f"INSERT INTO tally.kit_sink (tenant_id, id, label, number, flag, rate, colour, raw, wei, payload) VALUES "
