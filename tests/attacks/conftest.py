@@ -13,6 +13,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from tests.attacks.entities import ENTITIES, Holder, holder
+from tests.audit.conftest import sealed  # noqa: F401  a fixture of these tests too
 
 from tallystick import Tallystick
 from tallystick.domains.identity.tenants import TenantInfo

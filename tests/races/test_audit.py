@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -18,7 +19,7 @@ import pytest_asyncio
 from tests.audit.ground import SealedGround, once_each, sealed_ground
 from tests.races.sealing import seal_for_good
 
-from tallystick.errors import TallystickError
+from tallystick.errors import Conflict
 from tallystick.session import Session
 from tallystick.testing import KitServer
 from tallystick.testing.conformance.entities import Shelf
@@ -26,6 +27,8 @@ from tallystick.testing.conformance.entities import Shelf
 WRITERS = 16
 KILLS = 10
 SECONDS = float(os.environ.get("TALLYSTICK_SOAK", "8"))
+ENOUGH = 50
+PATIENCE = 45
 SEALING = Path(__file__).with_name("sealing.py")
 
 
@@ -40,12 +43,12 @@ class Abort(Exception):
 
 
 async def write(
-    ground: SealedGround, tenant: UUID, number: int, until: float, committed: Counter[str], aborted: set[str]
+    ground: SealedGround, tenant: UUID, number: int, ended: asyncio.Event, committed: Counter[str], aborted: set[str]
 ) -> None:
     """Transactions short and long; what was committed is counted by the row's key."""
     dice = random.Random(number)
     async with ground.tally.session(tenant, actor=f"writer:{number}", permissions=("*",)) as db:
-        while time.monotonic() < until:
+        while not ended.is_set():
             done: list[str] = []
             try:
                 async with db.transaction():
@@ -71,41 +74,49 @@ async def _some_changes(db: Session, dice: random.Random, done: list[str]) -> No
             done.append(str(shelf.id))
 
 
-async def kill_sealers(ground: SealedGround, until: float) -> int:
+async def kill_sealers(ground: SealedGround, ended: asyncio.Event) -> int:
     """One sealer after the other; each is killed at a random moment: its process, its connection, or its backend."""
     work = ground.directory / "work.json"
-    work.touch(mode=0o600)
     found = {"url": ground.url("seal"), "key": str(ground.key_file), "anchors": str(ground.directory / "anchors")}
-    work.write_text(json.dumps({**found, "prefix": ground.server.roles.prefix}))
-    turn = (until - time.monotonic()) / KILLS
-    for number in range(KILLS):
-        stop = asyncio.get_running_loop().time() + turn * random.uniform(0.6, 1.0)
-        if number % 5 == 0:
-            await _process_killed(ground, work, stop)
-        else:
-            await _task_killed(ground, work, stop, backend=number % 2 == 0)
-    return KILLS
+    await asyncio.to_thread(work.write_text, json.dumps({**found, "prefix": ground.server.roles.prefix}))
+    killed, began = 0, time.monotonic()
+    try:
+        # Longer where transactions of others on the server left nothing to seal.
+        while killed < KILLS or (await leaves(ground) < ENOUGH and time.monotonic() - began < SECONDS + PATIENCE):
+            seconds = SECONDS / KILLS * random.uniform(0.6, 1.0)
+            if killed % 5 == 0:
+                await _process_killed(ground, work, seconds)
+            else:
+                await _task_killed(ground, found, seconds, backend=killed % 2 == 0)
+            killed += 1
+    finally:
+        ended.set()
+    return killed
 
 
-async def _process_killed(ground: SealedGround, work: Path, stop: float) -> None:
-    with (ground.directory / "sealer.log").open("ab") as log:
+async def leaves(ground: SealedGround) -> int:
+    async with ground.connected("seal") as conn:
+        return int(await conn.fetchval("SELECT count(*) FROM tally_audit.leaf"))
+
+
+async def _process_killed(ground: SealedGround, work: Path, seconds: float) -> None:
+    output = ground.directory / "sealer.log"
+    with output.open("ab") as log:
         child = subprocess.Popen(  # noqa: ASYNC220  it has to be killed by its id
             [sys.executable, str(SEALING), str(work)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
     try:
-        while asyncio.get_running_loop().time() < stop:
-            await asyncio.sleep(0.05)
-        # The last batches of a child that came up late on a busy machine are what this is about.
-        assert child.poll() is None, (ground.directory / "sealer.log").read_text()
+        await asyncio.sleep(seconds)
+        assert child.poll() is None, await asyncio.to_thread(output.read_text)
     finally:
         child.kill()
         child.wait()
 
 
-async def _task_killed(ground: SealedGround, work: Path, stop: float, *, backend: bool) -> None:
-    told = json.loads(work.read_text())
-    sealing = asyncio.create_task(seal_for_good(told["url"], Path(told["key"]), Path(told["anchors"]), told["prefix"]))
-    await asyncio.sleep(max(0.0, stop - asyncio.get_running_loop().time()))
+async def _task_killed(ground: SealedGround, work: dict[str, str], seconds: float, *, backend: bool) -> None:
+    places = (work["url"], Path(work["key"]), Path(work["anchors"]), ground.server.roles.prefix)
+    sealing = asyncio.create_task(seal_for_good(*places))
+    await asyncio.sleep(seconds)
     assert not sealing.done(), sealing.exception()
     if backend:
         async with ground.connected("seal") as conn:
@@ -123,30 +134,26 @@ async def test_every_committed_change_has_exactly_one_leaf(sealed: SealedGround)
     tenants = [await sealed.tenant() for _ in range(3)]
     committed: Counter[str] = Counter()
     aborted: set[str] = set()
-    until = time.monotonic() + SECONDS
-    async with asyncio.timeout(SECONDS + 60):
+    ended = asyncio.Event()
+    async with asyncio.timeout(SECONDS + 2 * PATIENCE):
         *_, kills = await asyncio.gather(
-            *(write(sealed, tenants[n % 3], n, until, committed, aborted) for n in range(WRITERS)),
-            kill_sealers(sealed, until),
+            *(write(sealed, tenants[n % 3], n, ended, committed, aborted) for n in range(WRITERS)),
+            kill_sealers(sealed, ended),
         )
-    assert kills == KILLS
+    assert kills >= KILLS
+    assert await leaves(sealed) >= ENOUGH, "the sealers were killed before they did anything"
+    # A sealer that was cut off may still be ending on the server.
+    for _ in range(50):
+        with contextlib.suppress(Conflict):
+            await sealed.seal()
+            break
+        await asyncio.sleep(0.1)
     async with sealed.connected("seal") as conn:
-        sealed_before = await conn.fetchval("SELECT count(*) FROM tally_audit.leaf")
-        # A sealer that was cut off may still be ending on the server.
-        for _ in range(50):
-            try:
-                report = await sealed.tally.audit.seal()
-                break
-            except TallystickError:
-                await asyncio.sleep(0.1)
-        assert report.unsealed == 0
-        total = await once_each(conn)
+        await once_each(conn)
         rows = await conn.fetch("SELECT key FROM tally_audit.entry WHERE \"table\" = 'kit_shelf'")
         found = Counter(r["key"] for r in rows)
     assert found == committed
     assert not aborted & set(found)
-    assert len(committed) > WRITERS
-    assert sealed_before > total // 4, "the sealers were killed before they did anything"
     status = await sealed.tally.audit.status(deep=True)
     assert (status.missed, status.unsealed) == (0, 0)
 
@@ -162,6 +169,10 @@ async def test_sealers_at_once_take_turns(sealed: SealedGround) -> None:
     for task in sealers:
         task.cancel()
     await asyncio.wait(sealers, timeout=10)
+    for _ in range(50):
+        with contextlib.suppress(Conflict):
+            await sealed.seal()
+            break
+        await asyncio.sleep(0.1)
     async with sealed.connected("seal") as conn:
-        await sealed.tally.audit.seal()
         assert await once_each(conn) >= 100

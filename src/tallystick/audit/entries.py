@@ -115,7 +115,7 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
         """The event as the JSON document that is recorded, without what it leaves out."""
         found: dict[str, Any] = {}
         for name, most in _TEXTS.items():
-            if (value := getattr(self, name)) is not None:
+            if (value := getattr(self, name)) is not None or name in _REQUIRED:
                 found[name] = _text(name, value, most, least=1 if name in _REQUIRED else 0)
         for name in _DOCUMENTS:
             if (value := getattr(self, name)) is not None:

@@ -21,8 +21,7 @@ from typing import Any, BinaryIO, NamedTuple
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-FORMAT, SEALED = "tallystick-bundle/1", "it is not what was sealed"
-LINE = 64 << 20  # longer lines are refused, so that memory stays bounded
+FORMAT, SEALED, LINE = "tallystick-bundle/1", "it is not what was sealed", 64 << 20  # longer lines are refused
 KINDS = {  # what can be wrong, and its exit code; of several findings, the first in this list gives the exit code
     "version": 11, "wrong-key": 20, "signature": 21, "other-log": 22, "past": 23, "forked": 24, "body": 30, "salt": 31,
     "leaf": 32, "column": 33, "duplicated": 34, "inserted": 35, "reordered": 36, "missing": 37, "proof": 38, "node": 41,
@@ -137,8 +136,7 @@ class Bundle:
         self.findings, self.marks = list[dict[str, Any]](), list[Checkpoint]()  # marks: what counts, then older ones
         self.leaves, self.nodes = list[bytes](), dict[bytes, bytes]()  # as stored; a node is a root over 256 leaves
         self.altered = dict[int, tuple[str, Row, bytes]]()  # entries that give another leaf than the one stored
-        self.unordered, self.missing = list[Row](), set[int]()
-        self.months = dict[str, list[int]]()  # how many bodies are gone, and how many a policy dropped
+        self.unordered, self.missing, self.months = list[Row](), set[int](), dict[str, list[int]]()
         try:
             self.read()
             self.judge(kept)
@@ -192,8 +190,8 @@ class Bundle:
         row, place, head = (int(index), int(seq), table, key), int(index), self.marks[0]
         raw, stored, kind = unhexlify(salt), unhexlify(leaf), ""
         computed = leaf_hash(raw, body) if salt else stored
-        begin = b'{"tenant":"%s","seq":%s,"xid":%s,"at":"%s","table":%s,"op":"%s","key":%s,'
-        begin %= (self.origin[-36:].encode(), seq, xid, at, table, op, key)
+        columns = (self.origin[-36:].encode(), seq, xid, at, table, op, key)
+        begin = b'{"tenant":"%s","seq":%s,"xid":%s,"at":"%s","table":%s,"op":"%s","key":%s,' % columns
         if computed != stored:
             salts = (raw[:i] + bytes([b]) + raw[i + 1 :] for b in range(256) for i in range(32))
             few = len(self.altered) + len(self.findings) < 20
@@ -201,7 +199,7 @@ class Bundle:
         elif salt and (len(raw) != 32 or not body.startswith(begin)):
             self.find("column", "tenant, seq, xid, at, table, op or key is not what the sealed body says", row)
         elif not salt or op == b"P":
-            month = self.months.setdefault((key[1:-1] if salt else at[:7]).decode(), [0, 0])
+            month = self.months.setdefault((key[1:-1] if salt else at[:7]).decode(), [0, 0])  # gone, and by policy
             month[bool(salt)] = max(month[1], json.loads(body)["event"]["entries"]) if salt else month[0] + 1
         if place >= head.size or (place < self.next and place not in self.missing):
             self.find("duplicated" if stored in self.leaves[-256:] else "inserted", "where no place is left", row)
@@ -273,26 +271,27 @@ class Bundle:
 
 
 # --- The report -------------------------------------------------------------------------------------------------------
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run on the command line; returns the exit code."""
     parser = argparse.ArgumentParser(description="Verify a Tallystick audit bundle offline.")
     parser.add_argument("bundle", type=argparse.FileType("rb"))
     parser.add_argument("--key", type=read_key, action="append", required=True, help="the log's verifier key")
     parser.add_argument("--previous", type=argparse.FileType("rb"), help="checkpoint or bundle that you kept before")
     parser.add_argument("--json", action="store_true", help="write JSON")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     read = Bundle(given.bundle, given.key, given.previous)
     told: dict[str, Any] = {"entries": len(read.leaves), "dropped": sum(gone for gone, _ in read.months.values())}
     for mark in read.marks[:1]:
-        told |= {**mark._asdict(), "root": mark.root.hex(), "complete": f"{read.start}..{read.stop - 1}"}
-    if given.json:
-        print(json.dumps({"verdict": read.verdict, **told, "findings": read.findings}, indent=2))
-        return KINDS.get(read.verdict, 0)
-    start, end = (f"\033[{31 if read.findings else 32}m", "\033[0m") if sys.stdout.isatty() else ("", "")
-    print(f"{start}{'REFUSED' if read.findings else 'VERIFIED'}{end}")
-    for about in [told, *read.findings]:
-        text = ", ".join(f"{name} {value}" for name, value in about.items())
-        print("  " + "".join(c if c.isprintable() else "?" for c in text))
+        told |= {**mark._asdict(), "root": mark.root.hex(), "complete": f"{read.start} up to {read.stop}"}
+    told["previous"] = given.previous.name if given.previous else "none: a log rewritten and signed anew would pass"
+    verdict = f"REFUSED: {read.verdict}" if read.findings else "VERIFIED"
+    lines = [verdict, *(f"  {name:8}  {value}" for name, value in told.items())]
+    lines += ["  " + ", ".join(f"{name} {value}" for name, value in found.items()) for found in read.findings]
+    lines = ["".join(c if c.isprintable() else "?" for c in line) for line in lines]
+    if sys.stdout.isatty():
+        lines[0] = f"\033[{31 if read.findings else 32}m{lines[0]}\033[0m"
+    whole = {"verdict": read.verdict, **told, "findings": read.findings}
+    print(json.dumps(whole, indent=2) if given.json else "\n".join(lines))
     return KINDS.get(read.verdict, 0)
 
 

@@ -28,6 +28,11 @@ _PROVED_ROLLED_BACK = ("23", "40", "53", "55", "58030", "57P03", "TS", "P0", "22
 _FLOOR = "ck_account_floor"
 _OVERFUNDED = "ck_loan_funded"
 _RAISED: dict[str, tuple[type[e.TallystickError], str, str]] = {
+    "TSA01": (
+        e.Tampered,
+        "The audit log did not take the change, so nothing was changed.",
+        "Somebody has altered the log's tables; `tallystick schema lint` says where.",
+    ),
     "TS302": (
         e.Conflict,
         "The accounting period of this date is closing or closed.",

@@ -128,7 +128,7 @@ BEGIN
       to_json(session_user::text), content));
   GET DIAGNOSTICS written = ROW_COUNT;
   IF written <> 1 THEN
-    RAISE EXCEPTION 'the audit log took % entries for one change of %', written, logical USING ERRCODE = 'TS302';
+    RAISE EXCEPTION 'the audit log took % entries for one change of %', written, logical USING ERRCODE = 'TSA01';
   END IF;
   RETURN number;
 END $f$""",
@@ -263,7 +263,7 @@ BEGIN
   INSERT INTO tally_audit.entry SELECT * FROM tally_audit.entry_overflow;
   GET DIAGNOSTICS moved = ROW_COUNT;
   IF moved <> held THEN
-    RAISE EXCEPTION '% of % entries were moved', moved, held USING ERRCODE = 'TS302';
+    RAISE EXCEPTION '% of % entries were moved', moved, held USING ERRCODE = 'TSA01';
   END IF;
   DROP TABLE tally_audit.entry_overflow;
   RETURN moved;
@@ -319,10 +319,10 @@ DECLARE
 BEGIN
   SELECT * INTO rule FROM tally_audit.retention;
   IF starts + make_interval(months => rule.keep_months + 1) > now() THEN
-    RAISE EXCEPTION 'entries are kept for % months', rule.keep_months USING ERRCODE = 'TS303';
+    RAISE EXCEPTION 'entries are kept for % months', rule.keep_months USING ERRCODE = 'TSA02';
   END IF;
   IF to_regclass('tally_audit.' || part) IS NULL THEN
-    RAISE EXCEPTION 'there is no month %', to_char(starts, 'YYYY-MM') USING ERRCODE = 'TS304';
+    RAISE EXCEPTION 'there is no month %', to_char(starts, 'YYYY-MM') USING ERRCODE = 'TSA03';
   END IF;
   -- Waits for whoever is still writing to that month, and for nobody else.
   EXECUTE format('LOCK TABLE tally_audit.%I IN SHARE MODE', part);
@@ -332,7 +332,7 @@ BEGIN
   LOOP
     IF one.sealed < one.entries THEN
       RAISE EXCEPTION '% entries of % are not sealed yet', one.entries - one.sealed, to_char(starts, 'YYYY-MM')
-        USING ERRCODE = 'TS305';
+        USING ERRCODE = 'TSA04';
     END IF;
     PERFORM tally_audit.put(one.tenant_id, 'P', 'tally_audit.entry', to_char(starts, 'YYYY-MM'), '"event":'
       || jsonb_build_object('month', to_char(starts, 'YYYY-MM'), 'entries', one.entries, 'first_seq', one.first,
