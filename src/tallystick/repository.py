@@ -211,7 +211,7 @@ class Repository(Generic[E]):
         Raises ``Invalid``, ``Duplicate``, ``UnknownReference``, ``WrongTenant``.
         """
         db = self.db
-        params = self._codec.encode(entity, db.tenant_id, await db.sealer.writer(self.spec, (entity,)))
+        params = self._codec.encode(entity, db.tenant_id, await db.sealer.writer(self.spec, (entity,), new=True))
         stamps = await db.unit.insert(self._codec, params)
         return self._codec.stamped(entity, db.tenant_id, stamps, params)  # type: ignore[no-any-return]
 
@@ -221,7 +221,7 @@ class Repository(Generic[E]):
         given = entities if isinstance(entities, list) else list(entities)
         if not given:
             return []
-        writer = await db.sealer.writer(self.spec, given)
+        writer = await db.sealer.writer(self.spec, given, new=True)
         rows = [encode(e, db.tenant_id, writer) for e in given]
         stamps = await db.unit.insert_many(self._codec, rows)
         stamped, tenant = self._codec.stamped, db.tenant_id

@@ -31,12 +31,11 @@ _SIZE: Final = (16).to_bytes(4, "big")
 class Opener:
     """Opens the sealed columns of rows whose keys were fetched."""
 
-    __slots__ = ("_keys", "_places", "_tenant")
+    __slots__ = ("_keys", "_tenant")
 
     def __init__(self, tenant: UUID, keys: dict[bytes, HeldKey]) -> None:
-        self._tenant = tenant
-        self._keys = keys
-        self._places: dict[tuple[str, str], bytes] = {}
+        self._tenant: Final = _SIZE + tenant.bytes
+        self._keys: Final = keys
 
     def open(self, table: str, field: FieldSpec, envelope: bytes, row: UUID) -> Any:
         """The value of a personal field; once its person was erased, None, or a word where a text is required.
@@ -70,21 +69,20 @@ class Opener:
             raise Tampered("An encrypted field is no envelope.")
         if held.key is None:
             return None
-        place = self._places.get((table, column))
-        if place is None:
-            place = self._places[table, column] = _cell(self._tenant, table, column)
-        return open_(held.key, envelope, place + _SIZE + row.bytes + _SIZE + held.subject.bytes)
+        where = self._tenant + _column(table, column) + _SIZE + row.bytes + _SIZE + held.subject.bytes
+        return open_(held.key, envelope, where)
 
 
 class Writer:
     """Seals fields of entities whose persons' keys were fetched."""
 
-    __slots__ = ("_keys", "_sealer", "tenant")
+    __slots__ = ("_keys", "_sealer", "_tenant", "tenant")
 
     def __init__(self, sealer: Sealer, keys: dict[tuple[UUID, str], HeldKey]) -> None:
         self._sealer = sealer
         self._keys = keys
         self.tenant = sealer.tenant
+        self._tenant: Final = _SIZE + sealer.tenant.bytes
 
     def seal(self, table: str, field: FieldSpec, value: Any, row: UUID) -> bytes:
         """The envelope of a value, bound to tenant, table, column, row and person."""
@@ -101,13 +99,13 @@ class Writer:
     def _sealed(self, table: str, column: str, purpose: str, plain: bytes, row: UUID) -> bytes:
         held = self._keys[row, purpose]
         assert held.key is not None
-        place = _cell(self.tenant, table, column)
-        return seal(held.key, plain, place + _SIZE + row.bytes + _SIZE + held.subject.bytes)
+        where = self._tenant + _column(table, column) + _SIZE + row.bytes + _SIZE + held.subject.bytes
+        return seal(held.key, plain, where)
 
 
 @lru_cache(4096)
-def _cell(tenant: UUID, table: str, column: str) -> bytes:
-    return length_prefixed(tenant.bytes, table.encode(), column.encode())
+def _column(table: str, column: str) -> bytes:
+    return length_prefixed(table.encode(), column.encode())
 
 
 def _plain(field: FieldSpec, value: Any) -> bytes:

@@ -78,7 +78,7 @@ class KeyFolder:
             epoch = int(match[1])
             # An epoch whose key is still being removed has ended: the tombstone is written first.
             if match[2] == "ended":
-                found[epoch] = datetime.fromtimestamp((folder / name).stat().st_mtime, UTC)
+                found[epoch] = _moment(folder / name)
             else:
                 found.setdefault(epoch, None)
         return found
@@ -114,7 +114,7 @@ class KeyFolder:
             if not file.exists():
                 return
             if not (folder / f"{name}.ended").exists():
-                write_private(folder / f"{name}.ended", b"")
+                write_private(folder / f"{name}.ended", datetime.now(UTC).isoformat(timespec="seconds").encode())
             with open(file, "r+b") as handle:
                 size = os.fstat(handle.fileno()).st_size
                 handle.write(b"\0" * size)
@@ -146,6 +146,14 @@ class KeyFolder:
 
     def _folder(self, tenant: UUID) -> Path:
         return self.path / str(tenant)
+
+
+def _moment(tombstone: Path) -> datetime:
+    try:
+        return datetime.fromisoformat(tombstone.read_text("ascii"))
+    except (OSError, ValueError):
+        # What it says was lost, that it is there was not.
+        return datetime.fromtimestamp(tombstone.stat().st_mtime, UTC)
 
 
 def _unreadable(path: Path, error: OSError) -> Unavailable:

@@ -21,7 +21,7 @@ from uuid import UUID
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from tallystick.errors import Denied, Invalid, Unavailable, Unsupported
+from tallystick.errors import Denied, Invalid, Tampered, Unavailable, Unsupported
 from tallystick.privacy.envelope import DataKey, length_prefixed, open_, seal
 from tallystick.privacy.key_store import KeyFolder, KeyStore, epoch_name
 from tallystick.privacy.private_file import read_private, write_private
@@ -30,9 +30,10 @@ __all__ = ["DevelopmentKeys", "KeyProvider", "LocalKeys", "RootKey", "StoredKeys
 
 _CACHED: Final = 4096
 _INDEX: Final = b"tallystick/1/index"
-_EPOCH: Final = b"tallystick/1/epoch"
+_STORED: Final = b"tallystick/1/stored key"
 _ROOT: Final = b"tallystick/1/root"
-_INDEX_NAME: Final = "index"
+INDEX: Final = "index"
+"""The name under which a store keeps the root of a tenant's index keys."""
 # Anybody can compute it, which is the point: it protects nothing and must not look as if it did.
 _DEVELOPMENT_ROOT: Final = hashlib.sha256(b"tallystick/1/development: not a secret").digest()
 
@@ -102,7 +103,7 @@ class StoredKeys:
     ``StoredKeys(TinkRoot(aead), KeyFolder(path))``. Unwrapped keys are cached in a bounded number.
     """
 
-    __slots__ = ("_epoch_key", "_index_root", "_root", "_store", "development")
+    __slots__ = ("_index_root", "_root", "_store", "development")
 
     def __init__(self, root: RootKey, store: KeyStore) -> None:
         self.development: Final = root.development
@@ -110,26 +111,14 @@ class StoredKeys:
         self._store: Final = store
 
         @lru_cache(_CACHED)
-        def epoch_key(tenant: UUID, epoch: int) -> DataKey:
-            wrapped = store.read(tenant, epoch_name(epoch))
-            if wrapped is None:
-                raise Unavailable(
-                    f"The key of epoch {epoch} is not in the key store.",
-                    remedy="Restore the key folder from its own backup (`tallystick keys status` shows what is there).",
-                )
-            return DataKey(root.unwrap(wrapped, _epoch_context(tenant, epoch)))
-
-        @lru_cache(_CACHED)
         def index_root(tenant: UUID) -> bytes:
-            context = length_prefixed(_INDEX, tenant.bytes)
-            wrapped = store.read(tenant, _INDEX_NAME)
+            wrapped = store.read(tenant, INDEX)
             if wrapped is None:
-                store.add(tenant, _INDEX_NAME, root.wrap(os.urandom(32), context))
-                wrapped = store.read(tenant, _INDEX_NAME)
+                store.add(tenant, INDEX, root.wrap(os.urandom(32), context_of(tenant, INDEX)))
+                wrapped = store.read(tenant, INDEX)
                 assert wrapped is not None
-            return root.unwrap(wrapped, context)
+            return self._unwrap(tenant, INDEX, wrapped)
 
-        self._epoch_key: Final = epoch_key
         self._index_root: Final = index_root
 
     def epochs(self, tenant: UUID) -> Mapping[int, datetime | None]:
@@ -139,19 +128,25 @@ class StoredKeys:
     def begin_epoch(self, tenant: UUID) -> int:
         """Begin a new epoch and answer its number."""
         epoch = max(self._store.epochs(tenant), default=0) + 1
-        wrapped = self._root.wrap(os.urandom(32), _epoch_context(tenant, epoch))
+        wrapped = self._root.wrap(os.urandom(32), context_of(tenant, epoch_name(epoch)))
         # Lost to somebody who began it at the same time, it is begun all the same.
         self._store.add(tenant, epoch_name(epoch), wrapped)
         return epoch
 
     def epoch_key(self, tenant: UUID, epoch: int) -> DataKey:
-        """The key that wraps data keys in an epoch."""
-        return self._epoch_key(tenant, epoch)
+        """The key that wraps data keys in an epoch; read anew, because another process may have ended it."""
+        name = epoch_name(epoch)
+        wrapped = self._store.read(tenant, name)
+        if wrapped is None:
+            raise Unavailable(
+                f"The key of epoch {epoch} is not in the key store.",
+                remedy="Restore the key folder from its own backup (`tallystick keys status` shows what is there).",
+            )
+        return DataKey(self._unwrap(tenant, name, wrapped))
 
     def end_epoch(self, tenant: UUID, epoch: int) -> None:
         """Destroy an epoch's key for good."""
         self._store.end(tenant, epoch)
-        self._epoch_key.cache_clear()
 
     def index_key(self, tenant: UUID, table: str, column: str, generation: int = 1) -> bytes:
         """The 32 bytes that key a column's blind index."""
@@ -164,6 +159,27 @@ class StoredKeys:
     def erasures(self, tenant: UUID) -> list[bytes]:
         """The lines of the erasure ledger, oldest first."""
         return self._store.notes(tenant)
+
+    def export(self, tenant: UUID) -> dict[str, bytes]:
+        """The unwrapped keys of a tenant by name, living epochs and its index key: for escrow, and for nothing else."""
+        names = [epoch_name(n) for n, ended in self.epochs(tenant).items() if ended is None]
+        found = {name: self._store.read(tenant, name) for name in (*names, INDEX)}
+        return {name: self._unwrap(tenant, name, wrapped) for name, wrapped in found.items() if wrapped is not None}
+
+    def restore(self, tenant: UUID, name: str, key: bytes) -> bool:
+        """Keep a key that came back from escrow; False when it is there already. Raises ``Erased`` for an ended one."""
+        return self._store.add(tenant, name, self._root.wrap(key, context_of(tenant, name)))
+
+    def _unwrap(self, tenant: UUID, name: str, wrapped: bytes) -> bytes:
+        try:
+            return self._root.unwrap(wrapped, context_of(tenant, name))
+        except Tampered:
+            pass
+        raise Tampered(
+            f"The key {name} does not open with this root key.",
+            remedy="Use the root key that the key folder was made with (TALLYSTICK_KEY_FILE, TALLYSTICK_KEY_DIR), or "
+            "restore the folder's file from its own backup.",
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(development={self.development})"
@@ -218,6 +234,20 @@ class LocalKeys(StoredKeys):
         """
         file = Path(path)
         return LocalKeys(_root_of(read_private(file)), folder=_beside(file) if folder is None else folder)
+
+    @staticmethod
+    def from_environment(
+        name: str = "TALLYSTICK_ROOT_KEY", *, folder: str | os.PathLike[str] | None = None
+    ) -> LocalKeys:
+        """Read the root key, 64 hexadecimal digits, from the environment: for development on the embedded server only.
+
+        What is in the environment is in process listings and core dumps and is inherited by every child, so these keys
+        count as ``development`` and no other server takes them. Raises ``Unavailable``, ``Invalid``.
+        """
+        given = os.environ.get(name)
+        if given is None:
+            raise Unavailable(f"{name} is not set.", remedy="Set it to 64 hexadecimal digits, or use a key file.")
+        return LocalKeys(_root_of(given.encode()), folder=folder, development=True)
 
     @staticmethod
     def create(path: str | os.PathLike[str], *, folder: str | os.PathLike[str] | None = None) -> LocalKeys:
@@ -275,8 +305,9 @@ class _OneEpoch:
         def read(tenant: UUID, name: str) -> bytes | None:
             if name != epoch_name(1):
                 return None
-            key = HKDF(algorithm=SHA256(), length=32, salt=None, info=_epoch_context(tenant, 1)).derive(root)
-            return wrapping.wrap(key, _epoch_context(tenant, 1))
+            context = context_of(tenant, name)
+            key = HKDF(algorithm=SHA256(), length=32, salt=None, info=context).derive(root)
+            return wrapping.wrap(key, context)
 
         self._read: Final = read
 
@@ -306,8 +337,9 @@ class _OneEpoch:
         )
 
 
-def _epoch_context(tenant: UUID, epoch: int) -> bytes:
-    return length_prefixed(_EPOCH, tenant.bytes, epoch.to_bytes(4, "big"))
+def context_of(tenant: UUID, name: str) -> bytes:
+    """What a key of a store is bound to where it is wrapped: whose it is, and its name."""
+    return length_prefixed(_STORED, tenant.bytes, name.encode())
 
 
 def _index_key(root: bytes, tenant: UUID, table: str, column: str, generation: int) -> bytes:

@@ -52,7 +52,7 @@ class Sealer:
 
         keyring = self.keyring()
         held = keyring.of(self.tenant)
-        held.fresh(generation)
+        held.at(generation)
         known = held.by_id
         keys = {k: v for k in wanted if (v := known.get(k)) is not None}
         if len(keys) < len(wanted):
@@ -64,10 +64,10 @@ class Sealer:
         rows = await self._unit.call(_GENERATION, (self.tenant,))
         return rows[0][0] if rows else 0
 
-    async def writer(self, spec: EntitySpec, entities: Iterable[Any]) -> Sealer | Writer:
+    async def writer(self, spec: EntitySpec, entities: Iterable[Any], *, new: bool = False) -> Sealer | Writer:
         """What seals the fields of these entities; this itself for entities that have none to seal.
 
-        Raises ``Erased`` for a person who was erased.
+        ``new`` says that they are about to be added. Raises ``Erased`` for a person who was erased.
         """
         if not spec.sealed:
             return self
@@ -81,7 +81,9 @@ class Sealer:
             subject = subject_of(spec, entity)
             for purpose in purposes:
                 owners[entity.id, purpose] = (subject, purpose)
-        keys = await self.keyring().ready(self._unit, owners.values()) if owners else {}
+        # A new row that is its own subject has no key yet.
+        new = new and spec.subject is None
+        keys = await self.keyring().ready(self._unit, owners.values(), new=new) if owners else {}
         return Writer(self, {place: keys[owner] for place, owner in owners.items()})
 
     def index(self, table: str, field: FieldSpec, value: Any) -> bytes:

@@ -48,7 +48,11 @@ _RAISED: dict[str, tuple[type[e.TallystickError], str, str]] = {
         "The ledger could not reach every account of the journal; nothing was posted.",
         "Check that the tenant is the accounts' own and that every stripe of a striped account is there.",
     ),
-    "TS311": (e.Conflict, "The key epoch has ended.", "Try again: the next key is wrapped in the epoch that is open."),
+    "TS311": (
+        e.Serialization,
+        "The key epoch was closed while a key was made in it.",
+        "Try again: the next key is wrapped in the epoch that is open; db.atomic(fn) does that for you.",
+    ),
     "TS305": (e.Conflict, "The accounting period overlaps another.", "Start it after the one before has ended."),
     "TS501": (
         e.Conflict,

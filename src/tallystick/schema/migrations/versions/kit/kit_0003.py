@@ -86,6 +86,7 @@ FUNCTIONS = {
 CREATE FUNCTION tally.guard_data_key() RETURNS trigger LANGUAGE plpgsql {DEFINER} AS $f$
 DECLARE
   oldest integer;
+  drawn bigint;
 BEGIN
   IF TG_OP = 'UPDATE' THEN
     IF OLD.state = 'erased' OR (OLD.tenant_id, OLD.id, OLD.subject, OLD.class, OLD.key_id, OLD.created_at)
@@ -97,15 +98,18 @@ BEGIN
     IF NEW.state = 'erased' THEN
       NEW.wrapped := NULL;
       NEW.epoch := OLD.epoch;
-      INSERT INTO tally.key_state AS s (tenant_id, generation) VALUES (NEW.tenant_id, 1)
-      ON CONFLICT (tenant_id) DO UPDATE SET generation = s.generation + 1;
+      -- Drawn, not counted: a number that a rolled back transaction has shown must never come again.
+      drawn := 1 + (hashtextextended(gen_random_uuid()::text, 0) & 9223372036854775806);
+      INSERT INTO tally.key_state (tenant_id, generation) VALUES (NEW.tenant_id, drawn)
+      ON CONFLICT (tenant_id) DO UPDATE SET generation = excluded.generation;
       RETURN NEW;
     END IF;
   END IF;
-  SELECT s.oldest_epoch INTO oldest FROM tally.key_state s WHERE s.tenant_id = NEW.tenant_id FOR SHARE;
+  -- Held only against close_epochs(): who makes a key and who erases another person must not wait for each other.
+  SELECT s.oldest_epoch INTO oldest FROM tally.key_state s WHERE s.tenant_id = NEW.tenant_id FOR KEY SHARE;
   IF NOT FOUND THEN
     INSERT INTO tally.key_state (tenant_id) VALUES (NEW.tenant_id) ON CONFLICT DO NOTHING;
-    SELECT s.oldest_epoch INTO oldest FROM tally.key_state s WHERE s.tenant_id = NEW.tenant_id FOR SHARE;
+    SELECT s.oldest_epoch INTO oldest FROM tally.key_state s WHERE s.tenant_id = NEW.tenant_id FOR KEY SHARE;
   END IF;
   IF NEW.epoch < oldest THEN
     RAISE EXCEPTION 'key epoch % has ended', NEW.epoch USING ERRCODE = 'TS311', TABLE = TG_ARGV[0];
@@ -140,6 +144,8 @@ CREATE FUNCTION tally.close_epochs(before integer) RETURNS void LANGUAGE plpgsql
 DECLARE
   mine uuid := tally_sec.current_tenant();
 BEGIN
+  -- Waits for every transaction that is making a key.
+  PERFORM 1 FROM tally.key_state s WHERE s.tenant_id = mine FOR UPDATE;
   INSERT INTO tally.key_state AS s (tenant_id, oldest_epoch) VALUES (mine, before)
   ON CONFLICT (tenant_id) DO UPDATE SET oldest_epoch = greatest(s.oldest_epoch, excluded.oldest_epoch);
 END $f$""",
