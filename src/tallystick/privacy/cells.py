@@ -6,7 +6,6 @@ that is moved anywhere else does not open.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -14,7 +13,7 @@ import msgspec
 
 from tallystick.documents import written
 from tallystick.errors import Erased, Invalid, Tampered
-from tallystick.privacy.envelope import length_prefixed, open_, seal
+from tallystick.privacy.envelope import associated_data, open_, seal
 from tallystick.privacy.sealed import MASK
 from tallystick.spec import FieldSpec
 
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 ERASED: Final = "[erased]"
 """What a required text reads as once its person was erased; anything optional reads as None."""
 
-_SIZE: Final = (16).to_bytes(4, "big")
-
 
 class Opener:
     """Opens the sealed columns of rows whose keys were fetched."""
@@ -34,7 +31,7 @@ class Opener:
     __slots__ = ("_keys", "_tenant")
 
     def __init__(self, tenant: UUID, keys: dict[bytes, HeldKey]) -> None:
-        self._tenant: Final = _SIZE + tenant.bytes
+        self._tenant: Final = tenant
         self._keys: Final = keys
 
     def open(self, table: str, field: FieldSpec, envelope: bytes, row: UUID) -> Any:
@@ -69,20 +66,18 @@ class Opener:
             raise Tampered("An encrypted field is no envelope.")
         if held.key is None:
             return None
-        where = self._tenant + _column(table, column) + _SIZE + row.bytes + _SIZE + held.subject.bytes
-        return open_(held.key, envelope, where)
+        return open_(held.key, envelope, associated_data(self._tenant, table, column, row, held.subject))
 
 
 class Writer:
     """Seals fields of entities whose persons' keys were fetched."""
 
-    __slots__ = ("_keys", "_sealer", "_tenant", "tenant")
+    __slots__ = ("_keys", "_sealer", "tenant")
 
     def __init__(self, sealer: Sealer, keys: dict[tuple[UUID, str], HeldKey]) -> None:
         self._sealer = sealer
         self._keys = keys
         self.tenant = sealer.tenant
-        self._tenant: Final = _SIZE + sealer.tenant.bytes
 
     def seal(self, table: str, field: FieldSpec, value: Any, row: UUID) -> bytes:
         """The envelope of a value, bound to tenant, table, column, row and person."""
@@ -99,13 +94,7 @@ class Writer:
     def _sealed(self, table: str, column: str, purpose: str, plain: bytes, row: UUID) -> bytes:
         held = self._keys[row, purpose]
         assert held.key is not None
-        where = self._tenant + _column(table, column) + _SIZE + row.bytes + _SIZE + held.subject.bytes
-        return seal(held.key, plain, where)
-
-
-@lru_cache(4096)
-def _column(table: str, column: str) -> bytes:
-    return length_prefixed(table.encode(), column.encode())
+        return seal(held.key, plain, associated_data(self.tenant, table, column, row, held.subject))
 
 
 def _plain(field: FieldSpec, value: Any) -> bytes:

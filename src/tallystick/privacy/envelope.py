@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hmac
 import os
+from functools import lru_cache
 from typing import Final, NoReturn
 from uuid import UUID
 
@@ -34,6 +35,8 @@ _BODY: Final = _HEADER + _NONCE
 OVERHEAD: Final = _BODY + _TAG
 """How many bytes an envelope is longer than its plaintext."""
 
+_SIXTEEN: Final = (16).to_bytes(4, "big")
+_NOBODY: Final = bytes(4)
 _random = os.urandom
 _same = hmac.compare_digest
 
@@ -98,9 +101,13 @@ def associated_data(tenant: UUID, table: str, column: str, row: UUID, subject: U
 
     Each part is preceded by its length, so no two places can have the same bytes; no subject is an empty part.
     """
-    return length_prefixed(
-        tenant.bytes, table.encode(), column.encode(), row.bytes, b"" if subject is None else subject.bytes
-    )
+    whose = _NOBODY if subject is None else _SIXTEEN + subject.bytes
+    return _SIXTEEN + tenant.bytes + _named(table, column) + _SIXTEEN + row.bytes + whose
+
+
+@lru_cache(4096)
+def _named(table: str, column: str) -> bytes:
+    return length_prefixed(table.encode(), column.encode())
 
 
 def length_prefixed(*parts: bytes) -> bytes:
