@@ -298,6 +298,11 @@ class Tallystick:
         return self._admin_url
 
     @property
+    def known(self) -> frozenset[type[Entity]]:
+        """Every entity of this application, built in or its own."""
+        return frozenset(self._known)
+
+    @property
     def version_locations(self) -> tuple[str | Path, ...]:
         """The folders with revisions of the application's own entities."""
         return self._version_locations

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from tallystick.domains.vaults.prices import Prices
     from tallystick.domains.vaults.protection import ProtectionRules
     from tallystick.domains.vaults.repository import Vaults
+    from tallystick.privacy.desk import Privacy
     from tallystick.stores.base import Isolation, Unit
 
 E = TypeVar("E", bound=Entity)
@@ -98,6 +99,13 @@ class Session:
         from tallystick.audit.trail import Trail
 
         return Trail(self)
+
+    @property
+    def privacy(self) -> Privacy:
+        """The persons' rights: erasure, legal hold, restriction, export, retention."""
+        from tallystick.privacy.desk import Privacy
+
+        return Privacy(self)
 
     # -- repositories of the built-in domains ------------------------------------------------------------------
 
@@ -372,6 +380,11 @@ class Session:
     async def consume(self, metric: str, amount: int = 1, *, period: date | None = None) -> int:
         """Count towards a quota of the tenant, race-free; answers what is used now. Raises ``QuotaExceeded``."""
         return await self._app.tenants.consume(self, metric, amount, period)
+
+    @property
+    def entities(self) -> frozenset[type[Entity]]:
+        """Every entity of the application, built in or its own."""
+        return self._app.known
 
     def has(self, domain: str) -> bool:
         """Whether the application was opened with a built-in domain ("lending", "community", ...)."""

@@ -18,6 +18,11 @@ _ENTITIES: dict[str, tuple[tuple[str, str], ...]] = {
         ("tallystick.domains.identity.profiles", "UserProfile"),
         ("tallystick.domains.identity.consents", "Consent"),
         ("tallystick.domains.identity.disclosures", "Disclosure"),
+        ("tallystick.domains.identity.holds", "LegalHold"),
+        ("tallystick.domains.identity.holds", "Restriction"),
+        ("tallystick.domains.identity.retention", "RetentionPolicy"),
+        ("tallystick.domains.identity.erasures", "ErasureRequest"),
+        ("tallystick.domains.identity.erasures", "ErasureStep"),
     ),
     "underwriting": (
         ("tallystick.domains.underwriting.applications", "Application"),

@@ -14,7 +14,7 @@ from tallystick.domains.identity.profiles import EmploymentStatus
 from tallystick.domains.identity.users import User
 from tallystick.entity import Entity
 from tallystick.errors import Invalid
-from tallystick.fields import Json, Length, Mask, Personal, Ref, Search
+from tallystick.fields import Json, Length, Mask, Once, Personal, Ref, Search
 from tallystick.money import Money
 from tallystick.privacy.sealed import Secret
 from tallystick.repository import Repository
@@ -64,7 +64,7 @@ class Application(Entity):
     monitoring information); it must never reach a scoring model.
     """
 
-    applicant: Ref[User] | None = None
+    applicant: Annotated[Ref[User], Once()] | None = None
     product: External | None = None
     stripe_account_id: External | None = None
     plaid_verification_id: External | None = None
@@ -106,6 +106,7 @@ class Application(Entity):
         Check("decided", "decided_at is not null or status not in ('approved', 'declined')"),
         Transitions("status", STEPS, initial=[_S.CREATED]),
         retain="lending",
+        subject="applicant",
     )
 
 

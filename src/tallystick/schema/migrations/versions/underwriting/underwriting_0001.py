@@ -196,7 +196,6 @@ APPLICATION = Table(
             "app",
             "UPDATE",
             columns=(
-                "applicant_id",
                 "product",
                 "stripe_account_id",
                 "plaid_verification_id",
