@@ -39,7 +39,7 @@ class Opener:
 
         Raises ``Tampered`` when the ciphertext was altered or moved, ``Erased`` where the field can be neither.
         """
-        plain = self._plain(table, field.name, envelope, row)
+        plain = self.plain(table, field.name, envelope, row)
         if plain is None:
             if field.optional:
                 return None
@@ -50,17 +50,18 @@ class Opener:
 
     def reveal(self, table: str, field: FieldSpec, envelope: bytes, row: UUID) -> Any:
         """The value of a secret. Raises ``Erased``, ``Tampered``."""
-        plain = self._plain(table, field.name, envelope, row)
+        plain = self.plain(table, field.name, envelope, row)
         if plain is None:
             raise Erased("The person was erased; this can never be read again.")
         return plain.decode() if field.inner is str else msgspec.json.decode(plain, type=field.inner)
 
     def open_mask(self, table: str, field: FieldSpec, envelope: bytes | None, row: UUID) -> str:
         """The mask of a secret."""
-        plain = None if envelope is None else self._plain(table, field.mask_column, envelope, row)
+        plain = None if envelope is None else self.plain(table, field.mask_column, envelope, row)
         return MASK if plain is None else plain.decode()
 
-    def _plain(self, table: str, column: str, envelope: bytes, row: UUID) -> bytes | None:
+    def plain(self, table: str, column: str, envelope: bytes, row: UUID) -> bytes | None:
+        """The bytes in an envelope; None once its person was erased. Raises ``Tampered``."""
         held = self._keys.get(envelope[2:18])
         if held is None:
             raise Tampered("An encrypted field is no envelope.")

@@ -226,9 +226,7 @@ class Keyring:
             if known is None or (known.key is None) != (wrapping is None):
                 known = HeldKey(None, subject)
                 if wrapping is not None:
-                    key = DataKey(open_(wrapping, wrapped, wrap_context(tenant, subject, purpose)))
-                    if key.key_id != key_id:
-                        raise Tampered("A wrapped data key is not the one that its row names.")
+                    key, _ = unwrapped(wrapping, wrapped, wrap_context(tenant, subject, purpose), key_id)
                     known = HeldKey(key, subject)
             found[key_id] = known
             if settled:
@@ -252,6 +250,15 @@ class Keyring:
 def wrap_context(tenant: UUID, subject: UUID, purpose: str) -> bytes:
     """What a wrapped data key is bound to: whose it is and for what."""
     return length_prefixed(_WRAP, tenant.bytes, subject.bytes, purpose.encode())
+
+
+def unwrapped(wrapping: DataKey, wrapped: bytes, context: bytes, key_id: bytes) -> tuple[DataKey, bytes]:
+    """A data key and its 32 bytes. Raises ``Tampered`` for a key that was altered, or has another id than its row."""
+    material = open_(wrapping, wrapped, context)
+    key = DataKey(material)
+    if key.key_id != key_id:
+        raise Tampered("A wrapped data key is not the one that its row names.")
+    return key, material
 
 
 def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -111,7 +111,8 @@ BEGIN
     INSERT INTO tally.key_state (tenant_id) VALUES (NEW.tenant_id) ON CONFLICT DO NOTHING;
     SELECT s.oldest_epoch INTO oldest FROM tally.key_state s WHERE s.tenant_id = NEW.tenant_id FOR KEY SHARE;
   END IF;
-  IF NEW.epoch < oldest THEN
+  -- Not to be seen is a snapshot from before the tenant's first key.
+  IF oldest IS NULL OR NEW.epoch < oldest THEN
     RAISE EXCEPTION 'key epoch % has ended', NEW.epoch USING ERRCODE = 'TS311', TABLE = TG_ARGV[0];
   END IF;
   RETURN NEW;
