@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from tallystick.actors import checked_who
 from tallystick.clock import Clock, SystemClock
 from tallystick.domains.catalog import chosen, entities_of
+from tallystick.domains.identity.login_policy import LoginPolicy
 from tallystick.domains.identity.tenants import TenantInfo, Tenants
 from tallystick.entity import Entity, spec_of
 from tallystick.errors import Declaration, Denied, Invalid, NotProvisioned, Unavailable
@@ -50,9 +51,11 @@ class Tallystick:
         clock: Clock,
         version_locations: Sequence[str | Path],
         verifier: Verifier | None = None,
+        logins: LoginPolicy | None = None,
     ) -> None:
         self.settings = settings
         self.verifier = verifier
+        self.login_policy = (logins or LoginPolicy()).checked()
         self.domains = domains
         self.entities = entities
         self.clock = clock
@@ -82,13 +85,15 @@ class Tallystick:
         clock: Clock | None = None,
         version_locations: Sequence[str | Path] = (),
         verifier: Verifier | None = None,
+        logins: LoginPolicy | None = None,
     ) -> Self:
         """Describe an application; nothing is touched until it is entered.
 
         ``domains`` chooses the built-in domains (all by default), ``entities`` are your own. ``keys`` is the key
         provider of sealed fields; without it ``TALLYSTICK_KEY_FILE`` is used, and on the embedded server a
         development key. ``version_locations`` are folders with Alembic revisions of your own entities.
-        ``verifier`` judges proofs; without one ``db.proofs.verify`` answers ``Unavailable``.
+        ``verifier`` judges proofs; without one ``db.proofs.verify`` answers ``Unavailable``. ``logins`` are the rules
+        of ``db.logins``, what a password's hash costs first of all.
         """
         found = settings if settings is not None else Settings.load()
         if url is not None:
@@ -101,6 +106,7 @@ class Tallystick:
             clock=clock or SystemClock(),
             version_locations=version_locations,
             verifier=verifier,
+            logins=logins,
         )
 
     async def __aenter__(self) -> Self:

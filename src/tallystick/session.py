@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tallystick.domains.community.endorsements import Endorsements
     from tallystick.domains.community.memberships import Memberships
     from tallystick.domains.community.trust_edges import Trust
+    from tallystick.domains.identity.logins import Logins
     from tallystick.domains.identity.tenants import Tenant, TenantInfo
     from tallystick.domains.ledger.ledger import Ledger
     from tallystick.domains.lending.portfolio import Portfolio
@@ -128,6 +129,13 @@ class Session:
     def consents(self) -> Consents:
         """What persons agreed to, and the gate that operations ask."""
         return self._built_in(Consents)
+
+    @property
+    def logins(self) -> Logins:
+        """Who somebody is: passwords, second factors, identity providers."""
+        from tallystick.domains.identity.logins import Logins
+
+        return Logins(self, self._app.login_policy)
 
     @property
     def applications(self) -> Applications:
