@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
@@ -261,7 +261,7 @@ class Repository(Generic[E]):
         self._check_kind(entity)
         if entity.tenant_id != db.tenant_id:
             raise self._elsewhere(entity)
-        writer = await db.sealer.writer(self.spec, (entity,)) if self._seals(changes) else db.sealer
+        writer = await db.sealer.writer(self.spec, (entity,), changes=changes)
         columns, fields = self._codec.changes(entity, changes, writer)
         if not columns:
             return entity
@@ -269,11 +269,6 @@ class Repository(Generic[E]):
         if stamps is None:
             return await self._missed(entity)
         return with_fields(entity, **fields, version=stamps[0], updated_at=stamps[3], updated_by=stamps[4])
-
-    def _seals(self, changes: Mapping[str, Any]) -> bool:
-        """Whether a change writes anything sealed, for which it needs its person's key."""
-        fields = self.spec.fields
-        return any(v is not None and (f := fields.get(n)) is not None and f.sealed for n, v in changes.items())
 
     async def update_where(self, *where: Where, **changes: Any) -> int:
         """Set fields on every match, whatever its version; answers how many. At least one condition is required."""

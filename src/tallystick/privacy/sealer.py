@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from tallystick.entity import spec_of
 from tallystick.errors import Invalid, Unavailable
 from tallystick.fields import Ref
 from tallystick.privacy.sealed import Secret
@@ -64,26 +66,28 @@ class Sealer:
         rows = await self._unit.call(_GENERATION, (self.tenant,))
         return rows[0][0] if rows else 0
 
-    async def writer(self, spec: EntitySpec, entities: Iterable[Any], *, new: bool = False) -> Sealer | Writer:
-        """What seals the fields of these entities; this itself for entities that have none to seal.
+    async def writer(
+        self, spec: EntitySpec, entities: Iterable[Any], *, new: bool = False, changes: Mapping[str, Any] | None = None
+    ) -> Sealer | Writer:
+        """What seals the fields of these entities, or only ``changes`` of them; this itself where nothing is to seal.
 
         ``new`` says that they are about to be added. Raises ``Erased`` for a person who was erased.
         """
-        if not spec.sealed:
+        fields = sealed_fields(spec.cls)
+        owners: dict[tuple[UUID, str], Owner] = {}
+        for entity in entities if fields else ():
+            if not isinstance(entity, spec.cls):
+                continue  # the codec refuses it by name
+            for name, purpose in fields:
+                given = getattr(entity, name) if changes is None else changes.get(name)
+                if given is not None and (entity.id, purpose) not in owners:
+                    owners[entity.id, purpose] = (subject_of(spec, entity), purpose)
+        if not owners:
             return self
         from tallystick.privacy.cells import Writer
 
-        purposes = spec.purposes
-        owners: dict[tuple[UUID, str], Owner] = {}
-        for entity in entities:
-            if not isinstance(entity, spec.cls):
-                continue  # the codec refuses it by name
-            subject = subject_of(spec, entity)
-            for purpose in purposes:
-                owners[entity.id, purpose] = (subject, purpose)
         # A new row that is its own subject has no key yet.
-        new = new and spec.subject is None
-        keys = await self.keyring().ready(self._unit, owners.values(), new=new) if owners else {}
+        keys = await self.keyring().ready(self._unit, owners.values(), new=new and spec.subject is None)
         return Writer(self, {place: keys[owner] for place, owner in owners.items()})
 
     def index(self, table: str, field: FieldSpec, value: Any) -> bytes:
@@ -114,6 +118,12 @@ class Sealer:
                 "development keys exist only on the embedded server.",
             )
         return self._keyring
+
+
+@lru_cache(1024)
+def sealed_fields(entity: type) -> tuple[tuple[str, str], ...]:
+    """The names of an entity's sealed fields, and the purpose class of each."""
+    return tuple((f.name, f.purpose) for f in spec_of(entity).fields.values() if f.sealed)
 
 
 def subject_of(spec: EntitySpec, entity: Any) -> UUID:
