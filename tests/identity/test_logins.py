@@ -40,7 +40,13 @@ from tallystick.testing import Make, Sandbox
 
 PASSWORD = "correct horse battery"
 HERE, THERE = "203.0.113.7", "2001:db8:5::1"
-QUICK = LoginPolicy(memory_kib=64, passes=1, hashes_at_once=2, answer_after=0)
+QUICK = LoginPolicy(
+    memory_kib=64,
+    passes=1,
+    hashes_at_once=2,
+    answer_after=0,
+    pair=Delay(free=3, first=1, most=900, window=timedelta(days=1)),
+)
 ANN = "ann@example.org"
 
 

@@ -104,8 +104,11 @@ class Desk:
         return await self.hasher.fits(prepared(password), await self.stored(user), self.pepper)
 
     async def stored(self, user: User | None) -> str | None:
-        """The stored hash of an account."""
-        return None if user is None else await self.opened(user, "password_hash", user.password_hash)
+        """The stored hash of an account; None, after as many questions, where there is none."""
+        if user is None or user.password_hash is None:
+            await self.db.sealer.generation()
+            return None
+        return await self.opened(user, "password_hash", user.password_hash)
 
     async def opened(self, user: User, name: str, held: Secret[str] | None) -> str | None:
         """A secret of an account in plain, for this process alone; None where there is none, or it was erased."""

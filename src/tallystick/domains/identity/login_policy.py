@@ -15,7 +15,8 @@ _MOST_KIB = 4 * 1024 * 1024
 class Delay:
     """How attempts are slowed down: ``free`` of them come without a wait, each further one doubles it.
 
-    The first wait is ``first`` seconds, the longest ``most``. A count begins anew ``window`` after it began.
+    The first wait is ``first`` seconds, the longest ``most``. A count begins anew ``window`` after it began. Attempts
+    that are under way count, so somebody who logs in more often at once than ``free`` waits too.
     """
 
     free: int
@@ -28,7 +29,7 @@ class Delay:
             raise Invalid(
                 "A delay has at least one free attempt and waits of more than none and at most a day.",
                 field="delay",
-                remedy="Write Delay(free=3, first=1, most=900, window=timedelta(days=1)).",
+                remedy="Write Delay(free=5, first=1, most=900, window=timedelta(days=1)).",
             )
         if not isinstance(self.window, timedelta) or self.window <= timedelta(0):
             raise Invalid("A delay's window is a timedelta above zero.", field="window")
@@ -55,7 +56,7 @@ class LoginPolicy:
     pepper: int = 1
     shortest_password: int = 8
     answer_after: float = 0.4
-    pair: Delay = field(default=Delay(free=3, first=1, most=900, window=timedelta(days=1)))
+    pair: Delay = field(default=Delay(free=5, first=1, most=900, window=timedelta(days=1)))
     source: Delay = field(default=Delay(free=50, first=1, most=60, window=timedelta(hours=1)))
     account: Delay = field(default=Delay(free=10, first=1, most=60, window=timedelta(days=1)))
     tenant: Delay = field(default=Delay(free=1_000, first=0.05, most=0.05, window=timedelta(minutes=1)))

@@ -187,22 +187,25 @@ async def _give_back(db: Session, found: Count, now: datetime) -> None:
     await db.unit.call(_GIVE_BACK, (db.tenant_id, found.id, mine, now))
 
 
+# What is open is open for a caller whose clock is behind, or who has waited for the row since they looked at it.
+_PAST = "interval '1 hour'"
 _OVER = "(t.since <= $5::timestamptz - $9::interval AND t.open_at <= $5)"
 _NEXT = f"CASE WHEN {_OVER} THEN 1 ELSE least(t.tries + 1, 1000000) END"
 _RAISE = (
     "INSERT INTO tally.login_throttle AS t (tenant_id, id, scope, key, tries, since, open_at, refused) "
-    "VALUES ($1, $2, $3, $4, 1, $5::timestamptz, $5, false) ON CONFLICT (tenant_id, scope, key) DO UPDATE SET "
+    f"VALUES ($1, $2, $3, $4, 1, $5::timestamptz, $5 - {_PAST}, false) "
+    "ON CONFLICT (tenant_id, scope, key) DO UPDATE SET "
     f"refused = t.open_at > $5, tries = {_NEXT}, since = CASE WHEN {_OVER} THEN $5 ELSE t.since END, "
-    f"open_at = CASE WHEN t.open_at > $5 THEN t.open_at WHEN {_NEXT} <= $6::bigint THEN $5 "
+    f"open_at = CASE WHEN t.open_at > $5 OR {_NEXT} <= $6::bigint THEN t.open_at "
     f"ELSE $5 + make_interval(secs => least($8::float8, $7::float8 * power(2, least({_NEXT} - $6 - 1, 60)))) END "
     "RETURNING t.id, t.tries, t.open_at, t.refused, t.known_until"
 )
 _GIVE_BACK = (
     "UPDATE tally.login_throttle SET tries = greatest(tries - 1, 0), open_at = CASE "
-    "WHEN open_at = $3::timestamptz THEN least(open_at, $4::timestamptz) ELSE open_at END "
+    f"WHEN open_at = $3::timestamptz THEN least(open_at, $4::timestamptz - {_PAST}) ELSE open_at END "
     "WHERE tenant_id = $1 AND id = $2"
 )
 _FORGIVE = (
-    "UPDATE tally.login_throttle SET tries = 0, since = $3::timestamptz, open_at = $3, "
+    f"UPDATE tally.login_throttle SET tries = 0, since = $3::timestamptz, open_at = $3 - {_PAST}, "
     "known_until = coalesce($4::timestamptz, known_until) WHERE tenant_id = $1 AND id = $2"
 )

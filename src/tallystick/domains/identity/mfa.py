@@ -57,8 +57,9 @@ class Mfa:
         _, attempt = await desk.proven(id, proof, source, "mfa.enrolment_refused")
         fresh = totp.new_secret()
         async with db.transaction():
-            await throttle.forgive(db, desk.policy, attempt)
+            # The account's row before its counts, as everywhere, so that nobody waits for each other.
             locked = await db.users.lock(id)
+            await throttle.forgive(db, desk.policy, attempt)
             if not locked.mfa_enabled:
                 await alter(db.users, locked, mfa_secret=secret(fresh))
                 await record(db, "mfa.enrolment_begun", id)
