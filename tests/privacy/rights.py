@@ -11,6 +11,7 @@ import pytest
 
 from tallystick import EmploymentStatus, Entity, Personal, Ref, Rules, Search, Secret, User, append_only, secret, usd
 from tallystick.app import Tallystick
+from tallystick.audit.seal_key import create_seal_key
 from tallystick.domains.catalog import chosen
 from tallystick.domains.identity.profiles import UserProfile
 from tallystick.domains.underwriting.applications import Application
@@ -46,17 +47,21 @@ ENTITIES = (Letter, Pledge)
 
 @pytest.fixture(scope="session")
 async def house(tally_server: KitServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Tallystick]:
+    outside = tmp_path_factory.mktemp("outside")
     template = await tally_server.template(None, ENTITIES, ())
-    database = await tally_server.clone(template, "_rights")
+    database = await tally_server.clone(template, f"_rights_{uuid4().hex[:6]}")
     settings = Settings.load(
         {},
         database_url=tally_server.url("app", database),
         admin_url=tally_server.url("admin", database),
         seal_url=tally_server.url("seal", database),
         role_prefix=tally_server.roles.prefix,
+        seal_key_file=outside / "seal.key",
+        anchor_dir=outside / "anchors",
         pool_max=20,
     )
-    keys = LocalKeys(os.urandom(32), folder=tmp_path_factory.mktemp("keys") / "keys")
+    create_seal_key(outside / "seal.key")
+    keys = LocalKeys(os.urandom(32), folder=outside / "keys")
     async with Tallystick.open(settings=settings, entities=ENTITIES, keys=keys, domains=chosen(None)) as made:
         yield made
 

@@ -20,7 +20,7 @@ from tallystick.domains.identity.retention import RetentionPolicy
 from tallystick.domains.identity.users import UserLike, UserStatus, user_id
 from tallystick.errors import Erased, Invalid, NotFound, OnHold
 from tallystick.fields import Ref
-from tallystick.privacy.erasure import Erasure, execute, holds_of
+from tallystick.privacy.erasure import Erasure, execute, holds_of, lock_request
 from tallystick.privacy.policies import Policy, in_force
 from tallystick.query import missing, one_of
 
@@ -92,7 +92,7 @@ class Privacy:
         if ground.__class__ is not RefusalGround:
             raise _no_ground("RefusalGround", RefusalGround)
         async with db.transaction():
-            asked = await db[ErasureRequest].lock(_id(request, ErasureRequest))
+            _, asked = await lock_request(db, _id(request, ErasureRequest))
             return await alter(
                 db[ErasureRequest], asked, status=ErasureStatus.REFUSED, refusal=ground, decided_at=db.now()
             )
@@ -244,7 +244,7 @@ class Privacy:
     async def _set_on_hold(self, request: UUID) -> None:
         db = self._db
         async with db.transaction():
-            asked = await db[ErasureRequest].lock(request)
+            _, asked = await lock_request(db, request)
             if asked.status is ErasureStatus.REQUESTED:
                 await alter(db[ErasureRequest], asked, status=ErasureStatus.ON_HOLD)
 

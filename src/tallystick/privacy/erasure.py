@@ -98,17 +98,22 @@ async def refuse_held(db: Session, user: UUID) -> None:
         )
 
 
+async def lock_request(db: Session, id: UUID) -> tuple[User, ErasureRequest]:
+    """Lock a request and its person: the person first, which is the order of everybody who decides about them."""
+    asked = await db[ErasureRequest].get(id)
+    return await db.users.lock(asked.user.id), await db[ErasureRequest].lock(id)
+
+
 async def execute(db: Session, request: UUID, *, only: Collection[str] | None = None) -> Erasure:
     """Carry a request out, as far as holds and policies let it. See ``Privacy.erase``."""
     refuse_open(db)
 
     async def work(session: Session) -> Erasure:
-        asked = await session[ErasureRequest].lock(request)
+        user, asked = await lock_request(session, request)
         if asked.status in _FINAL:
             raise Conflict(
                 f"The request is {asked.status.value}.", entity="ErasureRequest", remedy="Make a new request."
             )
-        user = await session.users.lock(asked.user.id)
         await refuse_held(session, user.id)
         policies, now, today = await in_force(session), session.now(), session.today()
         steps = {s.data_class: s for s in await session[ErasureStep].find(ErasureStep.request == asked.ref)}
