@@ -70,8 +70,7 @@ R = TypeVar("R")
 class Session:
     """What an application works through: everything it reads and writes is this tenant's, by this actor.
 
-    A session is cheap and belongs to one task; open one per request or job. Outside ``transaction()`` each call
-    commits by itself.
+    A session is cheap and belongs to one task: one per request or job. Outside ``transaction()`` each call commits.
     """
 
     __slots__ = ("_app", "_permissions", "_repositories", "actor", "sealer", "tenant", "tenant_id", "unit")
@@ -106,7 +105,7 @@ class Session:
         """The persons' rights: erasure, legal hold, restriction, export, retention."""
         from tallystick.privacy.desk import Privacy
 
-        return Privacy(self)
+        return Privacy(self, self._app)
 
     # -- repositories of the built-in domains ------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -25,6 +26,9 @@ from tallystick.privacy.policies import Policy, in_force
 from tallystick.query import missing, one_of
 
 if TYPE_CHECKING:
+    from tallystick.app import Tallystick
+    from tallystick.privacy.export import Manifest
+    from tallystick.privacy.offboard import Offboarded
     from tallystick.privacy.retention import Batch, Line
     from tallystick.session import Session
 
@@ -38,10 +42,11 @@ _CONSENTS = (
 class Privacy:
     """The rights of persons within a session's tenant."""
 
-    __slots__ = ("_db",)
+    __slots__ = ("_app", "_db")
 
-    def __init__(self, db: Session) -> None:
+    def __init__(self, db: Session, app: Tallystick) -> None:
         self._db = db
+        self._app = app
 
     # -- erasure -------------------------------------------------------------------------------------------------
 
@@ -228,6 +233,34 @@ class Privacy:
         await self._db.require("privacy.sweep")
         async for done in sweep(self._db, batch):
             yield done
+
+    # -- access --------------------------------------------------------------------------------------------------
+
+    async def export(self, user: UserLike, path: str | PathLike[str], *, reason: str, key: Any = None) -> Manifest:
+        """Write everything that is held about a person to a new folder, signed; see ``privacy.export``.
+
+        The person asks for themselves, or somebody with "privacy.export"; the reason is recorded, and so is every
+        secret that was opened for it. ``key`` signs (Ed25519), by default the sealing key. Raises ``RoleMissing``,
+        ``NotFound``, ``Invalid`` for a folder that is there, ``Unavailable``.
+        """
+        from tallystick.privacy.export import export_person
+
+        return await export_person(self._db, user_id(user), path, reason, self._signer(key))
+
+    async def export_tenant(self, path: str | PathLike[str], *, reason: str, key: Any = None) -> Manifest:
+        """Write everything the tenant has to a new folder, opened and signed; see ``privacy.export``."""
+        from tallystick.privacy.export import export_tenant
+
+        return await export_tenant(self._db, path, reason, self._signer(key))
+
+    async def offboard(self, path: str | PathLike[str], *, confirm: str, reason: str, key: Any = None) -> Offboarded:
+        """Export the tenant, close it and end every epoch of its keys; cannot be undone. See ``privacy.offboard``."""
+        from tallystick.privacy.offboard import offboard
+
+        return await offboard(self._db, path, confirm=confirm, reason=reason, key=self._signer(key))
+
+    def _signer(self, key: Any) -> Any:
+        return self._app.audit.key(make=True) if key is None else key
 
     # -- inside --------------------------------------------------------------------------------------------------
 
