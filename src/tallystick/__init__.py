@@ -32,8 +32,16 @@ if TYPE_CHECKING:
     from tallystick.domains.community.memberships import CommunityMembership, MembershipStatus
     from tallystick.domains.community.trust_edges import TrustEdge
     from tallystick.domains.idempotency import idempotent
+    from tallystick.domains.identity.authenticators import Authenticator
     from tallystick.domains.identity.consents import Consent, LegalBasis, Purpose
+    from tallystick.domains.identity.external_identities import ExternalIdentity, ExternalSubject
+    from tallystick.domains.identity.login_policy import Delay, LoginPolicy
+    from tallystick.domains.identity.login_throttle import LoginThrottle, ThrottleScope
+    from tallystick.domains.identity.login_tokens import LoginToken, TokenUse
+    from tallystick.domains.identity.logins import Login, Logins
+    from tallystick.domains.identity.mfa import Enrolment
     from tallystick.domains.identity.profiles import EmploymentStatus, HomeOwnership, UserProfile
+    from tallystick.domains.identity.recovery_codes import RecoveryCode
     from tallystick.domains.identity.tenants import Plan, Tenant, TenantInfo
     from tallystick.domains.identity.users import User, UserRole, UserStatus
     from tallystick.domains.identity.wallets import Wallet
@@ -209,43 +217,45 @@ if TYPE_CHECKING:
 __all__ = [
     "AIAnalysis", "Account", "AccountKind", "AdverseActionNotice", "Agent", "AgentStatus", "AlertKind", "AlertSeverity",
     "AlertState", "AllocationStyle", "Amortization", "Application", "ApplicationStatus", "Asset", "AssetPrice",
-    "Attestor", "AuditEntry", "AuditEvent", "AuditStatus", "BehaviorAnalyticsSummary", "BehaviorInput",
+    "Attestor", "AuditEntry", "AuditEvent", "AuditStatus", "Authenticator", "BehaviorAnalyticsSummary", "BehaviorInput",
     "BehaviorSession", "Beta", "BiasFlag", "Bid", "Boarding", "Buckets", "BusinessCalendar", "BusinessDay",
     "ChainAmount", "ChainLog", "ChargeBasis", "ChargeKind", "Check", "Circle", "Circuit", "Claimed", "Clock",
     "CommitUnknown", "Community", "CommunityMembership", "CommunityStatus", "Comparison", "Component", "Conflict",
     "Consent", "ConsentMissing", "Contribution", "ContributionKind", "ContributionStatus", "CounterOffer",
-    "CredibilityTier", "DayCount", "DayRange", "Decision", "DecisionKind", "DecisionReason", "Declaration",
+    "CredibilityTier", "DayCount", "DayRange", "Decision", "DecisionKind", "DecisionReason", "Declaration", "Delay",
     "DenialGroup", "Denied", "Device", "DeviceStatus", "DeviceTask", "Duplicate", "EmiAdjustment", "EmploymentStatus",
-    "Endorsement", "EndorsementStatus", "Entity", "Erased", "ExportReport", "FeeRule", "FixedClock", "FlagState",
-    "FloorRule", "Foreign", "Fraction", "Frequency", "FundingStatus", "FutureAllocation", "Governance", "GroupMember",
-    "GroupMemberStatus", "GroupOutcome", "GroupRate", "GroupRound", "GroupStatus", "Guard", "HolidayCalendar",
-    "HomeOwnership", "Impact", "InclusionProof", "Index", "InputSource", "InputType", "Installment",
-    "InsufficientFunds", "InterestCalc", "InterestMethod", "Interval", "Invalid", "InvalidTransition", "Journal",
-    "Json", "KeyProvider", "KeyReused", "LateFee", "LeaseLost", "LedgerAmount", "LegalBasis", "LenderPayout", "Length",
-    "LiquidationEvent", "LiquidationOrigin", "Loan", "LoanAllocation", "LoanCharge", "LoanFunding", "LoanInstallment",
-    "LoanProduct", "LoanReceipt", "LoanSchedule", "LoanStatus", "LoanTransaction", "LocalKeys", "LogPart", "LogStatus",
-    "LoginRefused", "Maintained", "Mask", "MemberRole", "MembershipStatus", "Metrics", "MigrationUnsafe", "Money",
-    "Monitored", "MonthEnd", "NotFound", "NotMigrated", "NotProvisioned", "NoticeBasis", "NoticeChannel", "Numeric",
-    "OfferState", "Offset", "OnHold", "Once", "OrderKind", "Outcome", "Overdue", "Overpayment", "OwnAsset", "Page",
-    "PageQuery", "Payoff", "Payout", "PayoutKind", "PayoutStatus", "Personal", "Plan", "Planned", "PoolUse", "Price",
-    "PriceTick", "Proof", "ProofEvent", "ProofEventKind", "ProofProtocol", "ProofType", "Protection", "ProtectionKind",
-    "ProtectionRule", "ProvisionRates", "Purpose", "Queue", "QuotaExceeded", "Rate", "ReasonCode", "Receipt", "Ref",
-    "Repository", "ReputationEvidence", "ReputationPolicy", "ReputationRecord", "ReputationStatus", "ReviewState",
-    "ReviewTask", "RiskAlert", "RoleMissing", "RoundStatus", "Rounding", "RuleFiring", "Rules", "SavingsGroup",
-    "Schedule", "Score", "ScoringCategory", "ScoringPeriod", "SealReport", "Search", "Secret", "Serialization",
-    "Servicing", "Session", "SessionStatus", "SessionType", "Settings", "Signal", "SignalRole", "Spread",
-    "StaleVersion", "Standing", "StatementTimes", "Statistics", "StillReferenced", "StorageFull", "SystemClock",
-    "Tallystick", "TallystickError", "Tampered", "TaskState", "Tenant", "TenantInfo", "TenantMissing", "Terms",
-    "TickReceipt", "TlsFailed", "TransactionKind", "Transfer", "Transitions", "TrustEdge", "TrustPolicy", "Unavailable",
-    "Unique", "UnknownReference", "Unsupported", "User", "UserProfile", "UserReputationSummary", "UserRole",
-    "UserStatus", "Vault", "VaultAsset", "VaultAssetChange", "VaultMetric", "VaultObservation", "VaultPosition",
-    "VaultSide", "VaultStatus", "Verdict", "VerificationStatus", "Verifier", "VerifyingKey", "Version", "Wallet",
-    "WrongTenant", "all_of", "any_of", "append_only", "asc", "asset", "at_least", "at_most", "backref", "between",
-    "commitment", "compare", "contains", "decayed", "demographic_parity", "denial_groups", "desc", "equalized_odds",
-    "eur", "gbp", "generalized_entropy", "hmda_denial_codes", "idempotent", "impacts", "input_set_hash", "kept", "kes",
-    "key", "less_than", "make_periods", "make_schedule", "missing", "money", "more_than", "ngn", "not_", "one_of",
-    "order_by", "outcomes", "periods_to", "prefix", "present", "register", "reweighing", "secret", "sum_of", "transfer",
-    "usd", "uuid7", "wilson",
+    "Endorsement", "EndorsementStatus", "Enrolment", "Entity", "Erased", "ExportReport", "ExternalIdentity",
+    "ExternalSubject", "FeeRule", "FixedClock", "FlagState", "FloorRule", "Foreign", "Fraction", "Frequency",
+    "FundingStatus", "FutureAllocation", "Governance", "GroupMember", "GroupMemberStatus", "GroupOutcome", "GroupRate",
+    "GroupRound", "GroupStatus", "Guard", "HolidayCalendar", "HomeOwnership", "Impact", "InclusionProof", "Index",
+    "InputSource", "InputType", "Installment", "InsufficientFunds", "InterestCalc", "InterestMethod", "Interval",
+    "Invalid", "InvalidTransition", "Journal", "Json", "KeyProvider", "KeyReused", "LateFee", "LeaseLost",
+    "LedgerAmount", "LegalBasis", "LenderPayout", "Length", "LiquidationEvent", "LiquidationOrigin", "Loan",
+    "LoanAllocation", "LoanCharge", "LoanFunding", "LoanInstallment", "LoanProduct", "LoanReceipt", "LoanSchedule",
+    "LoanStatus", "LoanTransaction", "LocalKeys", "LogPart", "LogStatus", "Login", "LoginPolicy", "LoginRefused",
+    "LoginThrottle", "LoginToken", "Logins", "Maintained", "Mask", "MemberRole", "MembershipStatus", "Metrics",
+    "MigrationUnsafe", "Money", "Monitored", "MonthEnd", "NotFound", "NotMigrated", "NotProvisioned", "NoticeBasis",
+    "NoticeChannel", "Numeric", "OfferState", "Offset", "OnHold", "Once", "OrderKind", "Outcome", "Overdue",
+    "Overpayment", "OwnAsset", "Page", "PageQuery", "Payoff", "Payout", "PayoutKind", "PayoutStatus", "Personal",
+    "Plan", "Planned", "PoolUse", "Price", "PriceTick", "Proof", "ProofEvent", "ProofEventKind", "ProofProtocol",
+    "ProofType", "Protection", "ProtectionKind", "ProtectionRule", "ProvisionRates", "Purpose", "Queue",
+    "QuotaExceeded", "Rate", "ReasonCode", "Receipt", "RecoveryCode", "Ref", "Repository", "ReputationEvidence",
+    "ReputationPolicy", "ReputationRecord", "ReputationStatus", "ReviewState", "ReviewTask", "RiskAlert", "RoleMissing",
+    "RoundStatus", "Rounding", "RuleFiring", "Rules", "SavingsGroup", "Schedule", "Score", "ScoringCategory",
+    "ScoringPeriod", "SealReport", "Search", "Secret", "Serialization", "Servicing", "Session", "SessionStatus",
+    "SessionType", "Settings", "Signal", "SignalRole", "Spread", "StaleVersion", "Standing", "StatementTimes",
+    "Statistics", "StillReferenced", "StorageFull", "SystemClock", "Tallystick", "TallystickError", "Tampered",
+    "TaskState", "Tenant", "TenantInfo", "TenantMissing", "Terms", "ThrottleScope", "TickReceipt", "TlsFailed",
+    "TokenUse", "TransactionKind", "Transfer", "Transitions", "TrustEdge", "TrustPolicy", "Unavailable", "Unique",
+    "UnknownReference", "Unsupported", "User", "UserProfile", "UserReputationSummary", "UserRole", "UserStatus",
+    "Vault", "VaultAsset", "VaultAssetChange", "VaultMetric", "VaultObservation", "VaultPosition", "VaultSide",
+    "VaultStatus", "Verdict", "VerificationStatus", "Verifier", "VerifyingKey", "Version", "Wallet", "WrongTenant",
+    "all_of", "any_of", "append_only", "asc", "asset", "at_least", "at_most", "backref", "between", "commitment",
+    "compare", "contains", "decayed", "demographic_parity", "denial_groups", "desc", "equalized_odds", "eur", "gbp",
+    "generalized_entropy", "hmda_denial_codes", "idempotent", "impacts", "input_set_hash", "kept", "kes", "key",
+    "less_than", "make_periods", "make_schedule", "missing", "money", "more_than", "ngn", "not_", "one_of", "order_by",
+    "outcomes", "periods_to", "prefix", "present", "register", "reweighing", "secret", "sum_of", "transfer", "usd",
+    "uuid7", "wilson",
 ]
 # fmt: on
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from tallystick.actors import checked_who
 from tallystick.clock import Clock, SystemClock
 from tallystick.domains.catalog import chosen, entities_of
+from tallystick.domains.identity.login_policy import LoginPolicy
 from tallystick.domains.identity.tenants import TenantInfo, Tenants
 from tallystick.entity import Entity, spec_of
 from tallystick.errors import Declaration, Denied, Invalid, NotProvisioned, Unavailable
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tallystick.actors import Who
     from tallystick.audit.log import AuditLog
     from tallystick.domains.proofs.verifier import Verifier
+    from tallystick.privacy.keyring import Keyring
     from tallystick.schema.migrate import MigrationReport
     from tallystick.spec import EntitySpec
     from tallystick.stores.base import Unit
@@ -51,9 +53,11 @@ class Tallystick:
         clock: Clock,
         version_locations: Sequence[str | Path],
         verifier: Verifier | None = None,
+        logins: LoginPolicy | None = None,
     ) -> None:
         self.settings = settings
         self.verifier = verifier
+        self.login_policy = (logins or LoginPolicy()).checked()
         self.domains = domains
         self.entities = entities
         self.clock = clock
@@ -64,6 +68,7 @@ class Tallystick:
         self._server: EmbeddedServer | None = None
         self._store: PostgresStore | None = None
         self._audit: AuditLog | None = None
+        self._keyring: Keyring | None = None
         self._admin_url: str | None = settings.admin_url
         self._ready = False
         self._getting_ready = asyncio.Lock()
@@ -82,13 +87,15 @@ class Tallystick:
         clock: Clock | None = None,
         version_locations: Sequence[str | Path] = (),
         verifier: Verifier | None = None,
+        logins: LoginPolicy | None = None,
     ) -> Self:
         """Describe an application; nothing is touched until it is entered.
 
         ``domains`` chooses the built-in domains (all by default), ``entities`` are your own. ``keys`` is the key
         provider of sealed fields; without it ``TALLYSTICK_KEY_FILE`` is used, and on the embedded server a
         development key. ``version_locations`` are folders with Alembic revisions of your own entities.
-        ``verifier`` judges proofs; without one ``db.proofs.verify`` answers ``Unavailable``.
+        ``verifier`` judges proofs; without one ``db.proofs.verify`` answers ``Unavailable``. ``logins`` are the rules
+        of ``db.logins``, what a password's hash costs first of all.
         """
         found = settings if settings is not None else Settings.load()
         if url is not None:
@@ -101,6 +108,7 @@ class Tallystick:
             clock=clock or SystemClock(),
             version_locations=version_locations,
             verifier=verifier,
+            logins=logins,
         )
 
     async def __aenter__(self) -> Self:
@@ -131,7 +139,7 @@ class Tallystick:
         if url is None:
             url = await self._start_embedded()
         elif self.keys is None and self.settings.key_file is not None:
-            self.keys = LocalKeys.from_file(self.settings.key_file)
+            self.keys = LocalKeys.from_file(self.settings.key_file, folder=self.settings.key_dir)
         if self.keys is not None and self.keys.development and self._server is None:
             raise Denied(
                 "Development keys are for the embedded server only.",
@@ -284,6 +292,15 @@ class Tallystick:
         return self._store
 
     @property
+    def keyring(self) -> Keyring | None:
+        """The data keys at hand; None where no key provider is configured."""
+        if self._keyring is None and self.keys is not None:
+            from tallystick.privacy.keyring import Keyring
+
+            self._keyring = Keyring(self.keys)
+        return self._keyring
+
+    @property
     def audit(self) -> AuditLog:
         """The audit logs of all tenants: ``seal()``, ``status()``, ``prove()``, ``export()``, by the sealing role."""
         if self._audit is None:
@@ -308,6 +325,11 @@ class Tallystick:
                 remedy="Set TALLYSTICK_ADMIN_URL to the database owner's URL (not through a pooler).",
             )
         return self._admin_url
+
+    @property
+    def known(self) -> frozenset[type[Entity]]:
+        """Every entity of this application, built in or its own."""
+        return frozenset(self._known)
 
     @property
     def version_locations(self) -> tuple[str | Path, ...]:
@@ -347,7 +369,7 @@ class Tallystick:
                 created_by_us=True,
             )
             if self.keys is None:
-                self.keys = LocalKeys(server.development_key(), development=True)
+                self.keys = LocalKeys(server.development_key(), folder=server.key_dir, development=True)
         except BaseException:
             await self.close()
             raise

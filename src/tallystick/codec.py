@@ -7,7 +7,7 @@ takes a row in the order of ``spec.read_columns``; an encoder gives values in th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 import msgspec
@@ -23,25 +23,41 @@ from tallystick.privacy.sealed import MASK, Secret, mask_of, plaintext_of, seale
 from tallystick.privacy.sealer import Sealer
 from tallystick.spec import EntitySpec, FieldSpec, Kind
 
-Decode = Callable[[Any, Sealer], Any]
-Encode = Callable[[Any, UUID, Sealer], list[Any]]
+if TYPE_CHECKING:
+    from tallystick.privacy.cells import Opener, Writer
+
+Decode = Callable[[Any, Any], Any]
+Encode = Callable[[Any, UUID, Any], list[Any]]
 _CODECS: dict[type, Codec] = {}
 
 
 class Codec:
     """The generated functions of one entity, and the slower ones for single fields."""
 
-    __slots__ = ("_decode", "asset_fields", "encode", "insert_columns", "spec", "stamped")
+    __slots__ = (
+        "_decode",
+        "asset_fields",
+        "encode",
+        "insert_columns",
+        "sealed",
+        "sealed_at",
+        "spec",
+        "stamped",
+        "width",
+    )
 
     def __init__(self, spec: EntitySpec) -> None:
         self.spec = spec
         self.asset_fields = tuple(f for f in spec.fields.values() if f.asset_column == "asset")
         self.insert_columns = tuple(c.name for c in spec.columns if c.insertable)
+        self.sealed = spec.sealed
+        self.width = len(spec.read_columns)
+        self.sealed_at = _opened_at_once(spec)
         self._decode: Decode = _generate(_decoder, spec)
         self.encode: Encode = _generate(_encoder, spec)
         self.stamped: Callable[[Any, UUID, Any, list[Any]], Any] = _generate(_stamper, spec)
 
-    def decode(self, row: Any, sealer: Sealer) -> Any:
+    def decode(self, row: Any, sealer: Opener | None) -> Any:
         """The entity of a row. Raises ``Invalid`` for a state or document this code does not know."""
         try:
             return self._decode(row, sealer)
@@ -49,7 +65,7 @@ class Codec:
             pass
         raise self._unknown()
 
-    def decode_all(self, rows: list[Any], sealer: Sealer) -> list[Any]:
+    def decode_all(self, rows: Sequence[Any], sealer: Opener | None) -> list[Any]:
         """The entities of many rows."""
         decode = self._decode
         try:
@@ -103,7 +119,9 @@ class Codec:
             found.append(value)
         return tuple(found)
 
-    def columns_of(self, field: FieldSpec, value: Any, row: UUID | None, sealer: Sealer) -> list[tuple[str, Any]]:
+    def columns_of(
+        self, field: FieldSpec, value: Any, row: UUID | None, sealer: Sealer | Writer
+    ) -> list[tuple[str, Any]]:
         """A field's columns and values for an UPDATE; ``row`` is None where many rows are changed at once."""
         if value is None:
             if not field.optional:
@@ -120,9 +138,9 @@ class Codec:
             raise check.wrong(
                 field, "is sealed for one row and cannot be set on many", "Update the entities one by one."
             )
-        return self._sealed_columns(field, value, row, sealer)
+        return self._sealed_columns(field, value, row, cast("Writer", sealer))
 
-    def _sealed_columns(self, field: FieldSpec, value: Any, row: UUID, sealer: Sealer) -> list[tuple[str, Any]]:
+    def _sealed_columns(self, field: FieldSpec, value: Any, row: UUID, sealer: Writer) -> list[tuple[str, Any]]:
         table = self.spec.table
         if field.kind is Kind.SECRET:
             if not isinstance(value, Secret):
@@ -137,7 +155,9 @@ class Codec:
             found.append((field.mask_column, sealer.seal_mask(table, field, mask_of(value, field.mask_last), row)))
         return found
 
-    def changes(self, entity: Any, wanted: Mapping[str, Any], sealer: Sealer) -> tuple[dict[str, Any], dict[str, Any]]:
+    def changes(
+        self, entity: Any, wanted: Mapping[str, Any], sealer: Sealer | Writer
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """What an update writes: columns with values, and the fields of the entity that results."""
         columns: dict[str, Any] = {}
         fields: dict[str, Any] = {}
@@ -227,7 +247,18 @@ def _decoder(spec: EntitySpec, scope: dict[str, Any]) -> str:
     for name, field in spec.fields.items():
         column = at[field.column]
         arguments.append(f"{name}={_guard(field, column, _decoded(spec, field, column, at, scope))}")
-    return f"def made(row, sealer):\n    ({', '.join(at.values())},) = row\n    return cls({', '.join(arguments)})\n"
+    generation = "_generation, " if spec.sealed else ""
+    return (
+        f"def made(row, sealer):\n    ({', '.join(at.values())}, {generation}) = row\n"
+        f"    return cls({', '.join(arguments)})\n"
+    )
+
+
+def _opened_at_once(spec: EntitySpec) -> tuple[int, ...]:
+    """Where in a row the columns stand that every read opens: personal values, and the masks of secrets."""
+    sealed = [f for f in spec.fields.values() if f.sealed]
+    names = [f.column if f.kind is Kind.PERSONAL else f.mask_column for f in sealed]
+    return tuple(i for i, name in enumerate(spec.read_columns) if name in names)
 
 
 def _guard(field: FieldSpec, column: str, expression: str) -> str:

@@ -31,6 +31,7 @@ from tallystick.fields import (
     OwnAsset,
     PersonalMark,
     Ref,
+    Retain,
     Search,
 )
 from tallystick.money import NOTHING, Money
@@ -219,7 +220,7 @@ def _field(cls: type[Entity], name: str, hint: Any) -> FieldSpec:
     def one(kind: Kind, sql: str, python: Any, **more: Any) -> FieldSpec:
         return FieldSpec(name, kind, python, optional, (ColumnSpec(name, sql, nullable=optional),), **more)
 
-    search, masked = mark(Search), mark(Mask)
+    search, masked, retained = mark(Search), mark(Mask), mark(Retain)
     origin = get_origin(hint)
     if mark(PersonalMark) is not None or hint is Secret or origin is Secret:
         kind = Kind.PERSONAL if mark(PersonalMark) is not None else Kind.SECRET
@@ -229,11 +230,16 @@ def _field(cls: type[Entity], name: str, hint: Any) -> FieldSpec:
                 "is searched in a way there is none",
                 f"Use Search(one of {', '.join(NORMALISERS)}, bits=1 to 256 or None).",
             )
+        if kind is Kind.PERSONAL and inner is not str and not optional:
+            raise wrong(
+                "could not be erased: it is required and no text", "Make it optional; erasing a person leaves it empty."
+            )
         if inner is float or inner is complex:
             raise wrong("seals a float", "Use Decimal, or an int of the smallest unit; floats are not exact.")
         columns = [ColumnSpec(name, "bytea", nullable=optional)]
         if search:
-            columns.append(ColumnSpec(f"{name}_bidx", "bytea", nullable=optional))
+            # Nulled when the person is erased, required or not.
+            columns.append(ColumnSpec(f"{name}_bidx", "bytea", nullable=True))
         if masked and kind is Kind.SECRET:
             columns.append(ColumnSpec(f"{name}_mask", "bytea", nullable=optional))
         length = mark(Length)
@@ -249,9 +255,12 @@ def _field(cls: type[Entity], name: str, hint: Any) -> FieldSpec:
             inner=inner,
             max_length=length.max if length else None,
             min_length=length.min if length else 0,
+            purpose=retained.name if retained else "",
         )
-    if search or masked:
-        raise wrong("is searched or masked but not sealed", "Make it Secret[...] or Personal[...].")
+    if search or masked or retained:
+        raise wrong(
+            "is searched, masked or kept by a class of its own but not sealed", "Make it Secret[...] or Personal[...]."
+        )
     if mark(ChainMark) is not None:
         return one(Kind.CHAIN, "numeric(78,0)", int)
     if mark(LedgerMark) is not None:
@@ -381,9 +390,22 @@ def _strip(hint: Any, marks: list[Any]) -> tuple[Any, bool]:
             return hint, optional
 
 
+def _of_class(field: FieldSpec, retain: str | None) -> FieldSpec:
+    """A sealed field with the class of its key: its own, its entity's, or the general one."""
+    return replace(field, purpose=field.purpose or retain or "general") if field.sealed else field
+
+
 def _assemble(cls: type[Entity], table: str, fields: dict[str, FieldSpec], shared: list[FieldSpec]) -> EntitySpec:
     declared = cls.__dict__.get("rules") or cls.rules
     rules = declared.items
+    fields = {n: _of_class(f, declared.retain) for n, f in fields.items()}
+    subject = fields.get(declared.subject or "")
+    if declared.subject is not None and (subject is None or subject.kind is not Kind.REF):
+        raise Declaration(
+            f"{cls.__name__} names a subject that is none of its references.",
+            entity=cls.__name__,
+            remedy='Write Rules(..., subject="user") for a field user: Ref[User].',
+        )
     columns = [c for f in fields.values() for c in f.columns]
     if shared:
         given = [f for f in shared if not f.maintained]
@@ -464,6 +486,7 @@ def _assemble(cls: type[Entity], table: str, fields: dict[str, FieldSpec], share
         guards=tuple(r for r in rules if isinstance(r, Guard)),
         fillfactor=declared.fillfactor,
         audit=declared.audit,
+        subject=declared.subject,
         audit_reads=declared.audit_reads,
         unaudited=constraints.unaudited(cls, fields, declared),
     )

@@ -20,6 +20,8 @@ PERMISSION = "secrets.reveal"
 
 async def reveal(repository: Repository[Any], id: UUID, field: Any, reason: str) -> Any:
     """The plain value of one sealed field of one row; see ``Repository.reveal``."""
+    from tallystick.privacy.envelope import key_id_of
+
     spec = repository.spec
     if not isinstance(field, Field) or field.entity is not spec or field.spec.kind is not Kind.SECRET:
         raise Invalid(
@@ -36,5 +38,9 @@ async def reveal(repository: Repository[Any], id: UUID, field: Any, reason: str)
         await db[Disclosure].add(
             Disclosure(entity=spec_of(type(entity)).table, row_id=id, field=field.name, reason=reason.strip())
         )
-    held = getattr(entity, field.name)
-    return None if held is None else db.sealer.open(spec.table, field.spec, ciphertext_of(held), id)
+        held = getattr(entity, field.name)
+        if held is None:
+            return None
+        envelope = ciphertext_of(held)
+        opener = await db.sealer.opener_of({key_id_of(envelope)}, await db.sealer.generation())
+        return opener.reveal(spec.table, field.spec, envelope, id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -16,6 +17,7 @@ from tallystick.errors import Declaration, Invalid
 T = TypeVar("T")
 _MOST_DIGITS = 1_000
 _LONGEST_MASK = 16
+_CLASS = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
 class Ref(msgspec.Struct, Generic[T], omit_defaults=True, eq=False):
@@ -104,6 +106,21 @@ class Mask:
     def __post_init__(self) -> None:
         if self.last.__class__ is not int or not 0 <= self.last <= _LONGEST_MASK:
             raise Declaration(f"A Mask shows 0 to {_LONGEST_MASK} characters.", remedy="Write Mask(4).")
+
+
+@dataclass(frozen=True, slots=True)
+class Retain:
+    """The retention and purpose class of one sealed field, where it is another than its entity's.
+
+    ``Annotated[Personal[str], Retain("marketing")]`` has a key of its own for each person, which can be destroyed while
+    what the law wants kept stays readable.
+    """
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _CLASS.fullmatch(self.name):
+            raise Declaration("A retention class is a plain lower-case name.", remedy='Write Retain("marketing").')
 
 
 @dataclass(frozen=True, slots=True)

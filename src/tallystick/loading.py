@@ -84,7 +84,7 @@ async def _by_id(db: Session, target: type[Entity], ids: set[UUID]) -> dict[UUID
         part = wanted[start : start + _BATCH]
         where = (one_of(key, part),)
         rows = await db.unit.select(codec, changed(codec.query(where, (), db.sealer), verb="load"))
-        for entity in codec.decode_all(rows, db.sealer):
+        for entity in codec.decode_all(rows, await db.sealer.opener(codec, rows)):
             found[entity.id] = entity
     return found
 
@@ -107,7 +107,8 @@ async def load_back(db: Session, items: Iterable[Entity], back: Backref[C]) -> d
     for start in range(0, len(ids), _BATCH):
         where = (one_of(back.field, ids[start : start + _BATCH]),)
         query = changed(codec.query(where, order, db.sealer, _REVERSE_LIMIT + 1 - seen), verb="load")
-        entities = codec.decode_all(await db.unit.select(codec, query), db.sealer)
+        rows = await db.unit.select(codec, query)
+        entities = codec.decode_all(rows, await db.sealer.opener(codec, rows))
         seen += len(entities)
         if seen > _REVERSE_LIMIT:
             raise Invalid(

@@ -73,17 +73,17 @@ class Repository(Generic[E]):
         row = await self.db.unit.get(self._codec, id if id.__class__ is UUID else _id(id))
         if row is None:
             raise NotFound(f"No {self.spec.name} has this id.", entity=self.spec.name, id=_id(id))
-        found = self._codec.decode(row, self.db.sealer)
+        found = (await self._entities((row,)))[0] if self._codec.sealed else self._codec.decode(row, None)
         if load:
             await load_refs(self.db, [found], load)
-        return found  # type: ignore[no-any-return]
+        return found
 
     async def get_or_none(self, id: UUID, *, load: Sequence[Any] = ()) -> E | None:
         """The entity with that id, or None."""
         row = await self.db.unit.get(self._codec, _id(id))
         if row is None:
             return None
-        found: E = self._codec.decode(row, self.db.sealer)
+        found: E = (await self._entities((row,)))[0]
         if load:
             await load_refs(self.db, [found], load)
         return found
@@ -152,7 +152,7 @@ class Repository(Generic[E]):
             query = changed(query, after=read_cursor(after, mark, query.order))
         rows = await db.unit.select(codec, query)
         more = len(rows) > limit
-        items = codec.decode_all(rows[:limit] if more else rows, db.sealer)
+        items = await self._entities(rows[:limit] if more else rows)
         cursor = write_cursor(mark, codec.position(items[-1], query.order, db.sealer)) if more else None
         total = await db.unit.count(codec, whole) if count else None
         return Page(items=items, limit=limit, next=cursor, total=total, offset=offset)
@@ -211,7 +211,7 @@ class Repository(Generic[E]):
         Raises ``Invalid``, ``Duplicate``, ``UnknownReference``, ``WrongTenant``.
         """
         db = self.db
-        params = self._codec.encode(entity, db.tenant_id, db.sealer)
+        params = self._codec.encode(entity, db.tenant_id, await db.sealer.writer(self.spec, (entity,), new=True))
         stamps = await db.unit.insert(self._codec, params)
         return self._codec.stamped(entity, db.tenant_id, stamps, params)  # type: ignore[no-any-return]
 
@@ -221,7 +221,8 @@ class Repository(Generic[E]):
         given = entities if isinstance(entities, list) else list(entities)
         if not given:
             return []
-        rows = [encode(e, db.tenant_id, db.sealer) for e in given]
+        writer = await db.sealer.writer(self.spec, given, new=True)
+        rows = [encode(e, db.tenant_id, writer) for e in given]
         stamps = await db.unit.insert_many(self._codec, rows)
         stamped, tenant = self._codec.stamped, db.tenant_id
         return [stamped(e, tenant, stamps, p) for e, p in zip(given, rows, strict=True)]
@@ -236,10 +237,10 @@ class Repository(Generic[E]):
             raise self._append_only()
         db = self.db
         for _ in range(_UPSERT_TRIES):
-            params = self._codec.encode(entity, db.tenant_id, db.sealer)
+            params = self._codec.encode(entity, db.tenant_id, await db.sealer.writer(self.spec, (entity,)))
             row = await db.unit.upsert(self._codec, rule, params)
             if row is not None:
-                return self._codec.decode(row, db.sealer)  # type: ignore[no-any-return]
+                return (await self._entities((row,)))[0]
             # Ciphertext is bound to its row, so the values are sealed anew for the row that is there.
             id = await db.unit.id_by_rule(self._codec, rule, params)
             entity = with_fields(entity, id=id if id is not None else entity.id)
@@ -260,7 +261,8 @@ class Repository(Generic[E]):
         self._check_kind(entity)
         if entity.tenant_id != db.tenant_id:
             raise self._elsewhere(entity)
-        columns, fields = self._codec.changes(entity, changes, db.sealer)
+        writer = await db.sealer.writer(self.spec, (entity,), changes=changes)
+        columns, fields = self._codec.changes(entity, changes, writer)
         if not columns:
             return entity
         stamps = await db.unit.update(self._codec, columns, entity.id, entity.version)
@@ -354,7 +356,7 @@ class Repository(Generic[E]):
         # The oldest were chosen, but an update answers them in an order of its own.
         for row in sorted(rows, key=lambda r: (r[at] is None, r[at], r[id_at])):
             *columns, attempt = row
-            value: E = self._codec.decode(columns, self.db.sealer)
+            value: E = (await self._entities((columns,)))[0]
             yield Claimed(self.db, self._codec, value, token, int(attempt))
 
     async def reveal(self, id: UUID, field: Any, *, reason: str) -> Any:
@@ -370,7 +372,12 @@ class Repository(Generic[E]):
 
     async def _select(self, query: Query) -> list[E]:
         rows = await self.db.unit.select(self._codec, query)
-        return self._codec.decode_all(rows, self.db.sealer)
+        return await self._entities(rows)
+
+    async def _entities(self, rows: Sequence[Any]) -> list[E]:
+        """The entities of rows, with the keys that they need."""
+        codec = self._codec
+        return codec.decode_all(rows, await self.db.sealer.opener(codec, rows) if codec.sealed else None)
 
     def _query(self, where: tuple[Any, ...], order: Any, *, limit: int | None = None, archived: bool = False) -> Query:
         spec = self.spec

@@ -165,9 +165,12 @@ class Rules:
     which is for machinery that says nothing about anybody. ``unaudited`` names maintained fields that stay out of the
     log because the database works them out of rows that are in it. With ``audit_reads`` whoever reads rows is written
     down too.
+
+    ``subject`` names the reference to the person whose data a row is: sealed fields are encrypted under that person's
+    key of the class that ``retain`` names, and can be erased with it. Without one a row is its own subject.
     """
 
-    __slots__ = ("audit", "audit_reads", "fillfactor", "items", "retain", "table", "unaudited")
+    __slots__ = ("audit", "audit_reads", "fillfactor", "items", "retain", "subject", "table", "unaudited")
 
     def __init__(
         self,
@@ -178,11 +181,13 @@ class Rules:
         audit: bool = True,
         audit_reads: bool = False,
         unaudited: tuple[str, ...] = (),
+        subject: str | None = None,
     ) -> None:
         self.fillfactor = fillfactor
         self.audit = audit
         self.audit_reads = audit_reads
         self.unaudited = unaudited
+        self.subject = subject
         for item in items:
             if not isinstance(item, Rule):
                 raise Declaration(

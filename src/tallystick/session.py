@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tallystick.domains.community.endorsements import Endorsements
     from tallystick.domains.community.memberships import Memberships
     from tallystick.domains.community.trust_edges import Trust
+    from tallystick.domains.identity.logins import Logins
     from tallystick.domains.identity.tenants import Tenant, TenantInfo
     from tallystick.domains.ledger.ledger import Ledger
     from tallystick.domains.lending.portfolio import Portfolio
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from tallystick.domains.vaults.prices import Prices
     from tallystick.domains.vaults.protection import ProtectionRules
     from tallystick.domains.vaults.repository import Vaults
+    from tallystick.privacy.desk import Privacy
     from tallystick.stores.base import Isolation, Unit
 
 E = TypeVar("E", bound=Entity)
@@ -69,8 +71,7 @@ R = TypeVar("R")
 class Session:
     """What an application works through: everything it reads and writes is this tenant's, by this actor.
 
-    A session is cheap and belongs to one task; open one per request or job. Outside ``transaction()`` each call
-    commits by itself.
+    A session is cheap and belongs to one task: one per request or job. Outside ``transaction()`` each call commits.
     """
 
     __slots__ = ("_app", "_permissions", "_repositories", "actor", "sealer", "tenant", "tenant_id", "unit")
@@ -81,7 +82,7 @@ class Session:
         self.tenant_id: UUID = tenant.id
         self.actor = who.actor
         self.unit: Unit = app.unit(tenant.id, who)
-        self.sealer = Sealer(app.keys, tenant.id)
+        self.sealer = Sealer(app.keyring, self.unit)
         self._permissions = Permissions(self, permissions)
         self._repositories: dict[type[Entity], Repository[Any]] = {}
 
@@ -99,6 +100,13 @@ class Session:
         from tallystick.audit.trail import Trail
 
         return Trail(self)
+
+    @property
+    def privacy(self) -> Privacy:
+        """The persons' rights: erasure, legal hold, restriction, export, retention."""
+        from tallystick.privacy.desk import Privacy
+
+        return Privacy(self, self._app)
 
     # -- repositories of the built-in domains ------------------------------------------------------------------
 
@@ -121,6 +129,13 @@ class Session:
     def consents(self) -> Consents:
         """What persons agreed to, and the gate that operations ask."""
         return self._built_in(Consents)
+
+    @property
+    def logins(self) -> Logins:
+        """Who somebody is: passwords, second factors, identity providers."""
+        from tallystick.domains.identity.logins import Logins
+
+        return Logins(self, self._app.login_policy)
 
     @property
     def applications(self) -> Applications:
@@ -373,6 +388,11 @@ class Session:
     async def consume(self, metric: str, amount: int = 1, *, period: date | None = None) -> int:
         """Count towards a quota of the tenant, race-free; answers what is used now. Raises ``QuotaExceeded``."""
         return await self._app.tenants.consume(self, metric, amount, period)
+
+    @property
+    def entities(self) -> frozenset[type[Entity]]:
+        """Every entity of the application, built in or its own."""
+        return self._app.known
 
     def has(self, domain: str) -> bool:
         """Whether the application was opened with a built-in domain ("lending", "community", ...)."""

@@ -51,6 +51,7 @@ class Settings:
     seal_url: str | None = None
     data_dir: Path | None = None
     key_file: Path | None = None
+    key_dir: Path | None = None
     tenant_key_file: Path | None = None
     seal_key_file: Path | None = None
     anchor_dir: Path | None = None
@@ -350,6 +351,7 @@ _READERS: dict[str, tuple[tuple[str, ...], Callable[[str, str], Any]]] = {
     "seal_url": (("TALLYSTICK_SEAL_URL",), _text),
     "data_dir": (("TALLYSTICK_DATA_DIR",), _path),
     "key_file": (("TALLYSTICK_KEY_FILE",), _path),
+    "key_dir": (("TALLYSTICK_KEY_DIR",), _path),
     "tenant_key_file": (("TALLYSTICK_TENANT_KEY_FILE",), _path),
     "seal_key_file": (("TALLYSTICK_SEAL_KEY_FILE",), _path),
     "anchor_dir": (("TALLYSTICK_ANCHOR_DIR",), _path),

@@ -81,6 +81,8 @@ class FieldSpec:
     promoted: Mapping[str, type] | None = None
     maintained: bool = False
     once: bool = False
+    purpose: str = ""
+    """The purpose class of a sealed field's data key."""
 
     @property
     def column(self) -> str:
@@ -159,8 +161,20 @@ class EntitySpec:
     schema: str = SCHEMA
     audit: bool = True
     audit_reads: bool = False
+    subject: str | None = None
+    """The reference that names whose data a row is; without one the row is its own subject."""
     unaudited: tuple[str, ...] = ()
     """Columns that stay out of the audit log although the entity is audited: blind indexes, what is worked out."""
+
+    @property
+    def sealed(self) -> bool:
+        """Whether any field is stored as ciphertext."""
+        return any(f.sealed for f in self.fields.values())
+
+    @property
+    def purposes(self) -> tuple[str, ...]:
+        """The purpose classes of the sealed fields."""
+        return tuple(dict.fromkeys(f.purpose for f in self.fields.values() if f.sealed))
 
     @property
     def name(self) -> str:

@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 from tests.attacks.entities import ENTITIES, Holder, holder
 from tests.audit.conftest import sealed  # noqa: F401  a fixture of these tests too
+from tests.privacy.rights import house, office  # noqa: F401
 
 from tallystick import Tallystick
 from tallystick.domains.identity.tenants import TenantInfo

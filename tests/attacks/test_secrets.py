@@ -24,7 +24,6 @@ from tallystick.entity import spec_of
 from tallystick.errors import Invalid, TallystickError, Tampered
 from tallystick.ids import uuid7
 from tallystick.privacy.sealed import MASK
-from tallystick.privacy.sealer import Sealer
 from tallystick.settings import Settings, connect_args
 from tallystick.stores.postgres.errors import translate
 
@@ -223,11 +222,11 @@ async def test_what_entities_show_of_themselves_is_masked(ground: Ground, pair: 
 
 
 async def test_a_row_that_this_code_cannot_read_is_told_without_its_content(ground: Ground, pair: Pair) -> None:
-    sealer = Sealer(ground.keys, pair[0].id)
     codec = codec_of(spec_of(Parcel))
     async with ground.tally.session(pair[0], actor="a") as db:
         state = await prepare(db)
         row = list(await db.unit.get(codec, state.row.id))
+        opener = await db.sealer.opener(codec, (row,))
         for column, stored in (
             ("stage", CANARY),
             ("note", f'{{"text": 5, "score": "{CANARY}"}}'),
@@ -235,7 +234,7 @@ async def test_a_row_that_this_code_cannot_read_is_told_without_its_content(grou
         ):
             changed = list(row)
             changed[codec.spec.read_columns.index(column)] = stored
-            for read in (lambda c=changed: codec.decode(c, sealer), lambda c=changed: codec.decode_all([c], sealer)):
+            for read in (lambda c=changed: codec.decode(c, opener), lambda c=changed: codec.decode_all([c], opener)):
                 with pytest.raises(Invalid) as caught:
                     read()
                 assert clean(everything(caught.value))

@@ -12,13 +12,13 @@ import asyncpg
 import pytest
 from tests.attacks.conftest import Ground
 from tests.attacks.entities import Holder, Parcel, Stage, holder, parcel
+from tests.cells import sealer
 
 from tallystick import asc, at_least, between, desc, key, missing, one_of, prefix, usd
 from tallystick.codec import codec_of
 from tallystick.conditions import Condition, Query
 from tallystick.domains.identity.tenants import TenantInfo
 from tallystick.entity import spec_of
-from tallystick.privacy.sealer import Sealer
 from tallystick.query import orders
 from tallystick.schema.guard import _check_version
 from tallystick.stores.postgres.compile import Compiler
@@ -103,7 +103,7 @@ async def test_t16_as_the_application_each_kind_of_condition_is_an_index_conditi
     """Under row-level security a condition reaches an index only when its operator is leakproof."""
     query, wanted = KINDS[kind]
     codec = codec_of(spec_of(Parcel))
-    values = codec.bind(query.where, Sealer(ground.keys, crowded.id))
+    values = codec.bind(query.where, sealer(crowded.id, ground.keys))
     query = Query(where=query.where, values=values, order=query.order, limit=query.limit, after=query.after)
     sql, args = Compiler(codec).select(query, crowded.id)
     async with ground.connected("app") as connection:

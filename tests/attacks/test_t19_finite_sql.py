@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.attacks.conftest import Ground
 from tests.attacks.entities import ENTITIES, Holder, Parcel, holder, parcel
+from tests.cells import sealer
 
 from tallystick import Offset, asc, contains, desc, key, missing, one_of, order_by, prefix
 from tallystick.codec import codec_of
@@ -19,7 +20,6 @@ from tallystick.domains.identity.tenants import TenantInfo
 from tallystick.entity import spec_of
 from tallystick.errors import Invalid
 from tallystick.ids import uuid7
-from tallystick.privacy.sealer import Sealer
 from tallystick.query import orders
 from tallystick.stores.postgres.compile import Compiler
 
@@ -27,7 +27,7 @@ SPEC = spec_of(Parcel)
 # Everything that a statement of this entity may be made of. What came from outside is not in it.
 WORDS = {c.name for c in SPEC.columns} | set(
     "SELECT FROM WHERE AND OR NOT IS NULL TRUE true false ANY IN ORDER BY DESC LIMIT OFFSET DISTINCT UNION ALL AS "  # noqa: SIM905
-    "merged count unnest strpos text bigint jsonb tally parcel".split()
+    "merged count unnest strpos text bigint jsonb tally parcel s key_state generation key_generation".split()
 )
 INJECTIONS = [
     "label; DROP TABLE tally.parcel",
@@ -64,7 +64,7 @@ INJECTIONS = [
 
 
 def compiled(query: Query, ground: Ground, tenant: TenantInfo) -> tuple[str, list[Any]]:
-    values = codec_of(SPEC).bind(query.where, Sealer(ground.keys, tenant.id))
+    values = codec_of(SPEC).bind(query.where, sealer(tenant.id, ground.keys))
     bound = Query(where=query.where, values=values, order=query.order, limit=query.limit, offset=query.offset)
     return Compiler(codec_of(SPEC)).select(bound, tenant.id)
 

@@ -8,17 +8,17 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.cells import Cells
 from tests.entities import Colour, Detail, Sink
 
 from tallystick import Invalid, LocalKeys, Money, Ref, secret, uuid7
 from tallystick.codec import codec_of
 from tallystick.entity import spec_of
 from tallystick.privacy.sealed import plaintext_of
-from tallystick.privacy.sealer import Sealer
 from tallystick.session import Session
 
 TENANT = uuid7()
-SEALER = Sealer(LocalKeys(bytes(range(32))), TENANT)
+SEALER = Cells(TENANT, LocalKeys(bytes(range(32))))
 SPEC = spec_of(Sink)
 CODEC = codec_of(SPEC)
 STAMPS = (1, datetime(2026, 1, 1, tzinfo=UTC), "law", datetime(2026, 1, 1, tzinfo=UTC), "law")
@@ -89,7 +89,7 @@ def row_of(params: list[Any]) -> tuple[Any, ...]:
     """The row that a store answers for what it was given."""
     held = dict(zip(CODEC.insert_columns, params, strict=True))
     held |= dict(zip(("version", "created_at", "created_by", "updated_at", "updated_by"), STAMPS, strict=True))
-    return tuple(held[column] for column in SPEC.read_columns)
+    return (*(held[column] for column in SPEC.read_columns), 0)
 
 
 @settings(max_examples=60, deadline=None)

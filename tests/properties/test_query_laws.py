@@ -9,6 +9,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.cells import Cells
 from tests.entities import Colour, Sink
 from tests.properties.test_codec_laws import decimals, int64s, moments, texts
 
@@ -37,14 +38,13 @@ from tallystick import (
 from tallystick.codec import codec_of
 from tallystick.conditions import Condition
 from tallystick.entity import spec_of
-from tallystick.privacy.sealer import Sealer
 from tallystick.query import orders
 from tallystick.session import Session
 from tallystick.stores.postgres.compile import Compiler
 from tallystick.testing.conformance.oracle import chosen, ordered
 
 TENANT = uuid7()
-SEALER = Sealer(LocalKeys(bytes(range(32))), TENANT)
+SEALER = Cells(TENANT, LocalKeys(bytes(range(32))))
 CODEC = codec_of(spec_of(Sink))
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "label": texts,

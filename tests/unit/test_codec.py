@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
+from tests.cells import Cells, sealer
 from tests.entities import Colour, Entry, Member, Shelf, Sink
 
 from tallystick import (
@@ -27,12 +28,11 @@ from tallystick import (
 from tallystick.codec import codec_of
 from tallystick.entity import spec_of, with_fields
 from tallystick.privacy.sealed import MASK
-from tallystick.privacy.sealer import Sealer
 from tallystick.spec import EntitySpec
 
 TENANT, NEIGHBOUR = uuid7(), uuid7()
 KEYS = LocalKeys(bytes(range(32)))
-SEALER = Sealer(KEYS, TENANT)
+SEALER = Cells(TENANT, KEYS)
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 STAMPS = (1, MOMENT, "me", MOMENT, "me")
 
@@ -41,7 +41,7 @@ def row(spec: EntitySpec, params: list, **other) -> tuple:
     codec = codec_of(spec.cls) if isinstance(spec, type) else codec_of(spec)
     held = dict(zip(codec.insert_columns, params, strict=True))
     held |= dict(zip(("version", "created_at", "created_by", "updated_at", "updated_by"), STAMPS, strict=True)) | other
-    return tuple(held[c] for c in spec.read_columns)
+    return (*(held[c] for c in spec.read_columns), *((0,) if spec.sealed else ()))
 
 
 def stored(entity):
@@ -130,16 +130,20 @@ def test_ciphertext_is_bound_to_tenant_row_and_column():
     moved[at("name")] = others[at("name")]
     with pytest.raises(Tampered):
         codec.decode(row(spec, moved), SEALER)
-    neighbours = codec.encode(one, NEIGHBOUR, Sealer(KEYS, NEIGHBOUR))
+    neighbours = codec.encode(one, NEIGHBOUR, Cells(NEIGHBOUR, KEYS))
     assert neighbours[at("number_bidx")] != params[at("number_bidx")]
     with pytest.raises(Tampered):
         codec.decode(row(spec, neighbours), SEALER)
 
 
-def test_nothing_is_written_without_keys():
-    bare = Sealer(None, TENANT)
-    with pytest.raises(Unavailable):
-        codec_of(spec_of(Member)).encode(Member(number=secret("1"), name="A"), TENANT, bare)
+async def test_nothing_is_written_or_read_without_keys():
+    bare, member = sealer(TENANT, None), Member(number=secret("1"), name="A")
+    with pytest.raises(Unavailable, match="TALLYSTICK_KEY_FILE"):
+        await bare.writer(spec_of(Member), [member])
+    codec = codec_of(spec_of(Member))
+    with pytest.raises(Unavailable, match="TALLYSTICK_KEY_FILE"):
+        await bare.opener(codec, [row(spec_of(Member), codec.encode(member, TENANT, SEALER))])
+    assert await bare.writer(spec_of(Shelf), [Shelf(name="x")]) is bare
     assert codec_of(spec_of(Shelf)).encode(Shelf(name="x"), TENANT, bare)
 
 

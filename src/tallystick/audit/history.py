@@ -79,7 +79,7 @@ async def history(repository: Repository[E], id: UUID) -> list[Version[E]]:
             entity=spec.name,
             remedy="Page through db.audit.entries(table, key=id).",
         )
-    return [_version(repository, _decode(row[0])) for row in rows]
+    return [await _version(repository, _decode(row[0])) for row in rows]
 
 
 async def as_of(repository: Repository[E], id: UUID, moment: datetime) -> E | None:
@@ -91,11 +91,11 @@ async def as_of(repository: Repository[E], id: UUID, moment: datetime) -> E | No
     key = (db.tenant_id, spec.table, str(id), moment)
     rows = await db.unit.call(f"{_OF} AND at <= $4 ORDER BY seq DESC LIMIT 1", key)
     if rows:
-        return _image(repository, _decode(rows[0][0]).new)
+        return await _image(repository, _decode(rows[0][0]).new)
     later = await db.unit.call(f"{_OF} AND at > $4 ORDER BY seq LIMIT 1", key)
     if later:
         # Earlier bodies were dropped, or there were none; what the next change found is what there was.
-        return _image(repository, _decode(later[0][0]).old)
+        return await _image(repository, _decode(later[0][0]).old)
     now = await repository.get_or_none(id)
     return now if now is not None and now.created_at <= moment else None
 
@@ -110,9 +110,9 @@ async def _may(repository: Repository[Any]) -> None:
         )
 
 
-def _version(repository: Repository[E], body: _Body) -> Version[E]:
+async def _version(repository: Repository[E], body: _Body) -> Version[E]:
     spec, old, new = repository.spec, body.old, body.new
-    entity, unread = (None, ()) if new is None else decoded(repository, new)
+    entity, unread = (None, ()) if new is None else await decoded(repository, new)
     names: set[str] = set()
     if old is not None and new is not None:
         names = {c for c in new if c not in _STAMPS and old.get(c) != new[c]}
@@ -122,10 +122,10 @@ def _version(repository: Repository[E], body: _Body) -> Version[E]:
     )
 
 
-def _image(repository: Repository[E], image: Mapping[str, msgspec.Raw] | None) -> E | None:
+async def _image(repository: Repository[E], image: Mapping[str, msgspec.Raw] | None) -> E | None:
     if image is None:
         return None
-    entity, unread = decoded(repository, image)
+    entity, unread = await decoded(repository, image)
     if entity is None:
         raise Invalid(
             f"The {repository.spec.name} of then cannot be read by this version ({', '.join(unread)}).",
@@ -135,7 +135,7 @@ def _image(repository: Repository[E], image: Mapping[str, msgspec.Raw] | None) -
     return entity
 
 
-def decoded(repository: Repository[E], image: Mapping[str, msgspec.Raw]) -> tuple[E | None, tuple[str, ...]]:
+async def decoded(repository: Repository[E], image: Mapping[str, msgspec.Raw]) -> tuple[E | None, tuple[str, ...]]:
     """The entity of an image, and the columns that could not be read.
 
     A column that the table did not have yet has its field's default; one that it no longer has is only named.
@@ -154,7 +154,12 @@ def decoded(repository: Repository[E], image: Mapping[str, msgspec.Raw]) -> tupl
         row.append(value)
     if whole:
         try:
-            return codec.decode(row, repository.db.sealer), tuple(unread)
+            opener = None
+            if codec.sealed:
+                # Images are older than keys: whether the person was erased is asked now.
+                row.append(await repository.db.sealer.generation())
+                opener = await repository.db.sealer.opener(codec, (row,))
+            return codec.decode(row, opener), tuple(unread)
         except (TallystickError, TypeError, ValueError):
             unread = unread or ["values"]
     return None, tuple(unread)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tallystick.errors import Invalid
-from tallystick.privacy.keys import _read_private, _write_private
+from tallystick.privacy.private_file import read_private, write_private
 
 __all__ = ["create_seal_key", "read_seal_key"]
 
@@ -29,7 +29,7 @@ def read_seal_key(path: str | os.PathLike[str]) -> Ed25519PrivateKey:
 
     Raises ``Unavailable`` when the file cannot be read, ``Invalid`` when it holds no such key.
     """
-    content = _read_private(Path(path), _MAKE)
+    content = read_private(Path(path), _MAKE)
     try:
         if content.lstrip().startswith(b"-----"):
             key = load_pem_private_key(content, password=None)
@@ -52,5 +52,5 @@ def read_seal_key(path: str | os.PathLike[str]) -> Ed25519PrivateKey:
 def create_seal_key(path: str | os.PathLike[str]) -> Ed25519PrivateKey:
     """Write a new key to a file of mode 0600 and answer it; never replaces a file. Raises ``Invalid``."""
     key = Ed25519PrivateKey.generate()
-    _write_private(Path(path), key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    write_private(Path(path), key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return key

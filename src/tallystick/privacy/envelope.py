@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hmac
 import os
+from functools import lru_cache
 from typing import Final, NoReturn
 from uuid import UUID
 
@@ -23,17 +24,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from tallystick.errors import Denied, Invalid, Tampered
 
-__all__ = [
-    "OVERHEAD",
-    "DataKey",
-    "associated_data",
-    "cells_of",
-    "in_row",
-    "key_id_of",
-    "length_prefixed",
-    "open_",
-    "seal",
-]
+__all__ = ["OVERHEAD", "DataKey", "associated_data", "key_id_of", "length_prefixed", "open_", "seal"]
 
 _VERSION: Final = 1
 _AES_256_GCM: Final = 1
@@ -41,11 +32,11 @@ _HEADER: Final = 18
 _NONCE: Final = 12
 _TAG: Final = 16
 _BODY: Final = _HEADER + _NONCE
-_ID_LENGTH: Final = (16).to_bytes(4, "big")
-_NOTHING: Final = (0).to_bytes(4, "big")
 OVERHEAD: Final = _BODY + _TAG
 """How many bytes an envelope is longer than its plaintext."""
 
+_SIXTEEN: Final = (16).to_bytes(4, "big")
+_NOBODY: Final = bytes(4)
 _random = os.urandom
 _same = hmac.compare_digest
 
@@ -110,19 +101,13 @@ def associated_data(tenant: UUID, table: str, column: str, row: UUID, subject: U
 
     Each part is preceded by its length, so no two places can have the same bytes; no subject is an empty part.
     """
-    return in_row(cells_of(tenant, table, column), row, subject)
+    whose = _NOBODY if subject is None else _SIXTEEN + subject.bytes
+    return _SIXTEEN + tenant.bytes + _named(table, column) + _SIXTEEN + row.bytes + whose
 
 
-def cells_of(tenant: UUID, table: str, column: str) -> bytes:
-    """Return what the associated data of all cells of a column begins with, to be made once for many rows."""
-    return length_prefixed(tenant.bytes, table.encode(), column.encode())
-
-
-def in_row(cells: bytes, row: UUID, subject: UUID | None) -> bytes:
-    """Return the associated data of one cell of a column."""
-    if subject is None:
-        return cells + _ID_LENGTH + row.bytes + _NOTHING
-    return cells + _ID_LENGTH + row.bytes + _ID_LENGTH + subject.bytes
+@lru_cache(4096)
+def _named(table: str, column: str) -> bytes:
+    return length_prefixed(table.encode(), column.encode())
 
 
 def length_prefixed(*parts: bytes) -> bytes:

@@ -2,63 +2,97 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import msgspec
-
-from tallystick.documents import written
+from tallystick.entity import spec_of
 from tallystick.errors import Invalid, Unavailable
-from tallystick.privacy.keys import KeyProvider
-from tallystick.privacy.sealed import MASK, Secret
-from tallystick.spec import FieldSpec
+from tallystick.fields import Ref
+from tallystick.privacy.sealed import Secret
+from tallystick.spec import EntitySpec, FieldSpec
+
+if TYPE_CHECKING:
+    from tallystick.codec import Codec
+    from tallystick.privacy.cells import Opener, Writer
+    from tallystick.privacy.keyring import Keyring, Owner
+    from tallystick.stores.base import Unit
 
 
 class Sealer:
-    """Seals field values for one tenant. Without a key provider it refuses, so nothing is ever stored unsealed.
+    """The keys of one session's tenant. Without a key provider it refuses, so nothing is ever stored unsealed.
 
-    Raises ``Unavailable`` when no provider is configured and ``Tampered`` when a ciphertext was altered or moved.
+    Keys of persons are fetched before rows are opened or sealed: ``opener`` and ``writer`` answer what the codec works
+    with, for exactly those rows. Raises ``Unavailable`` when no provider is configured.
     """
 
-    __slots__ = ("_blind", "_cells", "_cells_of", "_in_row", "_keys", "_open", "_seal", "tenant")
+    __slots__ = ("_keyring", "_unit", "tenant")
 
-    def __init__(self, keys: KeyProvider | None, tenant: UUID) -> None:
-        self._keys = keys
-        self.tenant = tenant
-        self._cells: dict[tuple[str, str], bytes] = {}
-        if keys is not None:
-            from tallystick.privacy.blind import blind_index
-            from tallystick.privacy.envelope import cells_of, in_row, open_, seal
+    def __init__(self, keyring: Keyring | None, unit: Unit) -> None:
+        self._keyring = keyring
+        self._unit = unit
+        self.tenant = unit.tenant
 
-            self._seal, self._open, self._blind = seal, open_, blind_index
-            self._cells_of, self._in_row = cells_of, in_row
+    async def opener(self, codec: Codec, rows: Sequence[Any]) -> Opener | None:
+        """What opens the sealed columns of these rows; None for an entity that has none.
 
-    def seal(self, table: str, field: FieldSpec, value: Any, row: UUID) -> bytes:
-        """The envelope of a value, bound to tenant, table, column and row."""
-        key = self._provider().data_key(self.tenant, table, field.name)
-        return self._seal(key, _plain(field, value), self._cell(table, field.name, row))
+        The last value of each row is the tenant's key generation as of the read.
+        """
+        if not codec.sealed or not rows:
+            return None
+        wanted = {bytes(value[2:18]) for row in rows for i in codec.sealed_at if (value := row[i]) is not None}
+        if not wanted:
+            from tallystick.privacy.cells import Opener
 
-    def open(self, table: str, field: FieldSpec, envelope: bytes, row: UUID) -> Any:
-        """The value of an envelope."""
-        key = self._provider().data_key(self.tenant, table, field.name)
-        plain = self._open(key, envelope, self._cell(table, field.name, row))
-        return plain.decode() if field.inner is str else msgspec.json.decode(plain, type=field.inner)
+            return Opener(self.tenant, {})
+        return await self.opener_of(wanted, rows[-1][codec.width])
 
-    def seal_mask(self, table: str, field: FieldSpec, mask: str, row: UUID) -> bytes:
-        """The envelope of a mask, kept beside the secret it belongs to."""
-        key = self._provider().data_key(self.tenant, table, field.mask_column)
-        return self._seal(key, mask.encode(), self._cell(table, field.mask_column, row))
+    async def opener_of(self, wanted: set[bytes], generation: int | None) -> Opener:
+        """What opens envelopes that name these keys, read when the tenant's key generation was this."""
+        from tallystick.privacy.cells import Opener
 
-    def open_mask(self, table: str, field: FieldSpec, envelope: bytes | None, row: UUID) -> str:
-        """The mask of a secret."""
-        if envelope is None:
-            return MASK
-        key = self._provider().data_key(self.tenant, table, field.mask_column)
-        return self._open(key, envelope, self._cell(table, field.mask_column, row)).decode()
+        keyring = self.keyring()
+        held = keyring.of(self.tenant)
+        held.at(generation)
+        known = held.by_id
+        keys = {k: v for k in wanted if (v := known.get(k)) is not None}
+        if len(keys) < len(wanted):
+            keys |= await keyring.load(self._unit, [k for k in wanted if k not in keys])
+        return Opener(self.tenant, keys)
+
+    async def generation(self) -> int:
+        """The tenant's key generation now."""
+        rows = await self._unit.call(_GENERATION, (self.tenant,))
+        return rows[0][0] if rows else 0
+
+    async def writer(
+        self, spec: EntitySpec, entities: Iterable[Any], *, new: bool = False, changes: Mapping[str, Any] | None = None
+    ) -> Sealer | Writer:
+        """What seals the fields of these entities, or only ``changes`` of them; this itself where nothing is to seal.
+
+        ``new`` says that they are about to be added. Raises ``Erased`` for a person who was erased.
+        """
+        fields = sealed_fields(spec.cls)
+        owners: dict[tuple[UUID, str], Owner] = {}
+        for entity in entities if fields else ():
+            if not isinstance(entity, spec.cls):
+                continue  # the codec refuses it by name
+            for name, purpose in fields:
+                given = getattr(entity, name) if changes is None else changes.get(name)
+                if given is not None and (entity.id, purpose) not in owners:
+                    owners[entity.id, purpose] = (subject_of(spec, entity), purpose)
+        if not owners:
+            return self
+        from tallystick.privacy.cells import Writer
+
+        # A new row that is its own subject has no key yet.
+        keys = await self.keyring().ready(self._unit, owners.values(), new=new and spec.subject is None)
+        return Writer(self, {place: keys[owner] for place, owner in owners.items()})
 
     def index(self, table: str, field: FieldSpec, value: Any) -> bytes:
         """The blind index of a value: equal values of one tenant and column are equal, and nothing else is."""
-        key = self._provider().index_key(self.tenant, table, field.name)
+        key = self.keyring().provider.index_key(self.tenant, table, field.name)
         kind = field.inner if isinstance(field.inner, type) else object
         if not isinstance(value, kind) or isinstance(value, Secret) or (kind is int and isinstance(value, bool)):
             raise Invalid(
@@ -66,47 +100,36 @@ class Sealer:
                 field=field.name,
                 remedy=f"Give a value of the declared type ({getattr(field.inner, '__name__', 'see the entity')}).",
             )
+        from tallystick.privacy.blind import blind_index
+
         normal, problem = field.search or "exact", ""
         try:
-            return self._blind(key, normal, str(value), field.search_bits)
+            return blind_index(key, normal, str(value), field.search_bits)
         except Invalid as caught:
             problem = caught.problem
         raise Invalid(f"{field.name} cannot be indexed: {problem}", field=field.name, remedy="Check its form.")
 
-    def _cell(self, table: str, column: str, row: UUID) -> bytes:
-        cells = self._cells.get((table, column))
-        if cells is None:
-            cells = self._cells[table, column] = self._cells_of(self.tenant, table, column)
-        return self._in_row(cells, row, None)
-
-    def _provider(self) -> KeyProvider:
-        if self._keys is None:
+    def keyring(self) -> Keyring:
+        """The application's keys, which must have been configured."""
+        if self._keyring is None:
             raise Unavailable(
                 "No key provider is configured, so sealed fields can be neither written nor read.",
                 remedy="Set TALLYSTICK_KEY_FILE to a key file (mode 0600), or pass keys= to Tallystick.open(); the "
                 "development keys exist only on the embedded server.",
             )
-        return self._keys
+        return self._keyring
 
 
-def _plain(field: FieldSpec, value: Any) -> bytes:
-    if field.inner is str:
-        if not isinstance(value, str):
-            raise Invalid(f"{field.name} should be text.", field=field.name, remedy="Convert it first.")
-        if not field.min_length <= len(value) <= (field.max_length or 1_000_000):
-            raise Invalid(
-                f"{field.name} is shorter or longer than declared.",
-                field=field.name,
-                remedy=f"Between {field.min_length} and {field.max_length or 1_000_000} characters.",
-            )
-        try:
-            return value.encode()
-        except UnicodeEncodeError:
-            pass
-        raise Invalid(
-            f"{field.name} is not valid Unicode text.", field=field.name, remedy="Decode it with the right encoding."
-        )
-    text, problem = written(value, field.inner)
-    if problem:
-        raise Invalid(f"{field.name} {problem}.", field=field.name, remedy="Give a value of the declared type.")
-    return text.encode()
+@lru_cache(1024)
+def sealed_fields(entity: type) -> tuple[tuple[str, str], ...]:
+    """The names of an entity's sealed fields, and the purpose class of each."""
+    return tuple((f.name, f.purpose) for f in spec_of(entity).fields.values() if f.sealed)
+
+
+def subject_of(spec: EntitySpec, entity: Any) -> UUID:
+    """Whose data an entity is: the person that its rules name, or, where that is nobody, the row itself."""
+    found = getattr(entity, spec.subject) if spec.subject is not None else None
+    return found.id if isinstance(found, Ref) else entity.id
+
+
+_GENERATION = "SELECT s.generation FROM tally.key_state s WHERE s.tenant_id = $1"

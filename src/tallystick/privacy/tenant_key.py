@@ -16,7 +16,8 @@ from typing import Final
 from uuid import UUID
 
 from tallystick.errors import Invalid
-from tallystick.privacy.keys import _read_private, _root_of, _write_private
+from tallystick.privacy.keys import _root_of
+from tallystick.privacy.private_file import read_private, write_private
 
 SIZE: Final = 32
 _BLOCK: Final = 64
@@ -37,13 +38,13 @@ def read(path: str | os.PathLike[str]) -> bytes:
 
     Raises ``Unavailable`` when it cannot be read and ``Invalid`` when it is not such a file.
     """
-    return checked(_root_of(_read_private(Path(path))))
+    return checked(_root_of(read_private(Path(path))))
 
 
 def create(path: str | os.PathLike[str]) -> bytes:
     """Write a new random key to a file of mode 0600 and answer it; never replaces a file. Raises ``Invalid``."""
     key = os.urandom(SIZE)
-    _write_private(Path(path), key.hex().encode() + b"\n")
+    write_private(Path(path), key.hex().encode() + b"\n")
     return key
 
 

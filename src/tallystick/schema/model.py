@@ -188,6 +188,16 @@ def _triggers(spec: EntitySpec) -> tuple[Trigger, ...]:
     else:
         found += _touching(spec)
     found += _audit(spec)
+    sealed = [
+        c.name
+        for f in spec.fields.values()
+        if f.sealed
+        for c in f.columns
+        if c.sql == "bytea" and c.name in (f.name, f.mask_column)
+    ]
+    if sealed:
+        names_of = ", ".join(map(quote_text, sealed))
+        found.append(Trigger("tally_sealed", "BEFORE INSERT OR UPDATE", f"tally.sealed_live({names_of})"))
     found += [Trigger(g.name, g.fires, g.calls, g.when, g.each, g.referencing) for g in spec.guards]
     for rule in spec.transitions:
         column = spec.fields[rule.field].column

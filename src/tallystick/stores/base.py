@@ -97,6 +97,10 @@ class Unit(Protocol):
         """Run one of the library's own statements for this tenant; errors speak of the entity of ``spec``."""
         ...
 
+    async def change(self, sql: str, args: Sequence[Any], spec: EntitySpec | None = None) -> list[Row]:
+        """Run one of the library's own writing statements, which the audit log then knows the actor of."""
+        ...
+
     async def begin(self, isolation: Isolation | None, *, read_only: bool) -> None:
         """Open a transaction, or a savepoint inside one."""
         ...

@@ -116,6 +116,7 @@ class Race:
                 clock=outer.clock,
                 version_locations=outer._version_locations,
                 verifier=outer.verifier,
+                logins=outer.login_policy,
             )
             await app.start()
             self._app, self._size = app, size

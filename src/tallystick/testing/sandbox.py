@@ -116,6 +116,7 @@ class _Inside(Tallystick):
             clock=outer.clock,
             version_locations=(),
             verifier=outer.verifier,
+            logins=outer.login_policy,
         )
         self._store = _SandboxStore(outer, held)
         self._ready = True

@@ -15,9 +15,10 @@ import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from tallystick.errors import Denied, Invalid, Unavailable
-from tallystick.privacy.envelope import open_, seal
-from tallystick.privacy.keys import DevelopmentKeys, KeyProvider, LocalKeys
+from tallystick.errors import Denied, Erased, Invalid, Tampered, Unavailable, Unsupported
+from tallystick.privacy.envelope import DataKey, open_, seal
+from tallystick.privacy.key_store import KeyFolder
+from tallystick.privacy.keys import DevelopmentKeys, KeyProvider, LocalKeys, StoredKeys
 
 ROOT = bytes(range(32))
 ONE, TWO = UUID(int=1), UUID(int=2)
@@ -25,11 +26,10 @@ PLACES = [(ONE, "user", "ssn"), (TWO, "user", "ssn"), (ONE, "loan", "ssn"), (ONE
           (ONE, "users", "sn"), (ONE, "use", "rssn"), (ONE, "", "userssn"), (ONE, "userssn", "")]  # fmt: skip
 
 
-def test_every_column_of_every_tenant_has_keys_of_its_own() -> None:
+def test_every_column_of_every_tenant_has_an_index_key_of_its_own() -> None:
     keys = LocalKeys(ROOT)
-    ids = {keys.data_key(*place).key_id for place in PLACES}
-    indexes = {keys.index_key(*place) for place in PLACES}
-    assert len(ids) == len(indexes) == len(PLACES)
+    indexes = {keys.index_key(*place) for place in PLACES} | {keys.index_key(*PLACES[0], generation=2)}
+    assert len(indexes) == len(PLACES) + 1
     assert all(len(index) == 32 for index in indexes)
 
 
@@ -41,27 +41,162 @@ def test_the_derivation_is_the_written_one() -> None:
     assert LocalKeys(ROOT).index_key(ONE, "user", "ssn") == wanted
 
 
-def test_data_and_index_keys_are_unrelated() -> None:
-    from tallystick.privacy.envelope import DataKey
-
+def test_epoch_and_index_keys_are_unrelated() -> None:
     keys = LocalKeys(ROOT)
-    assert DataKey(keys.index_key(*PLACES[0])).key_id != keys.data_key(*PLACES[0]).key_id
+    ids = {keys.epoch_key(tenant, 1).key_id for tenant in (ONE, TWO)}
+    assert DataKey(keys.index_key(*PLACES[0])).key_id not in ids
+    assert len(ids) == 2
 
 
-def test_the_same_root_opens_what_it_sealed() -> None:
-    envelope = seal(LocalKeys(ROOT).data_key(*PLACES[0]), b"value", b"aad")
-    assert open_(LocalKeys(ROOT).data_key(*PLACES[0]), envelope, b"aad") == b"value"
-
-
-def test_keys_are_cached_and_the_cache_is_bounded() -> None:
+def test_without_a_folder_there_is_one_epoch_for_ever() -> None:
     keys = LocalKeys(ROOT)
-    assert keys.data_key(*PLACES[0]) is keys.data_key(*PLACES[0])
-    info: Any = keys._data
-    assert info.cache_info().maxsize == 4096
+    envelope = seal(LocalKeys(ROOT).epoch_key(ONE, 1), b"value", b"aad")
+    assert open_(keys.epoch_key(ONE, 1), envelope, b"aad") == b"value"
+    assert dict(keys.epochs(ONE)) == {1: None}
+    assert keys.erasures(ONE) == []
+    with pytest.raises(Unavailable):
+        keys.epoch_key(ONE, 2)
+    for act in (
+        lambda: keys.begin_epoch(ONE),
+        lambda: keys.end_epoch(ONE, 1),
+        lambda: keys.note_erasure(ONE, b"{}"),
+    ):
+        with pytest.raises(Unsupported, match="TALLYSTICK_KEY_DIR"):
+            act()
+
+
+def test_the_cache_of_index_keys_is_bounded() -> None:
+    keys = LocalKeys(ROOT)
     for number in range(4200):
         keys.index_key(UUID(int=number), "user", "ssn")
-    info = keys._index
+    info: Any = keys._index
     assert info.cache_info().currsize == 4096
+
+
+class TestEpochs:
+    def test_random_kept_and_ended(self, tmp_path: Path) -> None:
+        one, other = LocalKeys(ROOT, folder=tmp_path / "k"), LocalKeys(ROOT, folder=tmp_path / "k")
+        assert dict(one.epochs(ONE)) == {}
+        assert one.begin_epoch(ONE) == 1
+        first = one.epoch_key(ONE, 1)
+        assert other.epoch_key(ONE, 1).key_id == first.key_id
+        assert LocalKeys(ROOT, folder=tmp_path / "l").begin_epoch(ONE) == 1
+        assert LocalKeys(ROOT, folder=tmp_path / "l").epoch_key(ONE, 1).key_id != first.key_id
+        assert other.begin_epoch(ONE) == 2
+        assert one.epoch_key(ONE, 2).key_id != first.key_id
+        assert one.begin_epoch(TWO) == 1
+        other.end_epoch(ONE, 1)
+        for keys in (one, other, LocalKeys(ROOT, folder=tmp_path / "k")):
+            with pytest.raises(Erased):
+                keys.epoch_key(ONE, 1)
+            ended = keys.epochs(ONE)
+            assert ended[2] is None
+            assert ended[1] is not None
+            assert ended[1].tzinfo is not None
+        one.end_epoch(ONE, 1)
+        assert one.begin_epoch(ONE) == 3
+
+    def test_a_number_is_never_used_again(self, tmp_path: Path) -> None:
+        keys = LocalKeys(ROOT, folder=tmp_path)
+        keys.begin_epoch(ONE)
+        keys.end_epoch(ONE, 1)
+        assert keys.begin_epoch(ONE) == 2
+        with pytest.raises(Erased):
+            keys.restore(ONE, "epoch-000001", bytes(range(32)))
+
+    def test_an_ending_that_was_cut_short_is_an_ending(self, tmp_path: Path) -> None:
+        keys = LocalKeys(ROOT, folder=tmp_path)
+        keys.begin_epoch(ONE)
+        (tmp_path / str(ONE) / "epoch-000001.ended").touch(mode=0o600)
+        with pytest.raises(Erased):
+            keys.epoch_key(ONE, 1)
+        assert keys.epochs(ONE)[1] is not None
+        keys.end_epoch(ONE, 1)
+        assert [f.name for f in (tmp_path / str(ONE)).iterdir()] == ["epoch-000001.ended"]
+
+    def test_two_processes_begin_the_first_at_once(self, tmp_path: Path) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        rings = [LocalKeys(ROOT, folder=tmp_path) for _ in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            begun = list(pool.map(lambda keys: keys.begin_epoch(ONE), rings))
+        living = rings[0].epochs(ONE)
+        assert set(begun) <= set(living)
+        for epoch in living:
+            assert len({keys.epoch_key(ONE, epoch).key_id for keys in rings}) == 1
+
+    def test_the_wrong_root_key_is_told(self, tmp_path: Path) -> None:
+        LocalKeys(ROOT, folder=tmp_path).begin_epoch(ONE)
+        with pytest.raises(Tampered, match="TALLYSTICK_KEY_FILE"):
+            LocalKeys(ROOT[::-1], folder=tmp_path).epoch_key(ONE, 1)
+
+    @pytest.mark.parametrize("change", [lambda b: b[:-1], lambda b: b"", lambda b: b[:-1] + bytes([b[-1] ^ 1])])
+    def test_an_edited_key_is_told(self, tmp_path: Path, change: Any) -> None:
+        keys = LocalKeys(ROOT, folder=tmp_path)
+        keys.begin_epoch(ONE)
+        file = tmp_path / str(ONE) / "epoch-000001.key"
+        file.write_bytes(change(file.read_bytes()))
+        with pytest.raises(Tampered, match="backup"):
+            keys.epoch_key(ONE, 1)
+
+    def test_a_key_of_another_tenant_or_epoch_does_not_open(self, tmp_path: Path) -> None:
+        keys = LocalKeys(ROOT, folder=tmp_path)
+        for tenant in (ONE, TWO):
+            keys.begin_epoch(tenant)
+        keys.begin_epoch(ONE)
+        content = (tmp_path / str(ONE) / "epoch-000001.key").read_bytes()
+        for place in (tmp_path / str(TWO) / "epoch-000001.key", tmp_path / str(ONE) / "epoch-000002.key"):
+            place.write_bytes(content)
+        for tenant, epoch in ((TWO, 1), (ONE, 2)):
+            with pytest.raises(Tampered):
+                keys.epoch_key(tenant, epoch)
+
+    def test_modes(self, tmp_path: Path) -> None:
+        before = os.umask(0)
+        try:
+            keys = LocalKeys(ROOT, folder=tmp_path / "k")
+            keys.begin_epoch(ONE)
+            keys.note_erasure(ONE, b"{}")
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE((tmp_path / "k" / str(ONE)).stat().st_mode) == 0o700
+        assert {stat.S_IMODE(f.stat().st_mode) for f in (tmp_path / "k" / str(ONE)).iterdir()} == {0o600}
+        (tmp_path / "k" / str(ONE) / "epoch-000001.key").chmod(0o644)
+        with pytest.raises(Invalid, match="0600"):
+            keys.epoch_key(ONE, 1)
+
+    def test_the_ledger_keeps_its_order_and_drops_a_torn_line(self, tmp_path: Path) -> None:
+        keys = LocalKeys(ROOT, folder=tmp_path)
+        for number in range(3):
+            keys.note_erasure(ONE, b'{"n":%d}' % number)
+        file = tmp_path / str(ONE) / "erasures.jsonl"
+        file.write_bytes(file.read_bytes() + b'{"n":')
+        assert keys.erasures(ONE) == [b'{"n":0}', b'{"n":1}', b'{"n":2}']
+
+    def test_the_index_root_of_a_store_is_made_once(self, tmp_path: Path) -> None:
+        def stored() -> StoredKeys:
+            return StoredKeys(LocalKeys(ROOT)._root, KeyFolder(tmp_path))
+
+        assert stored().index_key(*PLACES[0]) == stored().index_key(*PLACES[0])
+        assert stored().index_key(*PLACES[0]) != stored().index_key(*PLACES[1])
+
+
+class TestEnvironment:
+    def test_it_is_for_development_only(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TALLYSTICK_ROOT_KEY", ROOT.hex())
+        assert LocalKeys.from_environment().development
+        assert LocalKeys.from_environment().index_key(*PLACES[0]) == LocalKeys(ROOT).index_key(*PLACES[0])
+
+    @pytest.mark.parametrize("given", ["", "zz" * 32, ROOT.hex()[2:], "0" * 64, "é"])
+    def test_what_is_no_key(self, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+        monkeypatch.setenv("TALLYSTICK_ROOT_KEY", given)
+        with pytest.raises(Invalid):
+            LocalKeys.from_environment()
+
+    def test_absent(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("TALLYSTICK_ROOT_KEY", raising=False)
+        with pytest.raises(Unavailable, match="TALLYSTICK_ROOT_KEY"):
+            LocalKeys.from_environment()
 
 
 @pytest.mark.parametrize("root", [b"", bytes(31), bytes(33), bytes(32), b"\xff" * 32, "x" * 32, None, bytearray(ROOT)])
@@ -89,7 +224,7 @@ def test_the_development_root_is_refused_as_a_real_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("keys", [LocalKeys(ROOT), DevelopmentKeys()])
 def test_e14_a_provider_shows_nothing_of_its_root(keys: LocalKeys) -> None:
-    keys.data_key(*PLACES[0])
+    keys.epoch_key(ONE, 1)
     keys.index_key(*PLACES[0])
     shown = repr(keys) + str(keys) + repr([getattr(keys, slot) for slot in LocalKeys.__slots__])
     assert ROOT.hex() not in shown
@@ -110,8 +245,8 @@ def test_a_dropped_provider_is_collected() -> None:
     import weakref
 
     keys = LocalKeys(ROOT)
-    keys.data_key(*PLACES[0])
-    gone = weakref.ref(keys.data_key)
+    keys.index_key(*PLACES[0])
+    gone = weakref.ref(keys._index)
     del keys
     gc.collect()
     assert gone() is None

@@ -65,6 +65,7 @@ class Endorsement(Entity):
         Transitions("status", {_S.ACTIVE: [_S.WITHDRAWN, _S.SLASHED]}, initial=[_S.ACTIVE]),
         kept(),
         retain="community",
+        subject="endorsee",
     )
 
     def __post_init__(self) -> None:

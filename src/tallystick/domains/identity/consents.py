@@ -13,12 +13,13 @@ from tallystick.domains.guarded import Guarded, alter, put
 from tallystick.domains.identity.access import acting_user
 from tallystick.domains.identity.users import User, UserLike, user_id
 from tallystick.entity import Entity
-from tallystick.errors import ConsentMissing, Invalid, NotFound
+from tallystick.errors import ConsentMissing, Invalid, NotFound, OnHold
 from tallystick.fields import Length, Once, Ref
 from tallystick.query import missing
 from tallystick.rules import Check, Guard, Index, Rules, Unique, kept
 
 _TICK = timedelta(microseconds=1)
+_RESTRICTED = "SELECT 1 FROM tally.restriction r WHERE r.tenant_id = $1 AND r.user_id = $2 AND r.lifted_at IS NULL"
 
 
 class Purpose(StrEnum):
@@ -135,7 +136,7 @@ class Consents(Guarded[Consent]):
             return await alter(self, found, withdrawn_at=max(db.now(), found.granted_at + _TICK))
 
     async def require(self, user: UserLike, purpose: Purpose) -> Consent:
-        """The consent that stands. Raises ``ConsentMissing`` when there is none.
+        """The consent that stands. Raises ``ConsentMissing`` when there is none, ``OnHold`` for a restricted person.
 
         In a transaction it is kept from being withdrawn until the transaction ends; outside one, where nothing can be
         held, it is only what stands now: ask again in the transaction that writes.
@@ -153,6 +154,12 @@ class Consents(Guarded[Consent]):
             raise ConsentMissing(
                 f"The person did not agree to {what.value}, or took it back.",
                 remedy=f"Ask them, and record it: db.consents.grant(user, Purpose.{what.name}, policy_version=...).",
+            )
+        # After the consent is held, in a statement of its own: whoever restricts waits for the consent first.
+        if await self.db.unit.call(_RESTRICTED, (self.db.tenant_id, id)):
+            raise OnHold(
+                "Processing of this person's data is restricted.",
+                remedy="Lift the restriction when its ground is gone: db.privacy.lift(user).",
             )
         return found
 

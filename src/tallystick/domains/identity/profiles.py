@@ -63,6 +63,7 @@ class UserProfile(Entity):
         Check("employment_months", "employment_months is null or employment_months between 0 and 1200"),
         Check("debt_to_income", "debt_to_income is null or debt_to_income >= 0"),
         retain="identity",
+        subject="user",
     )
 
 

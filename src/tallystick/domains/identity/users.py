@@ -30,7 +30,7 @@ class UserRole(StrEnum):
 
 
 class UserStatus(StrEnum):
-    """Where an account is in its life. ``locked`` is the login's doing, ``suspended`` the tenant's."""
+    """Where an account is in its life. Only an active one is entered; failed logins delay, and lock nothing."""
 
     PENDING = "pending"
     ACTIVE = "active"
@@ -44,7 +44,11 @@ _S = UserStatus
 
 
 class User(Entity):
-    """A person's account with one tenant. The same person at another tenant is another account."""
+    """A person's account with one tenant. The same person at another tenant is another account.
+
+    ``password_hash`` and ``mfa_secret`` are ``db.logins``' own. ``failed_login_attempts`` are those before the last
+    login; ``locked_until`` keeps everybody out until then.
+    """
 
     email: Annotated[Personal[str], Search("email"), Length(320, min=3)] | None = None
     first_name: Personal[str] | None = None

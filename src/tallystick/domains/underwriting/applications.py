@@ -73,7 +73,7 @@ class Application(Entity):
     database's, from the final decision.
     """
 
-    applicant: Ref[User] | None = None
+    applicant: Annotated[Ref[User], Once()] | None = None
     product: External | None = None
     stripe_account_id: External | None = None
     plaid_verification_id: External | None = None
@@ -130,6 +130,7 @@ class Application(Entity):
             when="OLD.\"status\" = 'incomplete' AND NEW.\"status\" IN ('submitted', 'withdrawn')",
         ),
         retain="lending",
+        subject="applicant",
     )
 
 

@@ -32,6 +32,7 @@ _OURS = (
     "development.key",
     "seal.key",
     "anchors",
+    "keys",
     "tallystick.conf",
     "ready",
     "temporary",
@@ -144,6 +145,11 @@ class Home:
     def anchors(self) -> Path:
         """Signed checkpoints of the audit trail, kept beside the database and not in it."""
         return self.root / "anchors"
+
+    @property
+    def keys(self) -> Path:
+        """Wrapped epoch keys and the erasure ledger, kept beside the database and not in it."""
+        return self.root / "keys"
 
     @property
     def config(self) -> Path:

@@ -105,6 +105,11 @@ class EmbeddedServer:
         return self._home.anchors
 
     @property
+    def key_dir(self) -> Path:
+        """Where key epochs and the erasure ledger are kept, outside the database."""
+        return self._home.keys
+
+    @property
     def roles(self) -> Roles:
         """The roles that the URLs name."""
         return self._roles

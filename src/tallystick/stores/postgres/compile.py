@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tallystick.codec import Codec
 
 _ACTOR = "(SELECT set_config('tally.actor', ${n}, true) AS actor) AS by_actor"
+_GENERATION = "(SELECT s.generation FROM tally.key_state s WHERE s.tenant_id = $1)"
 _MERGE_ROWS = 1_000
 STAMPS = ("version", "created_at", "created_by", "updated_at", "updated_by")
 
@@ -28,7 +29,12 @@ class Compiler:
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
         self.spec: EntitySpec = codec.spec
-        self.columns = ", ".join(self.spec.read_columns)
+        self.names = ", ".join(self.spec.read_columns)
+        self.columns = self.names
+        if self.spec.sealed:
+            # What tells a reader that keys were destroyed since it read them; see privacy/keyring.py.
+            self.names += ", key_generation"
+            self.columns += f", {_GENERATION} AS key_generation"
         self._texts: dict[Any, str] = {}
         spec = self.spec
         self.get_sql = f"SELECT {self.columns} FROM {spec.qualified} WHERE tenant_id = $1 AND id = $2"
@@ -142,7 +148,7 @@ class Compiler:
             f"(SELECT {self.columns} FROM {self.spec.qualified} WHERE {rest} AND {column} = ${first + i}{branch})"
             for i in range(len(several.values))
         ]
-        return f"SELECT {self.columns} FROM ({' UNION ALL '.join(parts)}) AS merged{self._tail(query, skip)}"
+        return f"SELECT {self.names} FROM ({' UNION ALL '.join(parts)}) AS merged{self._tail(query, skip)}"
 
     def _tail(self, query: Query, skip: int = 0) -> str:
         """ORDER BY, LIMIT, and OFFSET by the bind of that number: limits are few, offsets are anything."""
@@ -290,8 +296,7 @@ class Compiler:
             changed = [c.name for c in spec.columns if c.updatable and c.name in columns and c.name not in target]
             sets = ", ".join(f"{c} = excluded.{c}" for c in changed) or f"{target[-1]} = excluded.{target[-1]}"
             narrowed = f" WHERE {where}" if where else ""
-            sealed = any(f.sealed for f in spec.fields.values())
-            same = f" WHERE {spec.table}.id = excluded.id" if sealed else ""
+            same = f" WHERE {spec.table}.id = excluded.id" if spec.sealed else ""
             return (
                 f"INSERT INTO {spec.qualified} ({names}) VALUES ({numbers}) ON CONFLICT ({', '.join(target)})"
                 f"{narrowed} DO UPDATE SET {sets}{same} RETURNING {self.columns}"
@@ -313,7 +318,7 @@ class Compiler:
             spec = self.spec
             order = spec.fields[spec.queue or "created_at"].column
             t = spec.table
-            columns = ", ".join(f"{t}.{c}" for c in spec.read_columns)
+            columns = ", ".join(f"{t}.{c}" for c in spec.read_columns) + (f", {_GENERATION}" if spec.sealed else "")
             free = (
                 f"SELECT tenant_id, id FROM {spec.qualified} WHERE tenant_id = $1 AND done_at IS NULL "
                 f"AND (lease_until IS NULL OR lease_until < now()) ORDER BY {order}, id LIMIT $5 "

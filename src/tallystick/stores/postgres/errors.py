@@ -49,6 +49,11 @@ _RAISED: dict[str, tuple[type[e.TallystickError], str, str]] = {
         "The ledger could not reach every account of the journal; nothing was posted.",
         "Check that the tenant is the accounts' own and that every stripe of a striped account is there.",
     ),
+    "TS311": (
+        e.Serialization,
+        "The key epoch was closed while a key was made in it.",
+        "Try again: the next key is wrapped in the epoch that is open; db.atomic(fn) does that for you.",
+    ),
     "TS305": (e.Conflict, "The accounting period overlaps another.", "Start it after the one before has ended."),
     "TS501": (
         e.Conflict,
@@ -226,6 +231,11 @@ def translate(problem: BaseException, spec: EntitySpec | None = None, verb: str 
         return e.Denied(
             f"{entity or _told(problem, 'table_name')} is append-only.",
             remedy="Add a row that corrects or reverses the earlier one.",
+        )
+    if state == "TS310":
+        return e.Erased(
+            f"{entity or _told(problem, 'table_name')}: the person was erased, or the value's key is not there.",
+            remedy="Nothing more can be written about an erased person; after a rollback, seal the values again.",
         )
     if state in _RAISED:
         kind, said, remedy = _RAISED[state]

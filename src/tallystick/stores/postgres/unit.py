@@ -137,7 +137,7 @@ class PostgresUnit:
         async with _Own(self) as unit:
             return await unit._rows(sql, args, spec, verb)
 
-    async def _several(self, sql: str, args: Sequence[Any], spec: EntitySpec, verb: str) -> list[Any]:
+    async def _several(self, sql: str, args: Sequence[Any], spec: EntitySpec | None, verb: str) -> list[Any]:
         """A write whose actor cannot ride in the statement: in the open transaction or in one of its own."""
         return await (self._rows if self._link is not None else self._alone)(sql, args, spec, verb)
 
@@ -178,6 +178,10 @@ class PostgresUnit:
     async def call(self, sql: str, args: Sequence[Any], spec: EntitySpec | None = None) -> list[Any]:
         """Run one of the library's own statements for this tenant; errors speak of the entity of ``spec``."""
         return await self._rows(sql, args, spec, "call")
+
+    async def change(self, sql: str, args: Sequence[Any], spec: EntitySpec | None = None) -> list[Any]:
+        """Run one of the library's own writing statements, which the audit log then knows the actor of."""
+        return await self._several(sql, args, spec, "call")
 
     # -- writing -------------------------------------------------------------------------------------------------
 

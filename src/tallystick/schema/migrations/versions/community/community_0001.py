@@ -13,7 +13,7 @@ from tallystick.schema.operations import CreateTables, Undo
 revision = "community_0001"
 down_revision = None
 branch_labels = ("community",)
-depends_on = ["kit_0002", "identity_0001"]
+depends_on = ["kit_0003", "identity_0001"]
 # Rules of the migration lint that this revision may break, each with the reason a reviewer accepted.
 accepted: dict[str, str] = {}
 
@@ -383,6 +383,7 @@ ENDORSEMENT = Table(
         Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('endorsement')"),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('endorsement')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
+        Trigger("tally_sealed", "BEFORE INSERT OR UPDATE", "tally.sealed_live('text')"),
         Trigger(
             "tally_start_status",
             "BEFORE INSERT",

@@ -13,7 +13,7 @@ from tallystick.schema.operations import CreateTables, Undo
 revision = "identity_0001"
 down_revision = None
 branch_labels = ("identity",)
-depends_on = "kit_0002"
+depends_on = "kit_0003"
 # Rules of the migration lint that this revision may break, each with the reason a reviewer accepted.
 accepted: dict[str, str] = {}
 
@@ -77,6 +77,11 @@ USER_ACCOUNT = Table(
             "tally_audit.capture('user_account', 'email_bidx', 'phone_bidx')",
         ),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
+        Trigger(
+            "tally_sealed",
+            "BEFORE INSERT OR UPDATE",
+            "tally.sealed_live('email', 'first_name', 'last_name', 'phone', 'password_hash', 'mfa_secret')",
+        ),
         Trigger(
             "tally_start_status",
             "BEFORE INSERT",
@@ -257,6 +262,11 @@ USER_PROFILE = Table(
     triggers=(
         Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('user_profile', 'ssn_bidx')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
+        Trigger(
+            "tally_sealed",
+            "BEFORE INSERT OR UPDATE",
+            "tally.sealed_live('legal_name', 'birth_date', 'ssn', 'ssn_mask', 'address')",
+        ),
         Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()"),
     ),
     grants=(

@@ -13,7 +13,7 @@ from tallystick.schema.operations import CreateTables, Sql, Undo
 revision = "ledger_0001"
 down_revision = None
 branch_labels = ("ledger",)
-depends_on = "kit_0002"
+depends_on = "kit_0003"
 # Rules of the migration lint that this revision may break, each with the reason a reviewer accepted.
 accepted: dict[str, str] = {}
 

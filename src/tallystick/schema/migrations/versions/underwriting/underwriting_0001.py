@@ -13,7 +13,7 @@ from tallystick.schema.operations import CreateTables, Sql, Undo
 revision = "underwriting_0001"
 down_revision = None
 branch_labels = ("underwriting",)
-depends_on = ["kit_0002", "identity_0001"]
+depends_on = ["kit_0003", "identity_0001"]
 # Rules of the migration lint that this revision may break, each with the reason a reviewer accepted.
 accepted: dict[str, str] = {}
 
@@ -73,7 +73,7 @@ APPLICATION = Table(
         Column("blockchain_tx_hash", 'text COLLATE "C"', nullable=True),
         Column("full_legal_name", "bytea"),
         Column("ssn", "bytea"),
-        Column("ssn_bidx", "bytea"),
+        Column("ssn_bidx", "bytea", nullable=True),
         Column("ssn_mask", "bytea"),
         Column("annual_income", "bigint"),
         Column("asset", 'text COLLATE "C"'),
@@ -174,6 +174,11 @@ APPLICATION = Table(
         ),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger(
+            "tally_sealed",
+            "BEFORE INSERT OR UPDATE",
+            "tally.sealed_live('full_legal_name', 'ssn', 'ssn_mask', 'credit_score', 'email', 'phone', 'address', 'identity_verification', 'credit_report', 'kyc_documents', 'ip_address', 'user_agent', 'device_fingerprint')",
+        ),
+        Trigger(
             "tally_start_status",
             "BEFORE INSERT",
             "tally.refuse_transition('application', 'status')",
@@ -246,7 +251,6 @@ APPLICATION = Table(
             "app",
             "UPDATE",
             columns=(
-                "applicant_id",
                 "product",
                 "stripe_account_id",
                 "plaid_verification_id",

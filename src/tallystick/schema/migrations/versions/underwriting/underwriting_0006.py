@@ -136,6 +136,7 @@ DEVICE = Table(
         ),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('device')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
+        Trigger("tally_sealed", "BEFORE INSERT OR UPDATE", "tally.sealed_live('ip_address', 'mac_address')"),
         Trigger(
             "tally_start_status",
             "BEFORE INSERT",

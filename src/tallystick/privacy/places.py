@@ -1,0 +1,76 @@
+"""Where persons' data is: worked out from the declarations, for erasure, export, retention and masking alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from tallystick.domains.identity.users import User
+from tallystick.entity import Entity, spec_of
+
+if TYPE_CHECKING:
+    from tallystick.spec import EntitySpec
+
+_USERS = spec_of(User).table
+
+
+def specs_of(entities: Iterable[type[Entity]]) -> list[EntitySpec]:
+    """The specs of entities, by table."""
+    return sorted(map(spec_of, entities), key=lambda s: s.table)
+
+
+def subject_column(spec: EntitySpec) -> str | None:
+    """The column that names the person whose data a row is; None where a row is its own subject."""
+    return None if spec.subject is None else spec.fields[spec.subject].column
+
+
+def person_columns(spec: EntitySpec) -> list[str]:
+    """Every column of an entity that names a user account; the id of a user account itself."""
+    if spec.table == _USERS:
+        return ["id"]
+    return [f.columns[1] for f in spec.foreign_keys if f.table == _USERS]
+
+
+def personal(specs: Iterable[EntitySpec]) -> list[EntitySpec]:
+    """The entities whose sealed fields are a user account's data."""
+    return [s for s in specs if s.sealed and (s.table == _USERS or _is_persons(s))]
+
+
+def classes_of(specs: Iterable[EntitySpec]) -> list[str]:
+    """The classes in which persons have data keys."""
+    return sorted({purpose for spec in personal(specs) for purpose in spec.purposes})
+
+
+def _is_persons(spec: EntitySpec) -> bool:
+    column = subject_column(spec)
+    return any(column == f.columns[1] and f.table == _USERS for f in spec.foreign_keys if len(f.columns) > 1)
+
+
+def rows_of(spec: EntitySpec, persons: str = "$2") -> str:
+    """The condition that a row ``t`` is one of these persons' (a uuid[] parameter), by its own id or its subject."""
+    column = subject_column(spec)
+    return (
+        f"(t.id = ANY ({persons}))" if column is None else f"(t.id = ANY ({persons}) OR t.{column} = ANY ({persons}))"
+    )
+
+
+def last_changes(specs: list[EntitySpec], data_class: str) -> list[str]:
+    """SELECTs of the moments (``at``) at which rows of a class that are about a person ($2) were last changed.
+
+    A row is about a person that it names, and so is one that refers to such a row: a payment is of its loan's borrower.
+    """
+    columns = {s.table: person_columns(s) for s in specs}
+    found: list[str] = []
+    for spec in specs:
+        if spec.retain != data_class and data_class not in spec.purposes:
+            continue
+        at = "updated_at" if any(c.name == "updated_at" for c in spec.columns) else "created_at"
+        rows = f"SELECT max(t.{at}) AS at FROM tally.{spec.table} t"
+        found += [f"{rows} WHERE t.tenant_id = $1 AND t.{column} = $2" for column in columns[spec.table]]
+        for key in spec.foreign_keys:
+            for column in () if key.table == _USERS else columns.get(key.table, ()):
+                found.append(
+                    f"{rows} JOIN tally.{key.table} p ON p.tenant_id = t.tenant_id AND p.id = t.{key.columns[1]} "
+                    f"WHERE t.tenant_id = $1 AND p.{column} = $2"
+                )
+    return found

@@ -1,0 +1,607 @@
+"""Attacks on encryption and keys, E1 to E14 of the security page: two applications as two processes, one key folder."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import os
+import pickle
+import traceback
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import pytest
+from tests.attacks.conftest import Ground
+from tests.attacks.entities import Holder, Parcel, holder, parcel
+
+from tallystick import LocalKeys, Session, Tallystick, User, UserProfile, secret
+from tallystick.domains.catalog import entities_of
+from tallystick.domains.identity.tenants import TenantInfo
+from tallystick.entity import spec_of
+from tallystick.errors import Denied, Erased, Serialization, TallystickError, Tampered, Unavailable
+from tallystick.ids import uuid7
+from tallystick.privacy import rotation
+from tallystick.privacy.cells import ERASED, Opener
+from tallystick.privacy.envelope import DataKey, seal
+from tallystick.privacy.keyring import wrap_context
+
+ROOT = bytes(range(32))
+
+
+class Two(NamedTuple):
+    """Two applications on one database, each with a keyring of its own."""
+
+    one: Tallystick
+    other: Tallystick
+    ground: Ground
+    folder: Path
+
+    def keys(self) -> LocalKeys:
+        return LocalKeys(ROOT, folder=self.folder)
+
+
+@pytest.fixture(scope="module")
+async def two(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Two]:
+    folder = tmp_path_factory.mktemp("keys") / "root.d"
+    first, second = (Ground(ground.server, ground.database, LocalKeys(ROOT, folder=folder)) for _ in range(2))
+    async with first.opened() as one, second.opened() as other:
+        first.tally = one
+        yield Two(one, other, first, folder)
+
+
+@pytest.fixture
+async def tenant(two: Two) -> TenantInfo:
+    (made,) = await two.ground.tenants(1)
+    return made
+
+
+def at(tally: Tallystick, tenant: TenantInfo) -> Any:
+    return tally.session(tenant, actor="a", permissions=["*"])
+
+
+async def erase(db: Session, subject: UUID, *classes: str) -> None:
+    """What an erasure does to the keys of a person."""
+    which = "tenant_id = $1 AND subject = $2 AND ($3::text[] = '{}' OR class = ANY ($3))"
+    args = (db.tenant_id, subject, list(classes))
+    async with db.transaction():
+        await db.unit.call(f"SELECT id FROM tally.data_key WHERE {which} ORDER BY id FOR UPDATE", args)
+        await db.unit.call(f"UPDATE tally.data_key SET state = 'erased', wrapped = NULL WHERE {which}", args)
+
+
+def everywhere(**given: Any) -> dict[str, Any]:
+    return {
+        "phone": "+1 555 0100",
+        "national_id": secret("123-45-6789"),
+        "score": secret(700),
+        "address": {"street": "Main"},
+    } | given
+
+
+class Cell(NamedTuple):
+    """One stored envelope and where it stands."""
+
+    tenant: UUID
+    table: str
+    column: str
+    row: UUID
+    envelope: bytes
+
+
+async def cells(db: Session, classes: list[Any]) -> list[Cell]:
+    found = []
+    for spec in map(spec_of, classes):
+        names = [c.name for f in spec.fields.values() if f.sealed for c in f.columns if c.name != f.index_column]
+        if not names:
+            continue
+        rows = await db.unit.call(
+            f"SELECT id, {', '.join(names)} FROM {spec.qualified} WHERE tenant_id = $1", (db.tenant_id,)
+        )
+        found += [
+            Cell(db.tenant_id, spec.table, name, row[0], value)
+            for row in rows
+            for name, value in zip(names, row[1:], strict=True)
+            if value is not None
+        ]
+    return found
+
+
+async def filled(db: Session, digit: str) -> None:
+    """Rows with a value in every sealed column that there is."""
+    from tests.attacks.test_secrets import loud_application
+
+    for mark in "ab":
+        user = await db.users.add(
+            User(
+                email=f"{mark}@example.org",
+                first_name="A",
+                last_name="B",
+                phone=f"+1555010{digit}{ord(mark)}",
+                password_hash=secret("x"),
+                mfa_secret=secret("y"),
+            )
+        )
+        await db[UserProfile].add(
+            UserProfile(user=user.ref, legal_name="A B", ssn=secret(f"123-45-678{digit}"), address={"street": "x"})
+        )
+        await db.applications.add(loud_application(applicant=user.ref, idempotency_key=mark))
+        home = await db[Holder].add(holder(mark, email=f"{mark}@example.org", name="Same"))
+        await db[Parcel].add(parcel(home, mark, **everywhere()))
+
+
+async def test_e1_no_ciphertext_opens_in_another_cell(two: Two) -> None:
+    """The whole matrix of all sealed columns, two rows each, of two tenants, with every key at hand."""
+    classes = [*entities_of(two.one.domains), *two.one.entities]
+    every: list[Cell] = []
+    keys: dict[bytes, Any] = {}
+    for number, tenant in enumerate(await two.ground.tenants(2)):
+        async with at(two.one, tenant) as db:
+            await filled(db, str(number))
+            mine = await cells(db, classes)
+            every += mine
+            keys |= await two.one.keyring.load(db.unit, {cell.envelope[2:18] for cell in mine})
+    assert {(c.table, c.column) for c in every} >= {
+        ("user_account", "email"),
+        ("user_account", "mfa_secret"),
+        ("user_profile", "ssn"),
+        ("user_profile", "ssn_mask"),
+        ("application", "credit_score"),
+        ("parcel", "national_id_mask"),
+        ("holder", "name"),
+    }
+    assert len(every) > 100
+    openers = {cell.tenant: Opener(cell.tenant, keys) for cell in every}
+    refused = 0
+    for place in every:
+        for cell in every:
+            try:
+                openers[place.tenant].plain(place.table, place.column, cell.envelope, place.row)
+            except Tampered:
+                refused += 1
+                continue
+            assert cell is place, (cell[1:4], place[1:4])
+    assert refused == len(every) * (len(every) - 1)
+
+
+async def test_e1_swaps_in_the_database_are_noticed(two: Two, tenant: TenantInfo) -> None:
+    (neighbour,) = await two.ground.tenants(1)
+    async with at(two.one, tenant) as db, at(two.one, neighbour) as theirs:
+        one, other = [await db[Holder].add(holder(c, name="Same", email=f"{c}@x.org")) for c in "ab"]
+        foreign = await theirs[Holder].add(holder("a", name="Same"))
+        async with two.ground.connected("superuser") as root:
+            await root.execute(f"SET tally.tenant = '{tenant.id}'; SET tally.actor = 'thief'")
+            for column, source in (("name", "email"), ("email", "name")):
+                await root.execute(f"UPDATE tally.holder SET {column} = {source} WHERE id = $1", one.id)
+                with pytest.raises(Tampered):
+                    await db[Holder].get(one.id)
+            await root.execute(
+                "UPDATE tally.holder SET name = (SELECT name FROM tally.holder WHERE id = $1) WHERE id = $2",
+                one.id,
+                other.id,
+            )
+            with pytest.raises(Tampered):
+                await db[Holder].find(Holder.code == "b")
+            # What names another tenant's key is not even written.
+            with pytest.raises(Exception, match="names no living key"):
+                await root.execute(
+                    "UPDATE tally.holder SET name = (SELECT name FROM tally.holder WHERE id = $1) WHERE id = $2",
+                    foreign.id,
+                    other.id,
+                )
+
+
+async def test_e4_another_key_under_the_right_id_is_refused_before_it_is_used(two: Two, tenant: TenantInfo) -> None:
+    """Somebody who holds the epoch's key puts a data key of their own in the place of a person's."""
+    async with at(two.one, tenant) as db:
+        home = await db[Holder].add(holder("a", name="Ada"))
+    wrapping = two.keys().epoch_key(tenant.id, 1)
+    forged = seal(wrapping, os.urandom(32), wrap_context(tenant.id, home.id, "identity"))
+    async with two.ground.connected("superuser") as root:
+        await root.execute(f"SET tally.tenant = '{tenant.id}'; SET tally.actor = 'thief'")
+        await root.execute("UPDATE tally.data_key SET wrapped = $1 WHERE subject = $2", forged, home.id)
+    async with at(two.other, tenant) as db:
+        with pytest.raises(Tampered, match="not the one that its row names"):
+            await db[Holder].get(home.id)
+
+
+async def test_e4_a_wrapped_key_belongs_to_its_person_and_class(two: Two, tenant: TenantInfo) -> None:
+    async with at(two.one, tenant) as db:
+        one, other = [await db[Holder].add(holder(c, name="Ada")) for c in "ab"]
+    async with two.ground.connected("superuser") as root:
+        await root.execute(f"SET tally.tenant = '{tenant.id}'; SET tally.actor = 'thief'")
+        await root.execute(
+            "UPDATE tally.data_key SET wrapped = (SELECT wrapped FROM tally.data_key WHERE subject = $1) "
+            "WHERE subject = $2",
+            one.id,
+            other.id,
+        )
+    async with at(two.other, tenant) as db:
+        with pytest.raises(Tampered):
+            await db[Holder].get(other.id)
+
+
+async def test_e5_one_number_in_two_tenants_or_columns_does_not_look_equal(two: Two) -> None:
+    found = set()
+    for tenant in await two.ground.tenants(2):
+        async with at(two.one, tenant) as db:
+            home = await db[Holder].add(holder("a"))
+            row = await db[Parcel].add(parcel(home, national_id=secret("15550100"), phone="15550100"))
+            ((national, phone),) = await db.unit.call(
+                "SELECT national_id_bidx, phone_bidx FROM tally.parcel WHERE tenant_id = $1 AND id = $2",
+                (tenant.id, row.id),
+            )
+            found |= {national, phone}
+            assert [p.id for p in await db[Parcel].find(Parcel.national_id == "1555-0100")] == [row.id]
+    assert len(found) == 4
+
+
+async def test_e7_erased_in_one_process_is_erased_in_the_next_read_of_every_other(two: Two, tenant: TenantInfo) -> None:
+    async with at(two.one, tenant) as mine, at(two.other, tenant) as theirs:
+        gone, stays = [
+            await mine[Holder].add(holder(c, name=f"Name {c}", email=f"{c}@example.org")) for c in ("gone", "stays")
+        ]
+        row = await mine[Parcel].add(parcel(gone, **everywhere()))
+        for db in (mine, theirs):
+            assert (await db[Holder].get(gone.id)).name == "Name gone"
+            assert await db[Parcel].reveal(row.id, Parcel.national_id, reason="a check") == "123-45-6789"
+        assert len(two.other.keyring.of(tenant.id).by_id) >= 2
+        await erase(mine, gone.id)
+        await erase(mine, row.id)
+        for db in (theirs, mine):
+            assert (await db[Holder].get(gone.id)).name is None
+            assert [h.name for h in await db[Holder].find(order=Holder.created_at)] == [None, "Name stays"]
+            with pytest.raises(Erased):
+                await db[Parcel].reveal(row.id, Parcel.national_id, reason="a check")
+            assert str((await db[Parcel].get(row.id)).national_id) == "••••"
+            assert (await db[Holder].get(stays.id)).email == "stays@example.org"
+            with pytest.raises(Erased):
+                await db[Holder].update(gone, name="Again")
+            # What is not sealed can still be changed: the loan book goes on.
+            await db[Parcel].update(await db[Parcel].get(row.id), count=(await db[Parcel].get(row.id)).count + 1)
+
+
+async def test_e7_every_way_of_reading_hears_of_it(two: Two, tenant: TenantInfo) -> None:
+    async with at(two.one, tenant) as mine, at(two.other, tenant) as theirs:
+        home = await mine[Holder].add(holder("a", name="Ada", email="a@example.org"))
+        row = await mine[Parcel].add(parcel(home, **everywhere()))
+
+        async def read(db: Session) -> list[Any]:
+            loaded = (await db[Parcel].get(row.id, load=[Parcel.holder])).holder.value
+            page = await db[Holder].page()
+            streamed = [h async for h in db[Holder].stream()]
+            locked = await db[Holder].one(Holder.code == "a")
+            return [loaded.name, page.items[0].name, streamed[0].name, locked.name]
+
+        assert await read(theirs) == ["Ada"] * 4
+        await erase(mine, home.id)
+        assert await read(theirs) == [None] * 4
+        async with theirs.transaction():
+            assert await read(theirs) == [None] * 4
+            assert (await theirs[Holder].lock(home.id)).name is None
+
+
+async def test_e7_an_erasure_that_was_rolled_back_hides_no_later_one(two: Two, tenant: TenantInfo) -> None:
+    """The generation of a transaction that never was must not be taken for that of one which was."""
+
+    class Undo(Exception):
+        pass
+
+    async with at(two.one, tenant) as mine, at(two.other, tenant) as theirs:
+        one, other = [await mine[Holder].add(holder(c, name=f"Name {c}")) for c in "ab"]
+        with pytest.raises(Undo):
+            async with mine.transaction():
+                await erase(mine, one.id)
+                assert [h.name for h in await mine[Holder].find()] == [
+                    None,
+                    "Name b",
+                ]
+                raise Undo
+        await erase(theirs, other.id)
+        assert [h.name for h in await mine[Holder].find()] == ["Name a", None]
+        await mine[Holder].update(await mine[Holder].get(one.id), name="New")
+        assert (await theirs[Holder].get(one.id)).name == "New"
+
+
+async def test_e7_a_key_that_was_rolled_back_is_not_kept(two: Two, tenant: TenantInfo) -> None:
+    class Undo(Exception):
+        pass
+
+    async with at(two.one, tenant) as db:
+        again = holder("a", name="Ada")
+        with pytest.raises(Undo):
+            async with db.transaction():
+                await db[Holder].add(again)
+                assert (await db[Holder].get(again.id)).name == "Ada"
+                raise Undo
+        async with db.transaction():
+            with pytest.raises(Undo):
+                async with db.transaction():
+                    await db[Holder].add(again)
+                    raise Undo
+            await db[Holder].add(again)
+        assert (await db[Holder].get(again.id)).name == "Ada"
+        async with at(two.other, tenant) as theirs:
+            assert (await theirs[Holder].get(again.id)).name == "Ada"
+
+
+async def test_e8_a_backup_from_before_the_end_of_an_epoch_opens_nothing(two: Two, tenant: TenantInfo) -> None:
+    async with at(two.one, tenant) as db, at(two.other, tenant) as theirs:
+        gone, stays = [await db[Holder].add(holder(c, name=f"Name {c}")) for c in "ab"]
+        async with two.ground.connected("superuser") as root:
+            backup = await root.fetch(
+                "SELECT id, wrapped, epoch FROM tally.data_key WHERE tenant_id = $1 AND subject = $2",
+                tenant.id,
+                gone.id,
+            )
+            await erase(db, gone.id)
+            assert await rotation.rotate(db) == 2
+            done = await rotation.rewrap(db)
+            assert (done.done, done.left) == (1, 0)
+            await rotation.destroy_epoch(db, 1)
+            # The restored row is as it was, alive and wrapped; what wrapped it is gone.
+            await root.execute("ALTER TABLE tally.data_key DISABLE TRIGGER USER")
+            for row in backup:
+                await root.execute(
+                    "UPDATE tally.data_key SET state = 'live', wrapped = $2, epoch = $3 WHERE id = $1", *row
+                )
+            await root.execute(
+                "DO $$ DECLARE t name; BEGIN FOR t IN SELECT tgname FROM pg_trigger WHERE tgrelid = "
+                "'tally.data_key'::regclass AND NOT tgisinternal LOOP "
+                "EXECUTE format('ALTER TABLE tally.data_key ENABLE ALWAYS TRIGGER %I', t); END LOOP; END $$"
+            )
+        for keyring in (two.one.keyring, two.other.keyring):
+            keyring.forget(tenant.id)
+        for session in (db, theirs):
+            assert (await session[Holder].get(gone.id)).name is None
+            assert (await session[Holder].get(stays.id)).name == "Name b"
+
+
+async def test_e9_fifty_writers_and_one_eraser(two: Two, tenant: TenantInfo) -> None:
+    """After the eraser has committed there is no value of that person that anything could open, whoever was first."""
+    async with at(two.one, tenant) as db:
+        home = await db[Holder].add(holder("a", name="Ada"))
+    stop, enough = asyncio.Event(), asyncio.Event()
+    written = refused = 0
+
+    async def write(number: int) -> None:
+        nonlocal written, refused
+        async with at((two.one, two.other)[number % 2], tenant) as db:
+            while not stop.is_set():
+                try:
+                    row = await db[Holder].get(home.id)
+                    if row.name is None:
+                        raise Erased("x")
+                    async with db.transaction():
+                        await db[Holder].update(await db[Holder].lock(home.id), name=f"Ada {number} {written}")
+                    written += 1
+                    if written == 25:
+                        enough.set()
+                except Erased:
+                    refused += 1
+                    return
+                except Serialization:
+                    continue
+
+    async def end() -> None:
+        async with at(two.other, tenant) as db:
+            await enough.wait()
+            await erase(db, home.id)
+
+    writers = [asyncio.create_task(write(n)) for n in range(50)]
+    await asyncio.wait_for(end(), 30)
+    done, late = await asyncio.wait(writers, timeout=20)
+    stop.set()
+    await asyncio.gather(*late)
+    assert not late
+    assert refused == 50
+    assert written >= 25
+    for task in done:
+        task.result()
+    async with at(two.one, tenant) as db:
+        ((live,),) = await db.unit.call(
+            "SELECT count(*) FROM tally.holder h JOIN tally.data_key k ON k.tenant_id = h.tenant_id "
+            "AND k.key_id = substr(h.name, 3, 16) WHERE h.tenant_id = $1 AND k.state = 'live'",
+            (tenant.id,),
+        )
+        assert live == 0
+        assert (await db[Holder].get(home.id)).name is None
+
+
+async def test_e9_a_stale_key_in_hand_cannot_write(two: Two, tenant: TenantInfo) -> None:
+    """A writer that has sealed before and comes to write after the erasure."""
+    async with at(two.one, tenant) as db, at(two.other, tenant) as theirs:
+        home = await db[Holder].add(holder("a", name="Ada"))
+        writer = await db.sealer.writer(spec_of(Holder), [home])
+        await erase(theirs, home.id)
+        envelope = writer.seal("holder", spec_of(Holder).fields["name"], "Late", home.id)
+        from tallystick.codec import codec_of
+
+        with pytest.raises(Erased):
+            await db.unit.update(codec_of(spec_of(Holder)), {"name": envelope}, home.id, home.version)
+        with pytest.raises(Erased):
+            await db[Holder].add(holder("b", name="Ada", id=home.id))
+
+
+async def test_e9_the_keys_of_one_person_are_made_once(two: Two, tenant: TenantInfo) -> None:
+    async with at(two.one, tenant) as db:
+        user = await db.users.add(User())
+
+    async def add(number: int) -> None:
+        from tests.attacks.test_secrets import loud_application
+
+        async with at((two.one, two.other)[number % 2], tenant) as db:
+            await db.applications.add(loud_application(applicant=user.ref, idempotency_key=str(number)))
+
+    await asyncio.gather(*(add(n) for n in range(20)))
+    async with at(two.other, tenant) as db:
+        ((count,),) = await db.unit.call(
+            "SELECT count(*) FROM tally.data_key WHERE tenant_id = $1 AND subject = $2 AND class = 'lending'",
+            (tenant.id, user.id),
+        )
+        assert count == 1
+        assert len(await db.applications.find()) == 20
+
+
+async def test_e10_one_of_two_people_is_erased(two: Two, tenant: TenantInfo) -> None:
+    async with at(two.one, tenant) as db:
+        people = [await db.users.add(User(first_name=n)) for n in ("Ada", "Ben")]
+        for person in people:
+            await db[UserProfile].add(UserProfile(user=person.ref, legal_name=person.first_name))
+        await erase(db, people[0].id, "identity")
+    async with at(two.other, tenant) as db:
+        assert [u.first_name for u in await db.users.find()] == [None, "Ben"]
+        assert [p.legal_name for p in await db[UserProfile].find()] == [None, "Ben"]
+
+
+async def test_e11_classes_are_erased_one_by_one(two: Two, tenant: TenantInfo) -> None:
+    from tests.attacks.test_secrets import loud_application
+
+    async with at(two.one, tenant) as db:
+        user = await db.users.add(User(first_name="Ada"))
+        made = await db.applications.add(loud_application(applicant=user.ref))
+        await erase(db, user.id, "identity")
+    async with at(two.other, tenant) as db:
+        assert (await db.users.get(user.id)).first_name is None
+        kept = await db.applications.get(made.id)
+        assert kept.full_legal_name == made.full_legal_name
+        await erase(db, user.id, "lending")
+        assert (await db.applications.get(made.id)).full_legal_name == ERASED
+
+
+async def test_e13_keys_come_back_from_escrow(two: Two, tenant: TenantInfo, tmp_path: Path) -> None:
+    """The drill: the key folder is lost, and two officers bring it back."""
+    from tallystick.privacy.escrow import create_officer, deposit, withdraw
+
+    officers = [tmp_path / name for name in ("first", "second")]
+    public = [create_officer(path) for path in officers]
+    async with at(two.one, tenant) as db:
+        home = await db[Holder].add(holder("a", name="Ada"))
+        assert deposit(two.keys(), [tenant.id], public, tmp_path / "file") == 1
+    lost = LocalKeys(ROOT, folder=tmp_path / "empty")
+    ground = Ground(two.ground.server, two.ground.database, lost)
+    async with ground.opened() as tally, at(tally, tenant) as db:
+        with pytest.raises(Unavailable, match="Restore the key folder"):
+            await db[Holder].get(home.id)
+        assert withdraw(lost, officers, tmp_path / "file") == (1, 0)
+        assert (await db[Holder].get(home.id)).name == "Ada"
+        found = await rotation.verify(db, [spec_of(Holder)])
+        assert (found.keys, found.values, found.failures) == ({1: 1}, 1, ())
+
+
+async def test_e14_nothing_that_holds_keys_shows_or_gives_them(two: Two, tenant: TenantInfo) -> None:
+    async with at(two.one, tenant) as db:
+        home = await db[Holder].add(holder("a", name="Ada"))
+        await db[Holder].get(home.id)
+        material = os.urandom(32)
+        key = DataKey(material)
+        held = two.one.keyring.of(tenant.id)
+        opener = await db.sealer.opener_of(set(held.by_id), held.generation)
+        shown = []
+        for one in (two.one.keys, two.one.keyring, held, held.by_id, held.epochs, key, opener, db.sealer, db):
+            shown.append(f"{one!r} {one} {one!s:.500}")
+        for one in (two.one.keys, key, *(h.key for h in held.by_id.values())):
+            for act in (pickle.dumps, copy.copy, copy.deepcopy):
+                with pytest.raises(Denied):
+                    act(one)
+        try:
+            two.keys().epoch_key(tenant.id, 99)
+        except TallystickError as problem:
+            shown.append("".join(traceback.format_exception(problem)))
+        text = " ".join(shown)
+        for form in (ROOT.hex(), material.hex(), repr(ROOT)[2:20], repr(material)[2:20]):
+            assert form not in text
+        assert "Ada" not in text
+
+
+async def test_a_read_of_edited_bytes_is_tampered_and_names_no_value(two: Two, tenant: TenantInfo) -> None:
+    async with at(two.one, tenant) as db:
+        home = await db[Holder].add(holder("a", name="Ada"))
+        whole = (await cells(db, [Holder]))[0].envelope
+        async with two.ground.connected("superuser") as root:
+            await root.execute(
+                f"SET tally.tenant = '{tenant.id}'; SET tally.actor = 'thief'; "
+                "ALTER TABLE tally.holder DISABLE TRIGGER tally_sealed"
+            )
+            try:
+                for edited in (
+                    b"",
+                    whole[:5],
+                    whole[:45],
+                    whole[:-1],
+                    whole[:-1] + bytes([whole[-1] ^ 1]),
+                    b"\x02" + whole[1:],
+                    whole[:1] + b"\x09" + whole[2:],
+                    whole[:2] + os.urandom(16) + whole[18:],
+                    os.urandom(60),
+                ):
+                    await root.execute("UPDATE tally.holder SET name = $1 WHERE id = $2", edited, home.id)
+                    for read in (db[Holder].get(home.id), db[Holder].find()):
+                        with pytest.raises(Tampered) as caught:
+                            await read
+                        assert caught.value.remedy
+            finally:
+                await root.execute("ALTER TABLE tally.holder ENABLE ALWAYS TRIGGER tally_sealed")
+
+
+async def test_the_wrong_root_key_is_told(two: Two, tenant: TenantInfo) -> None:
+    async with at(two.one, tenant) as db:
+        home = await db[Holder].add(holder("a", name="Ada"))
+    wrong = Ground(two.ground.server, two.ground.database, LocalKeys(ROOT[::-1], folder=two.folder))
+    async with wrong.opened() as tally, at(tally, tenant) as db:
+        for act in (lambda: db[Holder].get(home.id), lambda: db[Holder].update(home, name="Ben")):
+            with pytest.raises(Tampered, match="root key"):
+                await act()
+
+
+async def test_without_a_provider_it_is_told(two: Two, tenant: TenantInfo) -> None:
+    async with at(two.one, tenant) as db:
+        home = await db[Holder].add(holder("a", name="Ada"))
+    bare = Ground(two.ground.server, two.ground.database, None)
+    async with bare.opened() as tally, at(tally, tenant) as db:
+        for act in (lambda: db[Holder].get(home.id), lambda: db[Holder].add(holder("b", name="B"))):
+            with pytest.raises(Unavailable, match="TALLYSTICK_KEY_FILE"):
+                await act()
+
+
+async def test_development_keys_are_refused_on_a_server(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TALLYSTICK_ROOT_KEY", ROOT.hex())
+    ground = Ground(two.ground.server, two.ground.database, LocalKeys.from_environment())
+    with pytest.raises(Denied, match="embedded server only"):
+        async with ground.opened():
+            pass
+
+
+async def test_the_application_cannot_bring_an_erased_key_back(two: Two, tenant: TenantInfo) -> None:
+    async with at(two.one, tenant) as db:
+        home = await db[Holder].add(holder("a", name="Ada"))
+        ((before,),) = await db.unit.call("SELECT wrapped FROM tally.data_key WHERE tenant_id = $1", (tenant.id,))
+        await erase(db, home.id)
+        for sql, args in (
+            ("UPDATE tally.data_key SET state = 'live', wrapped = $2 WHERE tenant_id = $1", (tenant.id, before)),
+            ("UPDATE tally.data_key SET wrapped = $2 WHERE tenant_id = $1", (tenant.id, before)),
+            ("UPDATE tally.data_key SET subject = $2 WHERE tenant_id = $1", (tenant.id, uuid7())),
+            ("DELETE FROM tally.data_key WHERE tenant_id = $1", (tenant.id,)),
+            ("UPDATE tally.key_state SET generation = 0 WHERE tenant_id = $1", (tenant.id,)),
+        ):
+            with pytest.raises(TallystickError):
+                await db.unit.call(sql, args)
+
+
+async def test_who_made_a_key_is_in_the_audit_log_and_the_key_is_not(two: Two, tenant: TenantInfo) -> None:
+    async with at(two.one, tenant) as db:
+        await db[Holder].add(holder("a", name="Ada"))
+        entries = [e async for e in _entries(db)]
+    assert entries
+    assert all(e["actor"] == "a" for e in entries)
+    assert all("wrapped" not in e["new"] for e in entries)
+
+
+async def _entries(db: Session) -> AsyncIterator[dict[str, Any]]:
+    rows = await db.unit.call(
+        "SELECT body FROM tally_audit.entry WHERE tenant_id = $1 AND \"table\" = 'data_key'",
+        (db.tenant_id,),
+    )
+    for (body,) in rows:
+        yield json.loads(body)

@@ -1,0 +1,34 @@
+"""A process that wraps a tenant's keys anew, to be killed: ``rewrapper.py FILE``.
+
+FILE is JSON: the settings, the tenant, the root key, the key folder, the batch, and a file for lines of progress.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from tallystick import LocalKeys, Settings, Tallystick
+from tallystick.privacy import rotation
+
+
+async def work(given: dict[str, Any]) -> None:
+    notes = os.open(given["notes"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    keys = LocalKeys(bytes.fromhex(given["root"]), folder=given["folder"])
+    settings = Settings.load({}, **given["settings"])
+    async with (
+        Tallystick.open(domains=["identity"], settings=settings, keys=keys) as tally,
+        tally.session(given["tenant"], actor="rewrapper", permissions=("keys.manage",)) as db,
+    ):
+        await rotation.rewrap(
+            db, batch=given["batch"], report=lambda done, total: os.write(notes, f"{done} {total}\n".encode())
+        )
+        os.write(notes, b"end\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(work(json.loads(Path(sys.argv[1]).read_text())))

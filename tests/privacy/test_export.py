@@ -1,0 +1,153 @@
+"""Exports: whole, signed, without anybody else's data; and a tenant that leaves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.lending.support import active, product
+from tests.privacy.rights import Pledge, application, person
+
+from tallystick import Denied, Invalid, NotFound, Purpose, RoleMissing, Tampered, Unsupported, User, UserStatus, secret
+from tallystick.app import Tallystick
+from tallystick.domains.identity.disclosures import Disclosure
+from tallystick.domains.identity.profiles import UserProfile
+from tallystick.privacy.export import check_export
+from tallystick.privacy.gather import SOMEBODY, _document
+from tallystick.session import Session
+
+
+def rows(folder: Path, table: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / f"{table}.jsonl").read_text().splitlines()]
+
+
+async def test_a_persons_export_holds_theirs_and_nobody_elses(office: Session, tmp_path: Path):
+    ada, bob = await person(office), await person(office, "Bob")
+    made = await application(office, ada)
+    await application(office, bob)
+    what = await product(office)
+    loan = await active(office, what, borrower=await office.users.update(ada, status=UserStatus.ACTIVE))
+    await active(office, what, borrower=await office.users.update(bob, status=UserStatus.ACTIVE))
+    await office.consents.grant(ada, Purpose.MARKETING, policy_version="7")
+    await office[Pledge].add(Pledge(who=bob.ref, bond="joint", passport=secret("L8988901C")))
+    profile = await office.profiles.of_user(ada)
+    assert profile is not None
+    await office.profiles.reveal(profile.id, UserProfile.ssn, reason="KYC case 91")
+    target = tmp_path / "export"
+    done = await office.privacy.export(ada, target, reason="her request of 3 May")
+    assert check_export(target) == done
+    assert (done.person, done.tenant) == (ada.id, office.tenant_id)
+    (user,) = rows(target, "user_account")
+    assert (user["email"], user["first_name"]) == ("ada@example.org", "Ada")
+    assert not {"password_hash", "mfa_secret", "tenant_id"} & set(user)
+    assert [r["ssn"] for r in rows(target, "user_profile")] == ["078-05-1120"]
+    assert [r["id"] for r in rows(target, "application")] == [str(made.id)]
+    assert [r["id"] for r in rows(target, "loan")] == [str(loan.id)]
+    assert {r["loan"] for r in rows(target, "loan_installment")} == {str(loan.id)}
+    assert [r["purpose"] for r in rows(target, "consent")] == ["marketing"]
+    (shown,) = rows(target, "disclosure")
+    assert (shown["field"], shown["reason"], shown["by"]) == ("ssn", "KYC case 91", "somebody")
+    everything = "".join(p.read_text() for p in target.iterdir())
+    assert "Bob" not in everything
+    assert str(bob.id) not in everything
+    assert "L8988901C" not in everything
+    # What was opened for it is disclosed too, and the export itself is in the log.
+    reasons = [d.reason for d in await office[Disclosure].find()]
+    assert reasons.count("export: her request of 3 May") == 3 - 1
+    (event,) = (await office.audit.entries("user_account", key=ada.id, ops=["E"])).items
+    assert event.event is not None
+    assert event.event["type"] == "privacy.exported"
+    assert {p.stat().st_mode & 0o777 for p in target.iterdir()} == {0o600}
+
+
+async def test_a_shared_row_shows_only_the_half_of_the_person(office: Session):
+    ada, bob = await person(office), await person(office, "Bob")
+    pledge = await office[Pledge].add(Pledge(who=bob.ref, bond="joint", passport=secret("L8988901C")))
+    shown = _document(office[Pledge].spec, pledge, {}, ada.id)
+    assert shown["who"] == SOMEBODY
+    assert "passport" not in shown
+
+
+@pytest.mark.parametrize("harm", ["edit", "remove", "add", "manifest", "signature", "signer"])
+async def test_an_export_that_was_changed_is_told(office: Session, tmp_path: Path, harm: str):
+    ada, target, key = await person(office), tmp_path / "export", Ed25519PrivateKey.generate()
+    await office.privacy.export(ada, target, reason="a test", key=key)
+    public = key.public_key().public_bytes_raw()
+    assert check_export(target, public).rows > 0
+    if harm == "edit":
+        file = target / "user_account.jsonl"
+        file.write_text(file.read_text().replace("Ada", "Eve"))
+    elif harm == "remove":
+        (target / "user_profile.jsonl").unlink()
+    elif harm == "add":
+        (target / "more.jsonl").write_text("{}\n")
+    elif harm == "manifest":
+        file = target / "manifest.json"
+        file.write_text(file.read_text().replace("a test", "b test"))
+    elif harm == "signature":
+        (target / "manifest.sig").write_text("00" * 64)
+    else:
+        public = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+    with pytest.raises(Tampered):
+        check_export(target, public)
+
+
+async def test_bad_input_and_who_may(house: Tallystick, office: Session, tmp_path: Path):
+    ada = await person(office)
+    ada = await office.users.update(ada, status=UserStatus.ACTIVE)
+    with pytest.raises(Invalid):
+        await office.privacy.export(ada, tmp_path / "x", reason=" ")
+    with pytest.raises(Invalid, match="there already"):
+        await office.privacy.export(ada, tmp_path, reason="a test")
+    with pytest.raises(NotFound):
+        await office.privacy.export(uuid4(), tmp_path / "x", reason="a test")
+    with pytest.raises(Invalid):
+        check_export(tmp_path / "nothing")
+    async with house.session(office.tenant, actor=f"user:{ada.id}") as db:
+        assert (await db.privacy.export(ada, tmp_path / "own", reason="my own")).person == ada.id
+        bob = await person(office, "Bob")
+        with pytest.raises(RoleMissing):
+            await db.privacy.export(bob, tmp_path / "x", reason="curious")
+        with pytest.raises(RoleMissing):
+            await db.privacy.export_tenant(tmp_path / "x", reason="curious")
+    assert [p.name for p in tmp_path.iterdir()] == ["own"]  # noqa: ASYNC240
+
+
+async def test_an_erased_persons_export_has_what_is_left(office: Session, tmp_path: Path):
+    ada = await person(office)
+    await office.privacy.erase(await office.privacy.request_erasure(ada))
+    await office.privacy.export(ada, tmp_path / "e", reason="after")
+    (user,) = rows(tmp_path / "e", "user_account")
+    assert (user["email"], user["status"]) == (None, "erased")
+    assert [r["ssn"] for r in rows(tmp_path / "e", "user_profile")] == [None]
+    assert len(rows(tmp_path / "e", "erasure_request")) == 1
+
+
+async def test_a_tenant_leaves_with_everything_and_leaves_nothing_readable(
+    house: Tallystick, office: Session, tmp_path: Path
+):
+    ada = await person(office)
+    await application(office, ada)
+    with pytest.raises(Invalid, match="slug"):
+        await office.privacy.offboard(tmp_path / "all", confirm="yes", reason="contract ended")
+    done = await office.privacy.offboard(tmp_path / "all", confirm=office.tenant.slug, reason="contract ended")
+    assert done.epochs == (1, 2)
+    assert check_export(tmp_path / "all").person is None
+    assert [r["first_name"] for r in rows(tmp_path / "all", "user_account")] == ["Ada"]
+    assert [r["full_legal_name"] for r in rows(tmp_path / "all", "application")] == ["Ada Lovelace"]
+    assert (await office.users.get(ada.id)).first_name is None
+    house.tenants._known.clear()
+    with pytest.raises(Denied):
+        async with house.session(office.tenant.slug, actor="t"):
+            pass
+
+
+async def test_keys_without_a_folder_do_not_offboard(db: Session, tmp_path: Path):
+    await db.users.add(User(first_name="Ada"))
+    with pytest.raises(Unsupported):
+        await db.privacy.offboard(tmp_path / "all", confirm=db.tenant.slug, reason="contract ended")
+    assert not (tmp_path / "all").exists()
