@@ -220,6 +220,7 @@ ADVERSE_ACTION_NOTICE = Table(
         Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('adverse_action_notice')"),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('adverse_action_notice')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
+        Trigger("tally_sealed", "BEFORE INSERT OR UPDATE", "tally.sealed_live('credit_score')"),
         Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()"),
     ),
     grants=(
