@@ -84,6 +84,7 @@ class AdverseActionNotice(Entity):
         Check("sent", "(sent_at is null) = (channel is null)"),
         kept(),
         retain="lending",
+        subject="application",
     )
 
 
