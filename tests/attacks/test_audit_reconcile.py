@@ -1,4 +1,4 @@
-"""What is done past the capture, by whoever owns a table: rows of the threat table that reconciling answers, A5 and E2."""
+"""What is done past the capture by whoever owns a table: the threats that reconciling answers, A5 and E2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows against the log: nothing is found where nothing was done, whoever writes meanwhile, and whatever was migrated."""
+"""Rows against the log: nothing is found where nothing was done, whoever writes, whatever was migrated."""
 
 from __future__ import annotations
 
