@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tallystick.audit.export import ExportReport, LogPart
     from tallystick.audit.history import Version
     from tallystick.audit.log import InclusionProof
+    from tallystick.audit.reconcile import Discrepancy, ReconcileReport
     from tallystick.audit.sealer import SealReport
     from tallystick.audit.status import AuditStatus, LogStatus
     from tallystick.claims import Claimed
@@ -215,11 +216,11 @@ __all__ = [
     "CommitUnknown", "Community", "CommunityMembership", "CommunityStatus", "Comparison", "Component", "Conflict",
     "Consent", "ConsentMissing", "Contribution", "ContributionKind", "ContributionStatus", "CounterOffer",
     "CredibilityTier", "DayCount", "DayRange", "Decision", "DecisionKind", "DecisionReason", "Declaration",
-    "DenialGroup", "Denied", "Device", "DeviceStatus", "DeviceTask", "Duplicate", "EmiAdjustment", "EmploymentStatus",
-    "Endorsement", "EndorsementStatus", "Entity", "Erased", "ExportReport", "FeeRule", "FixedClock", "FlagState",
-    "FloorRule", "Foreign", "Fraction", "Frequency", "FundingStatus", "FutureAllocation", "Governance", "GroupMember",
-    "GroupMemberStatus", "GroupOutcome", "GroupRate", "GroupRound", "GroupStatus", "Guard", "HolidayCalendar",
-    "HomeOwnership", "Impact", "InclusionProof", "Index", "InputSource", "InputType", "Installment",
+    "DenialGroup", "Denied", "Device", "DeviceStatus", "DeviceTask", "Discrepancy", "Duplicate", "EmiAdjustment",
+    "EmploymentStatus", "Endorsement", "EndorsementStatus", "Entity", "Erased", "ExportReport", "FeeRule", "FixedClock",
+    "FlagState", "FloorRule", "Foreign", "Fraction", "Frequency", "FundingStatus", "FutureAllocation", "Governance",
+    "GroupMember", "GroupMemberStatus", "GroupOutcome", "GroupRate", "GroupRound", "GroupStatus", "Guard",
+    "HolidayCalendar", "HomeOwnership", "Impact", "InclusionProof", "Index", "InputSource", "InputType", "Installment",
     "InsufficientFunds", "InterestCalc", "InterestMethod", "Interval", "Invalid", "InvalidTransition", "Journal",
     "Json", "KeyProvider", "KeyReused", "LateFee", "LeaseLost", "LedgerAmount", "LegalBasis", "LenderPayout", "Length",
     "LiquidationEvent", "LiquidationOrigin", "Loan", "LoanAllocation", "LoanCharge", "LoanFunding", "LoanInstallment",
@@ -229,23 +230,23 @@ __all__ = [
     "OfferState", "Offset", "OnHold", "Once", "OrderKind", "Outcome", "Overdue", "Overpayment", "OwnAsset", "Page",
     "PageQuery", "Payoff", "Payout", "PayoutKind", "PayoutStatus", "Personal", "Plan", "Planned", "PoolUse", "Price",
     "PriceTick", "Proof", "ProofEvent", "ProofEventKind", "ProofProtocol", "ProofType", "Protection", "ProtectionKind",
-    "ProtectionRule", "ProvisionRates", "Purpose", "Queue", "QuotaExceeded", "Rate", "ReasonCode", "Receipt", "Ref",
-    "Repository", "ReputationEvidence", "ReputationPolicy", "ReputationRecord", "ReputationStatus", "ReviewState",
-    "ReviewTask", "RiskAlert", "RoleMissing", "RoundStatus", "Rounding", "RuleFiring", "Rules", "SavingsGroup",
-    "Schedule", "Score", "ScoringCategory", "ScoringPeriod", "SealReport", "Search", "Secret", "Serialization",
-    "Servicing", "Session", "SessionStatus", "SessionType", "Settings", "Signal", "SignalRole", "Spread",
-    "StaleVersion", "Standing", "StatementTimes", "Statistics", "StillReferenced", "StorageFull", "SystemClock",
-    "Tallystick", "TallystickError", "Tampered", "TaskState", "Tenant", "TenantInfo", "TenantMissing", "Terms",
-    "TickReceipt", "TlsFailed", "TransactionKind", "Transfer", "Transitions", "TrustEdge", "TrustPolicy", "Unavailable",
-    "Unique", "UnknownReference", "Unsupported", "User", "UserProfile", "UserReputationSummary", "UserRole",
-    "UserStatus", "Vault", "VaultAsset", "VaultAssetChange", "VaultMetric", "VaultObservation", "VaultPosition",
-    "VaultSide", "VaultStatus", "Verdict", "VerificationStatus", "Verifier", "VerifyingKey", "Version", "Wallet",
-    "WrongTenant", "all_of", "any_of", "append_only", "asc", "asset", "at_least", "at_most", "backref", "between",
-    "commitment", "compare", "contains", "decayed", "demographic_parity", "denial_groups", "desc", "equalized_odds",
-    "eur", "gbp", "generalized_entropy", "hmda_denial_codes", "idempotent", "impacts", "input_set_hash", "kept", "kes",
-    "key", "less_than", "make_periods", "make_schedule", "missing", "money", "more_than", "ngn", "not_", "one_of",
-    "order_by", "outcomes", "periods_to", "prefix", "present", "register", "reweighing", "secret", "sum_of", "transfer",
-    "usd", "uuid7", "wilson",
+    "ProtectionRule", "ProvisionRates", "Purpose", "Queue", "QuotaExceeded", "Rate", "ReasonCode", "Receipt",
+    "ReconcileReport", "Ref", "Repository", "ReputationEvidence", "ReputationPolicy", "ReputationRecord",
+    "ReputationStatus", "ReviewState", "ReviewTask", "RiskAlert", "RoleMissing", "RoundStatus", "Rounding",
+    "RuleFiring", "Rules", "SavingsGroup", "Schedule", "Score", "ScoringCategory", "ScoringPeriod", "SealReport",
+    "Search", "Secret", "Serialization", "Servicing", "Session", "SessionStatus", "SessionType", "Settings", "Signal",
+    "SignalRole", "Spread", "StaleVersion", "Standing", "StatementTimes", "Statistics", "StillReferenced",
+    "StorageFull", "SystemClock", "Tallystick", "TallystickError", "Tampered", "TaskState", "Tenant", "TenantInfo",
+    "TenantMissing", "Terms", "TickReceipt", "TlsFailed", "TransactionKind", "Transfer", "Transitions", "TrustEdge",
+    "TrustPolicy", "Unavailable", "Unique", "UnknownReference", "Unsupported", "User", "UserProfile",
+    "UserReputationSummary", "UserRole", "UserStatus", "Vault", "VaultAsset", "VaultAssetChange", "VaultMetric",
+    "VaultObservation", "VaultPosition", "VaultSide", "VaultStatus", "Verdict", "VerificationStatus", "Verifier",
+    "VerifyingKey", "Version", "Wallet", "WrongTenant", "all_of", "any_of", "append_only", "asc", "asset", "at_least",
+    "at_most", "backref", "between", "commitment", "compare", "contains", "decayed", "demographic_parity",
+    "denial_groups", "desc", "equalized_odds", "eur", "gbp", "generalized_entropy", "hmda_denial_codes", "idempotent",
+    "impacts", "input_set_hash", "kept", "kes", "key", "less_than", "make_periods", "make_schedule", "missing", "money",
+    "more_than", "ngn", "not_", "one_of", "order_by", "outcomes", "periods_to", "prefix", "present", "register",
+    "reweighing", "secret", "sum_of", "transfer", "usd", "uuid7", "wilson",
 ]
 # fmt: on
 
