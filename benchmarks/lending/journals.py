@@ -143,7 +143,7 @@ async def _turn(posts: list[Post], kind: str, seconds: float, seed: int) -> floa
     until = started + seconds
 
     async def caller(post: Post, chance: random.Random) -> int:
-        done = 0
+        done = await post(kind, chance)
         while time.perf_counter() < until:
             done += await post(kind, chance)
         return done

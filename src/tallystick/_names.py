@@ -9,6 +9,7 @@ _HOMES = {
     "audit.export": "ExportReport LogPart",
     "audit.history": "Version",
     "audit.log": "InclusionProof",
+    "audit.reconcile": "Discrepancy ReconcileReport",
     "audit.sealer": "SealReport",
     "audit.status": "AuditStatus LogStatus",
     "claims": "Claimed",

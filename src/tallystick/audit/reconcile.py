@@ -253,6 +253,10 @@ def constant(default: str | None) -> list[Any]:
         words = quoted[1].replace("''", "'")
         if (quoted[2] or "").startswith("::json"):
             return [_decode(words)]
+        if (quoted[2] or "").startswith("::timestamp"):
+            # As PostgreSQL writes moments in UTC, and as they are in JSON.
+            words = words.replace(" ", "T", 1)
+            return [f"{words}:00" if words.endswith("+00") else words]
         return [words, *([_decode(words)] if re.fullmatch(r"-?[0-9]{1,80}(\.[0-9]{1,80})?", words) else [])]
     if text in ("true", "false") or re.fullmatch(r"-?[0-9]{1,80}(\.[0-9]{1,80})?", text):
         return [_decode(text)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from dataclasses import asdict, replace
@@ -56,6 +55,8 @@ async def seal(
     checkpoints belong on another machine than the database. Exit code 8: the database is not what was sealed before,
     and nothing was signed.
     """
+    import asyncio
+
     pause = _pause(once, every)
     if new_key is not None:
         from tallystick.audit.seal_key import create_seal_key
@@ -120,6 +121,8 @@ async def watch(
     For an auditor, or a second machine; it needs no database. Exit code 8: a log was cut, rewritten or shown in two
     ways.
     """
+    import asyncio
+
     from tallystick.audit.watch import Doubt, Watcher
 
     pause = _pause(once, every)

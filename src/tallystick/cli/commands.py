@@ -6,6 +6,7 @@ import typer
 
 from tallystick.cli import (
     audit,
+    audit_reconcile,
     circles,
     database,
     demo,
@@ -67,6 +68,7 @@ command(load.app, "aave-liquidations")(vaults.liquidations)
 command(load.app, "market-data")(vaults.prices)
 app.add_typer(report.app, name="report", rich_help_panel=_WATCH)
 command(app, "health", rich_help_panel=_WATCH)(health.health)
+command(audit.app, "reconcile")(audit_reconcile.reconcile)
 app.add_typer(audit.app, name="audit", rich_help_panel=_WATCH)
 app.add_typer(keys.app, name="keys", rich_help_panel=_WATCH)
 app.add_typer(schema.app, name="schema", rich_help_panel=_WATCH)

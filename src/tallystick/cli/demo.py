@@ -17,6 +17,7 @@ from tallystick.cli.run import Answer, Run
 
 if TYPE_CHECKING:
     from tallystick.app import Tallystick
+    from tallystick.cli.demo_audit import Audited
     from tallystick.cli.demo_circles import Circles
     from tallystick.cli.demo_lending import Lending
     from tallystick.cli.demo_reputation import Reputed
@@ -57,6 +58,12 @@ class Story:
     crossings: list[Crossing] = field(default_factory=list)
     seconds: float = 0
     kept: str | None = None
+    audited: Audited | None = None
+
+    @property
+    def proven(self) -> bool:
+        """Whether the audit verified what was right, and found what was not."""
+        return self.audited is not None and self.audited.held
 
     @property
     def walled(self) -> bool:
@@ -80,7 +87,7 @@ async def demo(
     """Start a server, migrate, tell a story of each system with the race it survives, and try to cross the wall.
 
     Runs on an embedded PostgreSQL in a temporary directory, whatever DATABASE_URL says. Exit code 1: an attempt to
-    cross the wall worked, the money was not right, or a race was lost.
+    cross the wall worked, the money was not right, a race was lost, or the audit did not find what was changed.
     """
     from tallystick.cli.demo_view import document, show
     from tallystick.domains.underwriting.german_credit import find
@@ -91,7 +98,8 @@ async def demo(
     async with _server(story, keep=keep) as tally:
         await _work(run, tally, story, file)
     story.seconds = time.perf_counter() - started
-    return Answer(document(story), lambda out: show(out, story), exits.OK if story.held else exits.FINDINGS)
+    fine = story.held and story.proven
+    return Answer(document(story), lambda out: show(out, story), exits.OK if fine else exits.FINDINGS)
 
 
 @asynccontextmanager
@@ -169,6 +177,16 @@ async def _work(run: Run, tally: Tallystick, story: Story, file: Path | None) ->
     )
     with out.progress("Trying to cross the wall"):
         story.crossings = await cross(tally, _OWN, _OTHER)
+    await _audit(run, tally, story)
+
+
+async def _audit(run: Run, tally: Tallystick, story: Story) -> None:
+    from tallystick.cli.demo_audit import audit
+
+    started = time.perf_counter()
+    with run.output.progress("Sealing and verifying"):
+        story.audited = await audit(tally, _OWN)
+    _step(story, "Sealed every change, verified it offline, compared each row with it", started)
 
 
 async def _fill(run: Run, tally: Tallystick, story: Story, file: Path | None) -> None:

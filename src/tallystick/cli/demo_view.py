@@ -5,7 +5,14 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from tallystick.cli import demo_circles, demo_lending, demo_reputation, demo_underwriting, demo_vaults
+from tallystick.cli import (
+    demo_audit,
+    demo_circles,
+    demo_lending,
+    demo_reputation,
+    demo_underwriting,
+    demo_vaults,
+)
 from tallystick.cli.report import fairness_document, show_fairness, show_statistics, statistics_document
 
 if TYPE_CHECKING:
@@ -63,6 +70,7 @@ def show(out: Output, story: Story) -> None:
         out.line("A SCORE OR A PROOF IS WRONG: see above.", "bold red")
     if story.vaults is not None and not story.vaults.held:
         out.line("A VAULT IS WRONG: see above.", "bold red")
+    _audit(out, story)
     if story.kept is not None:
         out.line(f"Kept in {story.kept}")
         for command in ("report statistics", "shell"):
@@ -106,7 +114,8 @@ def document(story: Story) -> dict[str, Any]:
         "reputation": None if story.reputation is None else demo_reputation.document(story.reputation),
         "vaults": None if story.vaults is None else demo_vaults.document(story.vaults),
         "crossings": story.crossings,
-        "held": story.held,
+        "audit": None if story.audited is None else demo_audit.document(story.audited),
+        "held": story.held and story.proven,
         "kept": story.kept,
         "seconds": round(story.seconds, 2),
     }
@@ -190,6 +199,14 @@ def _wall(out: Output, story: Story) -> None:
         rows.append((way, one.tried, answer, mark))
         before = one.way
     out.table(("way", "tried", "answer", ""), rows, flexible=("tried", "answer"))
+
+
+def _audit(out: Output, story: Story) -> None:
+    _heading(out, "The audit log: sealed, verified by a stranger's file, and two who tried to cheat")
+    if story.audited is not None:
+        demo_audit.show(out, story.audited)
+    if not story.proven:
+        out.line("THE AUDIT IS WRONG: see above.", "bold red")
 
 
 def _heading(out: Output, text: str) -> None:

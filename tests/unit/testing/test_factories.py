@@ -92,7 +92,8 @@ async def test_money_shares_the_asset_that_was_given(make: Make):
 
 
 async def test_checks_are_met(make: Make):
-    decision = await make(Decision)
+    # A final one moves its application, which is for db.applications.decide().
+    decision = await make(Decision, is_final=False)
     assert decision.model_version is not None
     wallet = await make(Wallet)
     assert 20 <= len(wallet.address) <= 64
