@@ -149,5 +149,7 @@ async def test_a_tenant_leaves_with_everything_and_leaves_nothing_readable(
 async def test_keys_without_a_folder_do_not_offboard(db: Session, tmp_path: Path):
     await db.users.add(User(first_name="Ada"))
     with pytest.raises(Unsupported):
-        await db.privacy.offboard(tmp_path / "all", confirm=db.tenant.slug, reason="contract ended")
+        await db.privacy.offboard(
+            tmp_path / "all", confirm=db.tenant.slug, reason="contract ended", key=Ed25519PrivateKey.generate()
+        )
     assert not (tmp_path / "all").exists()
