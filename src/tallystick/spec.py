@@ -172,6 +172,13 @@ class EntitySpec:
         return any(f.sealed for f in self.fields.values())
 
     @property
+    def opened(self) -> tuple[str, ...]:
+        """The columns that every read opens: personal values, and masks that show something of a secret."""
+        sealed = [f for f in self.fields.values() if f.sealed]
+        names = [f.column if f.kind is Kind.PERSONAL else f.mask_column for f in sealed]
+        return tuple(c.name for c in self.columns if c.name in names)
+
+    @property
     def purposes(self) -> tuple[str, ...]:
         """The purpose classes of the sealed fields."""
         return tuple(dict.fromkeys(f.purpose for f in self.fields.values() if f.sealed))

@@ -31,7 +31,7 @@ class Compiler:
         self.spec: EntitySpec = codec.spec
         self.names = ", ".join(self.spec.read_columns)
         self.columns = self.names
-        if self.spec.sealed:
+        if self.spec.opened:
             # What tells a reader that keys were destroyed since it read them; see privacy/keyring.py.
             self.names += ", key_generation"
             self.columns += f", {_GENERATION} AS key_generation"
@@ -318,7 +318,7 @@ class Compiler:
             spec = self.spec
             order = spec.fields[spec.queue or "created_at"].column
             t = spec.table
-            columns = ", ".join(f"{t}.{c}" for c in spec.read_columns) + (f", {_GENERATION}" if spec.sealed else "")
+            columns = ", ".join(f"{t}.{c}" for c in spec.read_columns) + (f", {_GENERATION}" if spec.opened else "")
             free = (
                 f"SELECT tenant_id, id FROM {spec.qualified} WHERE tenant_id = $1 AND done_at IS NULL "
                 f"AND (lease_until IS NULL OR lease_until < now()) ORDER BY {order}, id LIMIT $5 "
