@@ -28,6 +28,8 @@ from tallystick.privacy.private_file import read_private, write_private
 
 __all__ = ["DevelopmentKeys", "KeyProvider", "LocalKeys", "RootKey", "StoredKeys"]
 
+ROOT_VARIABLE: Final = "TALLYSTICK_ROOT_KEY"
+"""The variable of a root key for development: 64 hexadecimal digits."""
 _CACHED: Final = 4096
 _INDEX: Final = b"tallystick/1/index"
 _STORED: Final = b"tallystick/1/stored key"
@@ -237,7 +239,7 @@ class LocalKeys(StoredKeys):
 
     @staticmethod
     def from_environment(
-        name: str = "TALLYSTICK_ROOT_KEY", *, folder: str | os.PathLike[str] | None = None
+        name: str = ROOT_VARIABLE, *, folder: str | os.PathLike[str] | None = None
     ) -> LocalKeys:
         """Read the root key, 64 hexadecimal digits, from the environment: for development on the embedded server only.
 
