@@ -7,11 +7,11 @@ fact about a field is written in exactly one place: the entity.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from tallystick.rules import Guard, Transitions
+from tallystick.rules import Guard, Readable, Transitions
 
 if TYPE_CHECKING:
     from tallystick.entity import Entity
@@ -165,6 +165,9 @@ class EntitySpec:
     """The reference that names whose data a row is; without one the row is its own subject."""
     unaudited: tuple[str, ...] = ()
     """Columns that stay out of the audit log although the entity is audited: blind indexes, what is worked out."""
+
+    readable: Mapping[str, Readable] = field(default_factory=dict)
+    """Why texts, documents and bytes are stored readable, by field."""
 
     @property
     def sealed(self) -> bool:

@@ -16,8 +16,8 @@ from tallystick import Denied, Invalid, NotFound, Purpose, RoleMissing, Tampered
 from tallystick.app import Tallystick
 from tallystick.domains.identity.disclosures import Disclosure
 from tallystick.domains.identity.profiles import UserProfile
-from tallystick.privacy.export import check_export
-from tallystick.privacy.gather import SOMEBODY, _document
+from tallystick.domains.rights.export import check_export
+from tallystick.domains.rights.gather import SOMEBODY, _document
 from tallystick.session import Session
 
 

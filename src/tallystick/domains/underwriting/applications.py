@@ -18,7 +18,7 @@ from tallystick.fields import Json, Length, Mask, Once, Personal, Ref, Search
 from tallystick.money import Money
 from tallystick.privacy.sealed import Secret
 from tallystick.repository import Repository
-from tallystick.rules import Check, Index, Rules, Transitions, Unique
+from tallystick.rules import Check, Index, Readable, Rules, Transitions, Unique
 
 if TYPE_CHECKING:
     from tallystick.domains.underwriting.decisions import Decision
@@ -107,6 +107,16 @@ class Application(Entity):
         Transitions("status", STEPS, initial=[_S.CREATED]),
         retain="lending",
         subject="applicant",
+        readable={
+            "product": Readable.CODE,
+            "stripe_account_id": Readable.CODE,
+            "plaid_verification_id": Readable.CODE,
+            "duoplus_device_id": Readable.CODE,
+            "blockchain_tx_hash": Readable.CODE,
+            "purpose": Readable.BY_ID,
+            "monitoring": Readable.BY_ID,
+            "idempotency_key": Readable.CODE,
+        },
     )
 
 

@@ -16,7 +16,7 @@ from tallystick.domains.underwriting.applications import Application
 from tallystick.entity import Entity
 from tallystick.errors import Conflict, Invalid
 from tallystick.fields import Length, Numeric, Once, Personal, Ref
-from tallystick.rules import Check, Index, Rules, Transitions, Unique, kept
+from tallystick.rules import Check, Index, Readable, Rules, Transitions, Unique, kept
 
 Name = Annotated[str, Length(255, min=1)]
 _NEXT = (
@@ -107,6 +107,24 @@ class Device(Entity):
         ),
         kept(),
         retain="operations",
+        readable={
+            "external_id": Readable.CODE,
+            "device_type": Readable.CODE,
+            "model": Readable.CODE,
+            "os_version": Readable.CODE,
+            "region": Readable.CODE,
+            "current_task": Readable.CODE,
+            "capabilities": Readable.TERMS,
+            "installed_apps": Readable.TERMS,
+            "configuration": Readable.TERMS,
+            "automation_rules": Readable.TERMS,
+            "provisioned_by": Readable.CODE,
+            "decommissioned_by": Readable.CODE,
+            "security_profile": Readable.CODE,
+            "security_events": Readable.TERMS,
+            "maintenance_notes": Readable.NOTE,
+            "details": Readable.TERMS,
+        },
     )
 
 
@@ -151,6 +169,7 @@ class DeviceTask(Entity):
         ),
         kept(),
         retain="operations",
+        readable={"name": Readable.CODE, "payload": Readable.TERMS, "error": Readable.NOTE},
     )
 
 

@@ -13,7 +13,7 @@ from tallystick.entity import Entity
 from tallystick.errors import Conflict, Invalid
 from tallystick.fields import Length, Once, Ref
 from tallystick.query import at_most, missing
-from tallystick.rules import Check, Index, Rules, Unique, kept
+from tallystick.rules import Check, Index, Readable, Rules, Unique, kept
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -54,6 +54,7 @@ class AdverseActionNotice(Entity):
         Check("sent", "(sent_at is null) = (channel is null)"),
         kept(),
         retain="lending",
+        readable={"bureau": Readable.CODE},
     )
 
 
