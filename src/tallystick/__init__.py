@@ -187,13 +187,16 @@ if TYPE_CHECKING:
         Price,
         Rate,
         Ref,
+        Retain,
         Search,
     )
     from tallystick.ids import uuid7
     from tallystick.loading import backref
     from tallystick.money import Money, Rounding, eur, gbp, kes, money, ngn, sum_of, usd
     from tallystick.page import Offset, Page, PageQuery
-    from tallystick.privacy.keys import KeyProvider, LocalKeys
+    from tallystick.privacy.key_store import KeyFolder, KeyStore
+    from tallystick.privacy.keys import KeyProvider, LocalKeys, RootKey, StoredKeys
+    from tallystick.privacy.kms import TinkRoot
     from tallystick.privacy.redact import RedactingFilter, redacting_processor
     from tallystick.privacy.sealed import Secret, secret
     from tallystick.query import (
@@ -248,33 +251,34 @@ __all__ = [
     "FloorRule", "Foreign", "Fraction", "Frequency", "FundingStatus", "FutureAllocation", "Governance", "GroupMember",
     "GroupMemberStatus", "GroupOutcome", "GroupRate", "GroupRound", "GroupStatus", "Guard", "HolidayCalendar",
     "HomeOwnership", "Impact", "Index", "InputSource", "InputType", "Installment", "InsufficientFunds", "InterestCalc",
-    "InterestMethod", "Interval", "Invalid", "InvalidTransition", "Journal", "Json", "KeyProvider", "KeyReused",
-    "LateFee", "LeaseLost", "LedgerAmount", "LegalBasis", "LegalHold", "LenderPayout", "Length", "LiquidationEvent",
-    "LiquidationOrigin", "Loan", "LoanAllocation", "LoanCharge", "LoanFunding", "LoanInstallment", "LoanProduct",
-    "LoanReceipt", "LoanSchedule", "LoanStatus", "LoanTransaction", "LocalKeys", "Login", "LoginPolicy", "LoginRefused",
-    "LoginThrottle", "LoginToken", "Logins", "Maintained", "Mask", "MemberRole", "MembershipStatus", "MigrationUnsafe",
-    "Money", "Monitored", "MonthEnd", "NotFound", "NotMigrated", "NotProvisioned", "NoticeChannel", "Numeric",
-    "OfferState", "Offset", "OnHold", "Once", "OrderKind", "Outcome", "Overdue", "Overpayment", "OwnAsset", "Page",
-    "PageQuery", "Payoff", "Payout", "PayoutKind", "PayoutStatus", "Personal", "Plan", "Planned", "Price", "PriceTick",
-    "Proof", "ProofEvent", "ProofEventKind", "ProofProtocol", "ProofType", "Protection", "ProtectionKind",
-    "ProtectionRule", "ProvisionRates", "Purpose", "Queue", "QuotaExceeded", "Rate", "Readable", "ReasonCode",
-    "Receipt", "RecoveryCode", "RedactingFilter", "Ref", "RefusalGround", "Repository", "ReputationEvidence",
-    "ReputationPolicy", "ReputationRecord", "ReputationStatus", "Restriction", "RestrictionGround", "RetentionPolicy",
-    "ReviewState", "ReviewTask", "RiskAlert", "RoleMissing", "RoundStatus", "Rounding", "RuleFiring", "Rules",
-    "SavingsGroup", "Schedule", "Score", "ScoringCategory", "ScoringPeriod", "Search", "Secret", "Serialization",
-    "Servicing", "Session", "SessionStatus", "SessionType", "Settings", "Signal", "SignalRole", "Spread",
-    "StaleVersion", "Standing", "Statistics", "StillReferenced", "StorageFull", "SystemClock", "Tallystick",
-    "TallystickError", "Tampered", "TaskState", "Tenant", "TenantInfo", "TenantMissing", "Terms", "ThrottleScope",
-    "TickReceipt", "TlsFailed", "TokenUse", "TransactionKind", "Transfer", "Transitions", "TrustEdge", "TrustPolicy",
-    "Unavailable", "Unique", "UnknownReference", "Unsupported", "User", "UserProfile", "UserReputationSummary",
-    "UserRole", "UserStatus", "Vault", "VaultAsset", "VaultAssetChange", "VaultMetric", "VaultObservation",
-    "VaultPosition", "VaultSide", "VaultStatus", "Verdict", "VerificationStatus", "Verifier", "VerifyingKey", "Version",
-    "Wallet", "WrongTenant", "all_of", "any_of", "append_only", "asc", "asset", "at_least", "at_most", "backref",
-    "between", "check_export", "commitment", "compare", "contains", "decayed", "demographic_parity", "denial_groups",
-    "desc", "equalized_odds", "eur", "gbp", "generalized_entropy", "idempotent", "impacts", "input_set_hash", "kept",
-    "kes", "key", "less_than", "make_periods", "make_schedule", "missing", "money", "more_than", "ngn", "not_",
-    "one_of", "order_by", "outcomes", "periods_to", "prefix", "present", "redacting_processor", "register",
-    "replay_erasures", "reweighing", "secret", "sum_of", "transfer", "usd", "uuid7", "wilson",
+    "InterestMethod", "Interval", "Invalid", "InvalidTransition", "Journal", "Json", "KeyFolder", "KeyProvider",
+    "KeyReused", "KeyStore", "LateFee", "LeaseLost", "LedgerAmount", "LegalBasis", "LegalHold", "LenderPayout",
+    "Length", "LiquidationEvent", "LiquidationOrigin", "Loan", "LoanAllocation", "LoanCharge", "LoanFunding",
+    "LoanInstallment", "LoanProduct", "LoanReceipt", "LoanSchedule", "LoanStatus", "LoanTransaction", "LocalKeys",
+    "Login", "LoginPolicy", "LoginRefused", "LoginThrottle", "LoginToken", "Logins", "Maintained", "Mask", "MemberRole",
+    "MembershipStatus", "MigrationUnsafe", "Money", "Monitored", "MonthEnd", "NotFound", "NotMigrated",
+    "NotProvisioned", "NoticeChannel", "Numeric", "OfferState", "Offset", "OnHold", "Once", "OrderKind", "Outcome",
+    "Overdue", "Overpayment", "OwnAsset", "Page", "PageQuery", "Payoff", "Payout", "PayoutKind", "PayoutStatus",
+    "Personal", "Plan", "Planned", "Price", "PriceTick", "Proof", "ProofEvent", "ProofEventKind", "ProofProtocol",
+    "ProofType", "Protection", "ProtectionKind", "ProtectionRule", "ProvisionRates", "Purpose", "Queue",
+    "QuotaExceeded", "Rate", "Readable", "ReasonCode", "Receipt", "RecoveryCode", "RedactingFilter", "Ref",
+    "RefusalGround", "Repository", "ReputationEvidence", "ReputationPolicy", "ReputationRecord", "ReputationStatus",
+    "Restriction", "RestrictionGround", "Retain", "RetentionPolicy", "ReviewState", "ReviewTask", "RiskAlert",
+    "RoleMissing", "RootKey", "RoundStatus", "Rounding", "RuleFiring", "Rules", "SavingsGroup", "Schedule", "Score",
+    "ScoringCategory", "ScoringPeriod", "Search", "Secret", "Serialization", "Servicing", "Session", "SessionStatus",
+    "SessionType", "Settings", "Signal", "SignalRole", "Spread", "StaleVersion", "Standing", "Statistics",
+    "StillReferenced", "StorageFull", "StoredKeys", "SystemClock", "Tallystick", "TallystickError", "Tampered",
+    "TaskState", "Tenant", "TenantInfo", "TenantMissing", "Terms", "ThrottleScope", "TickReceipt", "TinkRoot",
+    "TlsFailed", "TokenUse", "TransactionKind", "Transfer", "Transitions", "TrustEdge", "TrustPolicy", "Unavailable",
+    "Unique", "UnknownReference", "Unsupported", "User", "UserProfile", "UserReputationSummary", "UserRole",
+    "UserStatus", "Vault", "VaultAsset", "VaultAssetChange", "VaultMetric", "VaultObservation", "VaultPosition",
+    "VaultSide", "VaultStatus", "Verdict", "VerificationStatus", "Verifier", "VerifyingKey", "Version", "Wallet",
+    "WrongTenant", "all_of", "any_of", "append_only", "asc", "asset", "at_least", "at_most", "backref", "between",
+    "check_export", "commitment", "compare", "contains", "decayed", "demographic_parity", "denial_groups", "desc",
+    "equalized_odds", "eur", "gbp", "generalized_entropy", "idempotent", "impacts", "input_set_hash", "kept", "kes",
+    "key", "less_than", "make_periods", "make_schedule", "missing", "money", "more_than", "ngn", "not_", "one_of",
+    "order_by", "outcomes", "periods_to", "prefix", "present", "redacting_processor", "register", "replay_erasures",
+    "reweighing", "secret", "sum_of", "transfer", "usd", "uuid7", "wilson",
 ]
 # fmt: on
 

@@ -111,13 +111,15 @@ _HOMES = {
     ),
     "fields": (
         "ChainAmount Fraction Json LedgerAmount Length Maintained Mask Numeric Once OwnAsset Personal Price Rate Ref "
-        "Search "
+        "Retain Search "
     ),
     "ids": "uuid7",
     "loading": "backref",
     "money": "Money Rounding eur gbp kes money ngn sum_of usd",
     "page": "Offset Page PageQuery",
-    "privacy.keys": "KeyProvider LocalKeys",
+    "privacy.key_store": "KeyFolder KeyStore",
+    "privacy.keys": "KeyProvider LocalKeys RootKey StoredKeys",
+    "privacy.kms": "TinkRoot",
     "privacy.redact": "RedactingFilter redacting_processor",
     "privacy.sealed": "Secret secret",
     "query": (

@@ -26,7 +26,17 @@ def place() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    "page", ["circles.md", "lending.md", "logins.md", "reputation.md", "tutorial.md", "underwriting.md", "vaults.md"]
+    "page",
+    [
+        "circles.md",
+        "encryption.md",
+        "lending.md",
+        "logins.md",
+        "reputation.md",
+        "tutorial.md",
+        "underwriting.md",
+        "vaults.md",
+    ],
 )
 async def test_samples_run(page: str, place: Path) -> None:
     source = (DOCS / page).read_text()
