@@ -16,6 +16,7 @@ from tallystick.cli import (
     loans,
     migrations,
     portfolio,
+    privacy,
     report,
     schema,
     seed,
@@ -67,6 +68,7 @@ app.add_typer(report.app, name="report", rich_help_panel=_WATCH)
 command(app, "health", rich_help_panel=_WATCH)(health.health)
 app.add_typer(audit.app, name="audit", rich_help_panel=_WATCH)
 app.add_typer(keys.app, name="keys", rich_help_panel=_WATCH)
+app.add_typer(privacy.app, name="privacy", rich_help_panel=_WATCH)
 app.add_typer(schema.app, name="schema", rich_help_panel=_WATCH)
 command(app, "shell", rich_help_panel=_WATCH)(shell.shell)
 
