@@ -296,7 +296,10 @@ class Compiler:
             changed = [c.name for c in spec.columns if c.updatable and c.name in columns and c.name not in target]
             sets = ", ".join(f"{c} = excluded.{c}" for c in changed) or f"{target[-1]} = excluded.{target[-1]}"
             narrowed = f" WHERE {where}" if where else ""
-            same = f" WHERE {spec.table}.id = excluded.id" if spec.sealed else ""
+            # What was sealed for another row or person is not written here; the caller seals anew.
+            whose = [] if spec.subject is None else [spec.fields[spec.subject].column]
+            same = " AND ".join(f"{spec.table}.{c} IS NOT DISTINCT FROM excluded.{c}" for c in ("id", *whose))
+            same = f" WHERE {same}" if spec.sealed else ""
             return (
                 f"INSERT INTO {spec.qualified} ({names}) VALUES ({numbers}) ON CONFLICT ({', '.join(target)})"
                 f"{narrowed} DO UPDATE SET {sets}{same} RETURNING {self.columns}"
