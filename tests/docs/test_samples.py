@@ -32,6 +32,7 @@ def place() -> Iterator[Path]:
         "encryption.md",
         "lending.md",
         "logins.md",
+        "privacy.md",
         "reputation.md",
         "tutorial.md",
         "underwriting.md",

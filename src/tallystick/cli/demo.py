@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tallystick.app import Tallystick
     from tallystick.cli.demo_circles import Circles
     from tallystick.cli.demo_lending import Lending
+    from tallystick.cli.demo_privacy import Forgotten
     from tallystick.cli.demo_reputation import Reputed
     from tallystick.cli.demo_vaults import Guarded
     from tallystick.cli.demo_wall import Crossing
@@ -52,6 +53,7 @@ class Story:
     circles: Circles | None = None
     reputation: Reputed | None = None
     vaults: Guarded | None = None
+    forgotten: Forgotten | None = None
     crossings: list[Crossing] = field(default_factory=list)
     seconds: float = 0
     kept: str | None = None
@@ -67,7 +69,9 @@ class Story:
         saved = self.circles is not None and self.circles.held
         reputed = self.reputation is not None and self.reputation.held
         guarded = self.vaults is not None and self.vaults.held
-        return self.walled and saved and reputed and guarded and self.lending is not None and self.lending.held
+        forgotten = self.forgotten is not None and self.forgotten.held
+        told = saved and reputed and guarded and forgotten
+        return self.walled and told and self.lending is not None and self.lending.held
 
 
 async def demo(
@@ -77,7 +81,7 @@ async def demo(
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the server's directory, and say where.")] = False,
 ) -> Answer:
-    """Start a server, migrate, load and compare applications, lend, save in a circle, and try to cross the wall.
+    """Start a server, migrate, compare applications, lend, save in a circle, try the wall, forget a person.
 
     Runs on an embedded PostgreSQL in a temporary directory, whatever DATABASE_URL says. Exit code 1: an attempt to
     cross the wall worked, or the money was not right.
@@ -125,7 +129,7 @@ async def _server(story: Story, *, keep: bool) -> AsyncIterator[Tallystick]:
 
 
 async def _work(run: Run, tally: Tallystick, story: Story, file: Path | None) -> None:
-    from tallystick.cli import demo_circles, demo_reputation, demo_vaults
+    from tallystick.cli import demo_circles, demo_privacy, demo_reputation, demo_vaults
     from tallystick.cli.demo_lending import lend
     from tallystick.cli.demo_wall import cross
 
@@ -164,6 +168,10 @@ async def _work(run: Run, tally: Tallystick, story: Story, file: Path | None) ->
     )
     with out.progress("Trying to cross the wall"):
         story.crossings = await cross(tally, _OWN, _OTHER)
+    started = time.perf_counter()
+    with out.progress("Forgetting"):
+        story.forgotten = await demo_privacy.forget(tally, _OWN)
+    _step(story, "Exported a person, held her, and erased her", started)
 
 
 async def _fill(run: Run, tally: Tallystick, story: Story, file: Path | None) -> None:

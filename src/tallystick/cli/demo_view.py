@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from tallystick.cli import demo_circles, demo_lending, demo_reputation, demo_vaults
+from tallystick.cli import demo_circles, demo_lending, demo_privacy, demo_reputation, demo_vaults
 from tallystick.cli.report import fairness_document, show_fairness, show_statistics, statistics_document
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def show(out: Output, story: Story) -> None:
         out.line(f"All {len(story.crossings)} attempts, five ways, were stopped.", "bold green")
     else:
         out.line("THE WALL BROKE: an attempt was not stopped.", "bold red")
+    if story.forgotten is not None:
+        demo_privacy.show(out, story.forgotten)
     if story.lending is not None and not story.lending.held:
         out.line("THE MONEY IS WRONG: see above.", "bold red")
     if story.circles is not None and not story.circles.held:
@@ -100,6 +102,7 @@ def document(story: Story) -> dict[str, Any]:
         "reputation": None if story.reputation is None else demo_reputation.document(story.reputation),
         "vaults": None if story.vaults is None else demo_vaults.document(story.vaults),
         "crossings": story.crossings,
+        "forgotten": None if story.forgotten is None else demo_privacy.document(story.forgotten),
         "held": story.held,
         "kept": story.kept,
         "seconds": round(story.seconds, 2),
