@@ -143,6 +143,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from benchmarks.audit.command import main as audit
 
         return audit(words[1:])
+    if words[:1] == ["privacy"]:
+        from benchmarks.privacy import main as privacy
+
+        return privacy(words[1:])
     given = parser()
     options = given.parse_args(words)
     if options.json is not None:

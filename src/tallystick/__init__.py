@@ -35,7 +35,15 @@ if TYPE_CHECKING:
     from tallystick.domains.idempotency import idempotent
     from tallystick.domains.identity.authenticators import Authenticator
     from tallystick.domains.identity.consents import Consent, LegalBasis, Purpose
+    from tallystick.domains.identity.erasures import (
+        ErasureGround,
+        ErasureRequest,
+        ErasureStatus,
+        ErasureStep,
+        RefusalGround,
+    )
     from tallystick.domains.identity.external_identities import ExternalIdentity, ExternalSubject
+    from tallystick.domains.identity.holds import LegalHold, Restriction, RestrictionGround
     from tallystick.domains.identity.login_policy import Delay, LoginPolicy
     from tallystick.domains.identity.login_throttle import LoginThrottle, ThrottleScope
     from tallystick.domains.identity.login_tokens import LoginToken, TokenUse
@@ -43,6 +51,7 @@ if TYPE_CHECKING:
     from tallystick.domains.identity.mfa import Enrolment
     from tallystick.domains.identity.profiles import EmploymentStatus, HomeOwnership, UserProfile
     from tallystick.domains.identity.recovery_codes import RecoveryCode
+    from tallystick.domains.identity.retention import RetentionPolicy
     from tallystick.domains.identity.tenants import Plan, Tenant, TenantInfo
     from tallystick.domains.identity.users import User, UserRole, UserStatus
     from tallystick.domains.identity.wallets import Wallet
@@ -90,6 +99,9 @@ if TYPE_CHECKING:
     from tallystick.domains.reputation.scores import Score, ScoringCategory, input_set_hash
     from tallystick.domains.reputation.sessions import BehaviorSession, SessionStatus, SessionType
     from tallystick.domains.reputation.summary import UserReputationSummary
+    from tallystick.domains.rights.erasure import Erasure
+    from tallystick.domains.rights.export import check_export
+    from tallystick.domains.rights.replay import replay_erasures
     from tallystick.domains.savings.contributions import Contribution, ContributionKind, ContributionStatus
     from tallystick.domains.savings.groups import GroupStatus, OrderKind, SavingsGroup
     from tallystick.domains.savings.members import GroupMember, GroupMemberStatus
@@ -181,13 +193,17 @@ if TYPE_CHECKING:
         Price,
         Rate,
         Ref,
+        Retain,
         Search,
     )
     from tallystick.ids import uuid7
     from tallystick.loading import backref
     from tallystick.money import Money, Rounding, eur, gbp, kes, money, ngn, sum_of, usd
     from tallystick.page import Offset, Page, PageQuery
-    from tallystick.privacy.keys import KeyProvider, LocalKeys
+    from tallystick.privacy.key_store import KeyFolder, KeyStore
+    from tallystick.privacy.keys import KeyProvider, LocalKeys, RootKey, StoredKeys
+    from tallystick.privacy.kms import TinkRoot
+    from tallystick.privacy.redact import RedactingFilter, redacting_processor
     from tallystick.privacy.sealed import Secret, secret
     from tallystick.query import (
         all_of,
@@ -209,7 +225,19 @@ if TYPE_CHECKING:
         present,
     )
     from tallystick.repository import Repository
-    from tallystick.rules import Check, Foreign, Guard, Index, Queue, Rules, Transitions, Unique, append_only, kept
+    from tallystick.rules import (
+        Check,
+        Foreign,
+        Guard,
+        Index,
+        Queue,
+        Readable,
+        Rules,
+        Transitions,
+        Unique,
+        append_only,
+        kept,
+    )
     from tallystick.session import Session
     from tallystick.settings import Settings
     from tallystick.stores.postgres.meter import Metrics, PoolUse, StatementTimes
@@ -225,38 +253,41 @@ __all__ = [
     "Consent", "ConsentMissing", "Contribution", "ContributionKind", "ContributionStatus", "CounterOffer",
     "CredibilityTier", "DayCount", "DayRange", "Decision", "DecisionKind", "DecisionReason", "Declaration", "Delay",
     "DenialGroup", "Denied", "Device", "DeviceStatus", "DeviceTask", "Discrepancy", "Duplicate", "EmiAdjustment",
-    "EmploymentStatus", "Endorsement", "EndorsementStatus", "Enrolment", "Entity", "Erased", "ExportReport",
-    "ExternalIdentity", "ExternalSubject", "FeeRule", "FixedClock", "FlagState", "FloorRule", "Foreign", "Fraction",
-    "Frequency", "FundingStatus", "FutureAllocation", "Governance", "GroupMember", "GroupMemberStatus", "GroupOutcome",
-    "GroupRate", "GroupRound", "GroupStatus", "Guard", "HolidayCalendar", "HomeOwnership", "Impact", "InclusionProof",
-    "Index", "InputSource", "InputType", "Installment", "InsufficientFunds", "InterestCalc", "InterestMethod",
-    "Interval", "Invalid", "InvalidTransition", "Journal", "Json", "KeyProvider", "KeyReused", "LateFee", "LeaseLost",
-    "LedgerAmount", "LegalBasis", "LenderPayout", "Length", "LiquidationEvent", "LiquidationOrigin", "Loan",
-    "LoanAllocation", "LoanCharge", "LoanFunding", "LoanInstallment", "LoanProduct", "LoanReceipt", "LoanSchedule",
-    "LoanStatus", "LoanTransaction", "LocalKeys", "LogPart", "LogStatus", "Login", "LoginPolicy", "LoginRefused",
-    "LoginThrottle", "LoginToken", "Logins", "Maintained", "Mask", "MemberRole", "MembershipStatus", "Metrics",
-    "MigrationUnsafe", "Money", "Monitored", "MonthEnd", "NotFound", "NotMigrated", "NotProvisioned", "NoticeBasis",
-    "NoticeChannel", "Numeric", "OfferState", "Offset", "OnHold", "Once", "OrderKind", "Outcome", "Overdue",
-    "Overpayment", "OwnAsset", "Page", "PageQuery", "Payoff", "Payout", "PayoutKind", "PayoutStatus", "Personal",
-    "Plan", "Planned", "PoolUse", "Price", "PriceTick", "Proof", "ProofEvent", "ProofEventKind", "ProofProtocol",
-    "ProofType", "Protection", "ProtectionKind", "ProtectionRule", "ProvisionRates", "Purpose", "Queue",
-    "QuotaExceeded", "Rate", "ReasonCode", "Receipt", "ReconcileReport", "RecoveryCode", "Ref", "Repository",
-    "ReputationEvidence", "ReputationPolicy", "ReputationRecord", "ReputationStatus", "ReviewState", "ReviewTask",
-    "RiskAlert", "RoleMissing", "RoundStatus", "Rounding", "RuleFiring", "Rules", "SavingsGroup", "Schedule", "Score",
-    "ScoringCategory", "ScoringPeriod", "SealReport", "Search", "Secret", "Serialization", "Servicing", "Session",
-    "SessionStatus", "SessionType", "Settings", "Signal", "SignalRole", "Spread", "StaleVersion", "Standing",
-    "StatementTimes", "Statistics", "StillReferenced", "StorageFull", "SystemClock", "Tallystick", "TallystickError",
+    "EmploymentStatus", "Endorsement", "EndorsementStatus", "Enrolment", "Entity", "Erased", "Erasure", "ErasureGround",
+    "ErasureRequest", "ErasureStatus", "ErasureStep", "ExportReport", "ExternalIdentity", "ExternalSubject", "FeeRule",
+    "FixedClock", "FlagState", "FloorRule", "Foreign", "Fraction", "Frequency", "FundingStatus", "FutureAllocation",
+    "Governance", "GroupMember", "GroupMemberStatus", "GroupOutcome", "GroupRate", "GroupRound", "GroupStatus", "Guard",
+    "HolidayCalendar", "HomeOwnership", "Impact", "InclusionProof", "Index", "InputSource", "InputType", "Installment",
+    "InsufficientFunds", "InterestCalc", "InterestMethod", "Interval", "Invalid", "InvalidTransition", "Journal",
+    "Json", "KeyFolder", "KeyProvider", "KeyReused", "KeyStore", "LateFee", "LeaseLost", "LedgerAmount", "LegalBasis",
+    "LegalHold", "LenderPayout", "Length", "LiquidationEvent", "LiquidationOrigin", "Loan", "LoanAllocation",
+    "LoanCharge", "LoanFunding", "LoanInstallment", "LoanProduct", "LoanReceipt", "LoanSchedule", "LoanStatus",
+    "LoanTransaction", "LocalKeys", "LogPart", "LogStatus", "Login", "LoginPolicy", "LoginRefused", "LoginThrottle",
+    "LoginToken", "Logins", "Maintained", "Mask", "MemberRole", "MembershipStatus", "Metrics", "MigrationUnsafe",
+    "Money", "Monitored", "MonthEnd", "NotFound", "NotMigrated", "NotProvisioned", "NoticeBasis", "NoticeChannel",
+    "Numeric", "OfferState", "Offset", "OnHold", "Once", "OrderKind", "Outcome", "Overdue", "Overpayment", "OwnAsset",
+    "Page", "PageQuery", "Payoff", "Payout", "PayoutKind", "PayoutStatus", "Personal", "Plan", "Planned", "PoolUse",
+    "Price", "PriceTick", "Proof", "ProofEvent", "ProofEventKind", "ProofProtocol", "ProofType", "Protection",
+    "ProtectionKind", "ProtectionRule", "ProvisionRates", "Purpose", "Queue", "QuotaExceeded", "Rate", "Readable",
+    "ReasonCode", "Receipt", "ReconcileReport", "RecoveryCode", "RedactingFilter", "Ref", "RefusalGround", "Repository",
+    "ReputationEvidence", "ReputationPolicy", "ReputationRecord", "ReputationStatus", "Restriction",
+    "RestrictionGround", "Retain", "RetentionPolicy", "ReviewState", "ReviewTask", "RiskAlert", "RoleMissing",
+    "RootKey", "RoundStatus", "Rounding", "RuleFiring", "Rules", "SavingsGroup", "Schedule", "Score", "ScoringCategory",
+    "ScoringPeriod", "SealReport", "Search", "Secret", "Serialization", "Servicing", "Session", "SessionStatus",
+    "SessionType", "Settings", "Signal", "SignalRole", "Spread", "StaleVersion", "Standing", "StatementTimes",
+    "Statistics", "StillReferenced", "StorageFull", "StoredKeys", "SystemClock", "Tallystick", "TallystickError",
     "Tampered", "TaskState", "Tenant", "TenantInfo", "TenantMissing", "Terms", "ThrottleScope", "TickReceipt",
-    "TlsFailed", "TokenUse", "TransactionKind", "Transfer", "Transitions", "TrustEdge", "TrustPolicy", "Unavailable",
-    "Unique", "UnknownReference", "Unsupported", "User", "UserProfile", "UserReputationSummary", "UserRole",
-    "UserStatus", "Vault", "VaultAsset", "VaultAssetChange", "VaultMetric", "VaultObservation", "VaultPosition",
-    "VaultSide", "VaultStatus", "Verdict", "VerificationStatus", "Verifier", "VerifyingKey", "Version", "Wallet",
-    "WrongTenant", "all_of", "any_of", "append_only", "asc", "asset", "at_least", "at_most", "backref", "between",
-    "commitment", "compare", "contains", "decayed", "demographic_parity", "denial_groups", "desc", "equalized_odds",
-    "eur", "gbp", "generalized_entropy", "hmda_denial_codes", "idempotent", "impacts", "input_set_hash", "kept", "kes",
-    "key", "less_than", "make_periods", "make_schedule", "missing", "money", "more_than", "ngn", "not_", "one_of",
-    "order_by", "outcomes", "periods_to", "prefix", "present", "register", "reweighing", "secret", "sum_of", "transfer",
-    "usd", "uuid7", "wilson",
+    "TinkRoot", "TlsFailed", "TokenUse", "TransactionKind", "Transfer", "Transitions", "TrustEdge", "TrustPolicy",
+    "Unavailable", "Unique", "UnknownReference", "Unsupported", "User", "UserProfile", "UserReputationSummary",
+    "UserRole", "UserStatus", "Vault", "VaultAsset", "VaultAssetChange", "VaultMetric", "VaultObservation",
+    "VaultPosition", "VaultSide", "VaultStatus", "Verdict", "VerificationStatus", "Verifier", "VerifyingKey", "Version",
+    "Wallet", "WrongTenant", "all_of", "any_of", "append_only", "asc", "asset", "at_least", "at_most", "backref",
+    "between", "check_export", "commitment", "compare", "contains", "decayed", "demographic_parity", "denial_groups",
+    "desc", "equalized_odds", "eur", "gbp", "generalized_entropy", "hmda_denial_codes", "idempotent", "impacts",
+    "input_set_hash", "kept", "kes", "key", "less_than", "make_periods", "make_schedule", "missing", "money",
+    "more_than", "ngn", "not_", "one_of", "order_by", "outcomes", "periods_to", "prefix", "present",
+    "redacting_processor", "register", "replay_erasures", "reweighing", "secret", "sum_of", "transfer", "usd", "uuid7",
+    "wilson",
 ]
 # fmt: on
 

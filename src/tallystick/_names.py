@@ -23,7 +23,9 @@ _HOMES = {
     "domains.idempotency": "idempotent",
     "domains.identity.authenticators": "Authenticator",
     "domains.identity.consents": "Consent LegalBasis Purpose",
+    "domains.identity.erasures": "ErasureGround ErasureRequest ErasureStatus ErasureStep RefusalGround",
     "domains.identity.external_identities": "ExternalIdentity ExternalSubject",
+    "domains.identity.holds": "LegalHold Restriction RestrictionGround",
     "domains.identity.login_policy": "Delay LoginPolicy",
     "domains.identity.login_throttle": "LoginThrottle ThrottleScope",
     "domains.identity.login_tokens": "LoginToken TokenUse",
@@ -31,6 +33,7 @@ _HOMES = {
     "domains.identity.mfa": "Enrolment",
     "domains.identity.profiles": "EmploymentStatus HomeOwnership UserProfile",
     "domains.identity.recovery_codes": "RecoveryCode",
+    "domains.identity.retention": "RetentionPolicy",
     "domains.identity.tenants": "Plan Tenant TenantInfo",
     "domains.identity.users": "User UserRole UserStatus",
     "domains.identity.wallets": "Wallet",
@@ -70,6 +73,9 @@ _HOMES = {
     "domains.reputation.scores": "Score ScoringCategory input_set_hash",
     "domains.reputation.sessions": "BehaviorSession SessionStatus SessionType",
     "domains.reputation.summary": "UserReputationSummary",
+    "domains.rights.erasure": "Erasure",
+    "domains.rights.export": "check_export",
+    "domains.rights.replay": "replay_erasures",
     "domains.savings.contributions": "Contribution ContributionKind ContributionStatus",
     "domains.savings.groups": "GroupStatus OrderKind SavingsGroup",
     "domains.savings.members": "GroupMember GroupMemberStatus",
@@ -111,20 +117,23 @@ _HOMES = {
     ),
     "fields": (
         "ChainAmount Fraction Json LedgerAmount Length Maintained Mask Numeric Once OwnAsset Personal Price Rate Ref "
-        "Search "
+        "Retain Search "
     ),
     "ids": "uuid7",
     "loading": "backref",
     "money": "Money Rounding eur gbp kes money ngn sum_of usd",
     "page": "Offset Page PageQuery",
-    "privacy.keys": "KeyProvider LocalKeys",
+    "privacy.key_store": "KeyFolder KeyStore",
+    "privacy.keys": "KeyProvider LocalKeys RootKey StoredKeys",
+    "privacy.kms": "TinkRoot",
+    "privacy.redact": "RedactingFilter redacting_processor",
     "privacy.sealed": "Secret secret",
     "query": (
         "all_of any_of asc at_least at_most between contains desc key less_than missing more_than not_ one_of "
         "order_by prefix present "
     ),
     "repository": "Repository",
-    "rules": "Check Foreign Guard Index Queue Rules Transitions Unique append_only kept",
+    "rules": "Check Foreign Guard Index Queue Readable Rules Transitions Unique append_only kept",
     "session": "Session",
     "settings": "Settings",
     "stores.postgres.meter": "Metrics PoolUse StatementTimes",

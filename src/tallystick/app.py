@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,7 @@ from tallystick.domains.identity.login_policy import LoginPolicy
 from tallystick.domains.identity.tenants import TenantInfo, Tenants
 from tallystick.entity import Entity, spec_of
 from tallystick.errors import Declaration, Denied, Invalid, NotProvisioned, Unavailable
-from tallystick.privacy.keys import KeyProvider, LocalKeys
+from tallystick.privacy.keys import ROOT_VARIABLE, KeyProvider, LocalKeys
 from tallystick.session import Session, SessionContext
 from tallystick.settings import Settings
 
@@ -140,9 +141,11 @@ class Tallystick:
             url = await self._start_embedded()
         elif self.keys is None and self.settings.key_file is not None:
             self.keys = LocalKeys.from_file(self.settings.key_file, folder=self.settings.key_dir)
+        elif self.keys is None and ROOT_VARIABLE in os.environ:
+            self.keys = LocalKeys.from_environment()
         if self.keys is not None and self.keys.development and self._server is None:
             raise Denied(
-                "Development keys are for the embedded server only.",
+                "Development keys, and keys from the environment, are for the embedded server only.",
                 remedy="Give a key file: TALLYSTICK_KEY_FILE, or keys=LocalKeys.from_file(path).",
             )
         from tallystick.stores.postgres.store import PostgresStore
@@ -369,7 +372,11 @@ class Tallystick:
                 created_by_us=True,
             )
             if self.keys is None:
-                self.keys = LocalKeys(server.development_key(), folder=server.key_dir, development=True)
+                self.keys = (
+                    LocalKeys.from_environment(folder=server.key_dir)
+                    if ROOT_VARIABLE in os.environ
+                    else LocalKeys(server.development_key(), folder=server.key_dir, development=True)
+                )
         except BaseException:
             await self.close()
             raise

@@ -39,8 +39,7 @@ class Codec:
         "asset_fields",
         "encode",
         "insert_columns",
-        "sealed",
-        "sealed_at",
+        "opened_at",
         "spec",
         "stamped",
         "width",
@@ -50,9 +49,8 @@ class Codec:
         self.spec = spec
         self.asset_fields = tuple(f for f in spec.fields.values() if f.asset_column == "asset")
         self.insert_columns = tuple(c.name for c in spec.columns if c.insertable)
-        self.sealed = spec.sealed
         self.width = len(spec.read_columns)
-        self.sealed_at = _opened_at_once(spec)
+        self.opened_at = _opened_at(spec)
         self._decode: Decode = _generate(_decoder, spec)
         self.encode: Encode = _generate(_encoder, spec)
         self.stamped: Callable[[Any, UUID, Any, list[Any]], Any] = _generate(_stamper, spec)
@@ -247,18 +245,16 @@ def _decoder(spec: EntitySpec, scope: dict[str, Any]) -> str:
     for name, field in spec.fields.items():
         column = at[field.column]
         arguments.append(f"{name}={_guard(field, column, _decoded(spec, field, column, at, scope))}")
-    generation = "_generation, " if spec.sealed else ""
+    generation = "_generation, " if spec.opened else ""
     return (
         f"def made(row, sealer):\n    ({', '.join(at.values())}, {generation}) = row\n"
         f"    return cls({', '.join(arguments)})\n"
     )
 
 
-def _opened_at_once(spec: EntitySpec) -> tuple[int, ...]:
-    """Where in a row the columns stand that every read opens: personal values, and the masks of secrets."""
-    sealed = [f for f in spec.fields.values() if f.sealed]
-    names = [f.column if f.kind is Kind.PERSONAL else f.mask_column for f in sealed]
-    return tuple(i for i, name in enumerate(spec.read_columns) if name in names)
+def _opened_at(spec: EntitySpec) -> tuple[int, ...]:
+    """Where in a row the columns stand that every read opens."""
+    return tuple(i for i, name in enumerate(spec.read_columns) if name in spec.opened)
 
 
 def _guard(field: FieldSpec, column: str, expression: str) -> str:

@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from tallystick.errors import Declaration
-from tallystick.rules import Check, Foreign, Guard, Index, Rules, Transitions, Unique
+from tallystick.rules import Check, Foreign, Guard, Index, Readable, Rules, Transitions, Unique
 from tallystick.spec import REGISTRY_SCHEMA, CheckSpec, FieldSpec, ForeignKeySpec, IndexSpec, Kind
 from tallystick.values import CHAIN_CEILING
 
@@ -228,3 +228,21 @@ def unaudited(cls: type[Entity], fields: dict[str, FieldSpec], rules: Rules) -> 
             )
     worked_out = [fields[name].columns[0].name for name in rules.unaudited]
     return (*(f.index_column for f in fields.values() if f.search), *worked_out)
+
+
+READABLE_KINDS = frozenset({Kind.TEXT, Kind.JSON, Kind.BYTES})
+"""What can hold anything, also what is about a person, and so has to be sealed or said to be readable."""
+
+
+def readable(cls: type[Entity], fields: dict[str, FieldSpec], rules: Rules) -> dict[str, Readable]:
+    """Why texts, documents and bytes may be stored readable; only such fields have a reason to give."""
+    for name, why in rules.readable.items():
+        field = fields.get(name)
+        if field is None or field.kind not in READABLE_KINDS or not isinstance(why, Readable):
+            raise Declaration(
+                f"{cls.__name__}.{str(name)[:40]} is no text, document or bytes that could be readable.",
+                entity=cls.__name__,
+                field=str(name)[:40],
+                remedy='Write Rules(readable={"code": Readable.CODE}) for a field that is not sealed.',
+            )
+    return rules.readable

@@ -406,6 +406,12 @@ def _assemble(cls: type[Entity], table: str, fields: dict[str, FieldSpec], share
             entity=cls.__name__,
             remedy='Write Rules(..., subject="user") for a field user: Ref[User].',
         )
+    if subject is not None and not (subject.once or any(isinstance(r, AppendOnly) for r in rules)):
+        raise Declaration(
+            f"{cls.__name__}.{subject.name} says whose data a row is, and could be changed.",
+            entity=cls.__name__,
+            remedy="What is sealed stays under the first person's key: declare Annotated[Ref[User], Once()].",
+        )
     columns = [c for f in fields.values() for c in f.columns]
     if shared:
         given = [f for f in shared if not f.maintained]
@@ -489,4 +495,5 @@ def _assemble(cls: type[Entity], table: str, fields: dict[str, FieldSpec], share
         subject=declared.subject,
         audit_reads=declared.audit_reads,
         unaudited=constraints.unaudited(cls, fields, declared),
+        readable=constraints.readable(cls, fields, declared),
     )

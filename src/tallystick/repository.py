@@ -73,7 +73,7 @@ class Repository(Generic[E]):
         row = await self.db.unit.get(self._codec, id if id.__class__ is UUID else _id(id))
         if row is None:
             raise NotFound(f"No {self.spec.name} has this id.", entity=self.spec.name, id=_id(id))
-        found = (await self._entities((row,)))[0] if self._codec.sealed else self._codec.decode(row, None)
+        found = (await self._entities((row,)))[0] if self._codec.opened_at else self._codec.decode(row, None)
         if load:
             await load_refs(self.db, [found], load)
         return found
@@ -377,7 +377,7 @@ class Repository(Generic[E]):
     async def _entities(self, rows: Sequence[Any]) -> list[E]:
         """The entities of rows, with the keys that they need."""
         codec = self._codec
-        return codec.decode_all(rows, await self.db.sealer.opener(codec, rows) if codec.sealed else None)
+        return codec.decode_all(rows, await self.db.sealer.opener(codec, rows) if codec.opened_at else None)
 
     def _query(self, where: tuple[Any, ...], order: Any, *, limit: int | None = None, archived: bool = False) -> Query:
         spec = self.spec

@@ -151,6 +151,16 @@ class Queue:
     order: str = "created_at"
 
 
+class Readable(Enum):
+    """Why a text, a document or bytes may be stored readable; what may be about a person is sealed instead."""
+
+    CODE = "a code or name of a thing, a program or a source"
+    TERMS = "terms, settings and measurements, about nobody"
+    DIGEST = "a hash, a key in public or a proof"
+    NOTE = "words about the operation, which name nobody"
+    BY_ID = "about somebody whom only an id names, and worked on by the database"
+
+
 Rule = Index | Unique | Check | Transitions | AppendOnly | Kept | Foreign | Guard | Queue
 
 
@@ -168,9 +178,11 @@ class Rules:
 
     ``subject`` names the reference to the person whose data a row is: sealed fields are encrypted under that person's
     key of the class that ``retain`` names, and can be erased with it. Without one a row is its own subject.
+
+    ``readable`` says of each text, document and bytes that is not sealed why it need not be: the linter asks.
     """
 
-    __slots__ = ("audit", "audit_reads", "fillfactor", "items", "retain", "subject", "table", "unaudited")
+    __slots__ = ("audit", "audit_reads", "fillfactor", "items", "readable", "retain", "subject", "table", "unaudited")
 
     def __init__(
         self,
@@ -182,12 +194,14 @@ class Rules:
         audit_reads: bool = False,
         unaudited: tuple[str, ...] = (),
         subject: str | None = None,
+        readable: Mapping[str, Readable] | None = None,
     ) -> None:
         self.fillfactor = fillfactor
         self.audit = audit
         self.audit_reads = audit_reads
         self.unaudited = unaudited
         self.subject = subject
+        self.readable = dict(readable or {})
         for item in items:
             if not isinstance(item, Rule):
                 raise Declaration(

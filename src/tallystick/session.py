@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from tallystick.domains.reputation.reputation import Reputations
     from tallystick.domains.reputation.scores import Scores
     from tallystick.domains.reputation.sessions import BehaviorSessions
+    from tallystick.domains.rights.desk import Privacy
     from tallystick.domains.savings.circles import Circles
     from tallystick.domains.underwriting.counter_offers import CounterOffers
     from tallystick.domains.underwriting.device_tasks import DeviceTasks
@@ -61,7 +62,6 @@ if TYPE_CHECKING:
     from tallystick.domains.vaults.prices import Prices
     from tallystick.domains.vaults.protection import ProtectionRules
     from tallystick.domains.vaults.repository import Vaults
-    from tallystick.privacy.desk import Privacy
     from tallystick.stores.base import Isolation, Unit
 
 E = TypeVar("E", bound=Entity)
@@ -104,7 +104,7 @@ class Session:
     @property
     def privacy(self) -> Privacy:
         """The persons' rights: erasure, legal hold, restriction, export, retention."""
-        from tallystick.privacy.desk import Privacy
+        from tallystick.domains.rights.desk import Privacy
 
         return Privacy(self, self._app)
 

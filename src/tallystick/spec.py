@@ -7,11 +7,11 @@ fact about a field is written in exactly one place: the entity.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from tallystick.rules import Guard, Transitions
+from tallystick.rules import Guard, Readable, Transitions
 
 if TYPE_CHECKING:
     from tallystick.entity import Entity
@@ -166,10 +166,20 @@ class EntitySpec:
     unaudited: tuple[str, ...] = ()
     """Columns that stay out of the audit log although the entity is audited: blind indexes, what is worked out."""
 
+    readable: Mapping[str, Readable] = field(default_factory=dict)
+    """Why texts, documents and bytes are stored readable, by field."""
+
     @property
     def sealed(self) -> bool:
         """Whether any field is stored as ciphertext."""
         return any(f.sealed for f in self.fields.values())
+
+    @property
+    def opened(self) -> tuple[str, ...]:
+        """The columns that every read opens: personal values, and masks that show something of a secret."""
+        sealed = [f for f in self.fields.values() if f.sealed]
+        names = [f.column if f.kind is Kind.PERSONAL else f.mask_column for f in sealed]
+        return tuple(c.name for c in self.columns if c.name in names)
 
     @property
     def purposes(self) -> tuple[str, ...]:

@@ -598,6 +598,53 @@ async def test_who_made_a_key_is_in_the_audit_log_and_the_key_is_not(two: Two, t
     assert all("wrapped" not in e["new"] for e in entries)
 
 
+async def test_in_a_hardened_database(hard: Ground, key_file: Path, tmp_path: Path) -> None:
+    """Keys are made, erased, rotated and ended under signed tenants as under plain ones."""
+    ground = Ground(hard.server, hard.database, LocalKeys(ROOT, folder=tmp_path / "keys"))
+    (tenant,) = await hard.tenants(1)
+    async with ground.opened(tenant_key_file=key_file) as tally, at(tally, tenant) as db:
+        gone, stays = [await db[Holder].add(holder(c, name=f"Name {c}")) for c in "ab"]
+        await erase(db, gone.id)
+        assert [h.name for h in await db[Holder].find()] == [None, "Name b"]
+        with pytest.raises(Erased):
+            await db[Holder].update(gone, name="Again")
+        await rotation.rotate(db)
+        assert (await rotation.rewrap(db)).done == 1
+        await rotation.destroy_epoch(db, 1)
+        assert (await db[Holder].get(stays.id)).name == "Name b"
+
+
+async def test_in_a_sandbox(two: Two, tenant: TenantInfo) -> None:
+    """What a test does to keys is undone with it, and what it has seen misleads nobody."""
+    from tallystick.testing import Sandbox
+
+    async with at(two.one, tenant) as db:
+        home = await db[Holder].add(holder("a", name="Ada"))
+        async with Sandbox(two.one) as sandbox, sandbox.session(tenant) as inside:
+            other = await inside[Holder].add(holder("b", name="Ben"))
+            assert [h.name for h in await inside[Holder].find()] == ["Ada", "Ben"]
+            await erase(inside, home.id)
+            assert [h.name for h in await inside[Holder].find()] == [None, "Ben"]
+            await inside[Holder].update(other, name="Bob")
+        assert [h.name for h in await db[Holder].find()] == ["Ada"]
+        await db[Holder].update(home, name="Ann")
+        assert (await db[Holder].get(home.id)).name == "Ann"
+
+
+async def test_an_old_snapshot_makes_no_key_in_a_closed_epoch(two: Two, tenant: TenantInfo) -> None:
+    async with at(two.one, tenant) as db, at(two.other, tenant) as late:
+        await db[Holder].add(holder("a", name="Ada"))
+        with pytest.raises(Serialization):
+            async with late.transaction(isolation="repeatable read"):
+                await late[Holder].find()
+                await rotation.rotate(db)
+                await rotation.rewrap(db)
+                await late[Holder].add(holder("b", name="Ben"))
+        await rotation.destroy_epoch(db, 1)
+        await late[Holder].add(holder("b", name="Ben"))
+        assert [h.name for h in await db[Holder].find()] == ["Ada", "Ben"]
+
+
 async def _entries(db: Session) -> AsyncIterator[dict[str, Any]]:
     rows = await db.unit.call(
         "SELECT body FROM tally_audit.entry WHERE tenant_id = $1 AND \"table\" = 'data_key'",

@@ -20,9 +20,9 @@ from tallystick.app import Tallystick
 from tallystick.domains.identity.holds import RestrictionGround
 from tallystick.domains.identity.profiles import UserProfile
 from tallystick.domains.lending.loans import Loan
+from tallystick.domains.rights.replay import replay_erasures
 from tallystick.privacy.cells import ERASED
 from tallystick.privacy.keys import LocalKeys
-from tallystick.privacy.replay import replay_erasures
 from tallystick.session import Session
 from tallystick.settings import Settings
 from tallystick.testing import KitServer

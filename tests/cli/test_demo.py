@@ -71,6 +71,11 @@ def test_the_whole_demo(place: Path) -> None:
     for item in document["page"]["items"]:
         assert item["ssn"].startswith("••••")
         assert item["applicant"].endswith(".")
+    forgotten = document["forgotten"]
+    assert forgotten["held"] is True
+    assert forgotten["final"] == "when key epoch 1 ends"
+    assert {"identity", "lending"} <= set(forgotten["erased"])
+    assert all(s["good"] for s in forgotten["steps"])
     lending = document["lending"]
     assert (lending["deliveries"], lending["payments"]) == (32, 1)
     assert lending["trial_balance"]["balanced"] is True

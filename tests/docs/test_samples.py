@@ -28,10 +28,7 @@ def place() -> Iterator[Path]:
 @pytest.mark.parametrize(
     "page",
     [
-        "audit.md",
-        "circles.md",
-        "lending.md",
-        "logins.md",
+    "page", ["audit.md", "circles.md", "encryption.md", "lending.md", "logins.md", "privacy.md"]
         "reputation.md",
         "tutorial.md",
         "underwriting.md",

@@ -34,9 +34,9 @@ from tallystick.domains.identity.erasures import (
 )
 from tallystick.domains.identity.holds import RestrictionGround
 from tallystick.domains.identity.profiles import UserProfile
+from tallystick.domains.rights.policies import later
+from tallystick.domains.rights.replay import replay_tenant
 from tallystick.privacy.cells import ERASED
-from tallystick.privacy.policies import later
-from tallystick.privacy.replay import replay_tenant
 from tallystick.schema.connect import acting_as_owner
 from tallystick.session import Session
 

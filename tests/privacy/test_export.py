@@ -16,8 +16,8 @@ from tallystick import Denied, Invalid, NotFound, Purpose, RoleMissing, Tampered
 from tallystick.app import Tallystick
 from tallystick.domains.identity.disclosures import Disclosure
 from tallystick.domains.identity.profiles import UserProfile
-from tallystick.privacy.export import check_export
-from tallystick.privacy.gather import SOMEBODY, _document
+from tallystick.domains.rights.export import check_export
+from tallystick.domains.rights.gather import SOMEBODY, _document
 from tallystick.session import Session
 
 
@@ -149,5 +149,7 @@ async def test_a_tenant_leaves_with_everything_and_leaves_nothing_readable(
 async def test_keys_without_a_folder_do_not_offboard(db: Session, tmp_path: Path):
     await db.users.add(User(first_name="Ada"))
     with pytest.raises(Unsupported):
-        await db.privacy.offboard(tmp_path / "all", confirm=db.tenant.slug, reason="contract ended")
+        await db.privacy.offboard(
+            tmp_path / "all", confirm=db.tenant.slug, reason="contract ended", key=Ed25519PrivateKey.generate()
+        )
     assert not (tmp_path / "all").exists()

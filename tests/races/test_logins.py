@@ -16,6 +16,7 @@ from tallystick import (
     LoginThrottle,
     RecoveryCode,
     ThrottleScope,
+    Unavailable,
     User,
     UserStatus,
     present,
@@ -146,3 +147,13 @@ async def test_nobody_gets_in_after_a_suspension(race: Race, db: Session, _: int
     assert found.status is UserStatus.SUSPENDED
     with pytest.raises(LoginRefused):
         await Logins(db, OPEN).password("ann@example.org", PASSWORD, source=HERE)
+
+
+async def test_who_is_turned_away_for_the_crowd_has_not_tried(race: Race, db: Session):
+    await person(db)
+    narrow = replace(OPEN, hashes_at_once=1, waiting=1, memory_kib=8_192, passes=8)
+    result = await race(N, lambda s: Logins(s, narrow).password("ann@example.org", "wrong horse", source=HERE))
+    turned = sum(isinstance(e, Unavailable) for e in result.errors)
+    assert result.kinds == {LoginRefused, Unavailable}
+    (pair,) = await db[LoginThrottle].find(LoginThrottle.scope == ThrottleScope.PAIR)
+    assert pair.tries == N - turned

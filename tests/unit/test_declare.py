@@ -21,10 +21,12 @@ from tallystick import (
     Length,
     Mask,
     Money,
+    Once,
     OwnAsset,
     Personal,
     Queue,
     Ref,
+    Retain,
     Rules,
     Search,
     Secret,
@@ -153,6 +155,34 @@ def test_a_unique_rule_carries_fields_along_that_are_no_part_of_it():
     assert rule.columns == ("tenant_id", "application_id")
     with pytest.raises(Declaration, match="twice"):
         Unique("status", include=("status",))
+
+
+def test_a_subject_is_a_reference_that_is_given_once():
+    class Fixed(Entity):
+        user: Annotated[Ref[User], Once()]
+        name: Personal[str]
+        rules = Rules(retain="identity", subject="user")
+
+    class Written(Entity):
+        user: Ref[User]
+        name: Annotated[Personal[str], Retain("marketing")]
+        rules = Rules(append_only(), retain="identity", subject="user")
+
+    assert (spec_of(Fixed).subject, spec_of(Fixed).purposes) == ("user", ("identity",))
+    assert spec_of(Written).purposes == ("marketing",)
+    for field, named, said in (
+        (Ref[User], "user", "could be changed"),
+        (Annotated[str, Once()], "user", "none of its references"),
+        (Annotated[Ref[User], Once()], "person", "none of its references"),
+    ):
+
+        class Loose(Entity):
+            user: field  # type: ignore[valid-type]
+            name: Personal[str]
+            rules = Rules(retain="identity", subject=named)
+
+        with pytest.raises(Declaration, match=said):
+            spec_of(Loose)
 
 
 def test_unique_rules_do_not_see_archived_rows():

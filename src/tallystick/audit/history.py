@@ -155,7 +155,7 @@ async def decoded(repository: Repository[E], image: Mapping[str, msgspec.Raw]) -
     if whole:
         try:
             opener = None
-            if codec.sealed:
+            if codec.opened_at:
                 # Images are older than keys: whether the person was erased is asked now.
                 row.append(await repository.db.sealer.generation())
                 opener = await repository.db.sealer.opener(codec, (row,))

@@ -17,6 +17,7 @@ from tallystick.cli import (
     loans,
     migrations,
     portfolio,
+    privacy,
     proofs,
     report,
     schema,
@@ -71,6 +72,7 @@ command(app, "health", rich_help_panel=_WATCH)(health.health)
 command(audit.app, "reconcile")(audit_reconcile.reconcile)
 app.add_typer(audit.app, name="audit", rich_help_panel=_WATCH)
 app.add_typer(keys.app, name="keys", rich_help_panel=_WATCH)
+app.add_typer(privacy.app, name="privacy", rich_help_panel=_WATCH)
 app.add_typer(schema.app, name="schema", rich_help_panel=_WATCH)
 command(app, "shell", rich_help_panel=_WATCH)(shell.shell)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tallystick.cli.demo_audit import Audited
     from tallystick.cli.demo_circles import Circles
     from tallystick.cli.demo_lending import Lending
+    from tallystick.cli.demo_privacy import Forgotten
     from tallystick.cli.demo_reputation import Reputed
     from tallystick.cli.demo_underwriting import Desk
     from tallystick.cli.demo_vaults import Guarded
@@ -55,6 +56,7 @@ class Story:
     circles: Circles | None = None
     reputation: Reputed | None = None
     vaults: Guarded | None = None
+    forgotten: Forgotten | None = None
     crossings: list[Crossing] = field(default_factory=list)
     seconds: float = 0
     kept: str | None = None
@@ -73,7 +75,7 @@ class Story:
     @property
     def held(self) -> bool:
         """Whether the wall stood, the money was right, and every story came as it should."""
-        stories = (self.desk, self.lending, self.circles, self.reputation, self.vaults)
+        stories = (self.desk, self.lending, self.circles, self.reputation, self.vaults, self.forgotten)
         return self.walled and all(one is not None and one.held for one in stories)
 
 
@@ -133,7 +135,7 @@ async def _server(story: Story, *, keep: bool) -> AsyncIterator[Tallystick]:
 
 
 async def _work(run: Run, tally: Tallystick, story: Story, file: Path | None) -> None:
-    from tallystick.cli import demo_circles, demo_reputation, demo_underwriting, demo_vaults
+    from tallystick.cli import demo_circles, demo_privacy, demo_reputation, demo_underwriting, demo_vaults
     from tallystick.cli.demo_lending import lend
     from tallystick.cli.demo_tries import WORKERS
     from tallystick.cli.demo_wall import cross
@@ -177,6 +179,10 @@ async def _work(run: Run, tally: Tallystick, story: Story, file: Path | None) ->
     )
     with out.progress("Trying to cross the wall"):
         story.crossings = await cross(tally, _OWN, _OTHER)
+    started = time.perf_counter()
+    with out.progress("Forgetting"):
+        story.forgotten = await demo_privacy.forget(tally, _OWN)
+    _step(story, "Exported a person, held her, and erased her", started)
     await _audit(run, tally, story)
 
 

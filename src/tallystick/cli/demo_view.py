@@ -9,6 +9,7 @@ from tallystick.cli import (
     demo_audit,
     demo_circles,
     demo_lending,
+    demo_privacy,
     demo_reputation,
     demo_underwriting,
     demo_vaults,
@@ -62,6 +63,8 @@ def show(out: Output, story: Story) -> None:
         out.line("THE WALL BROKE: an attempt was not stopped.", "bold red")
     if story.desk is not None and not story.desk.held:
         out.line("A DECISION, A TASK OR A FLAG IS WRONG: see above.", "bold red")
+    if story.forgotten is not None:
+        demo_privacy.show(out, story.forgotten)
     if story.lending is not None and not story.lending.held:
         out.line("THE MONEY IS WRONG: see above.", "bold red")
     if story.circles is not None and not story.circles.held:
@@ -114,6 +117,7 @@ def document(story: Story) -> dict[str, Any]:
         "reputation": None if story.reputation is None else demo_reputation.document(story.reputation),
         "vaults": None if story.vaults is None else demo_vaults.document(story.vaults),
         "crossings": story.crossings,
+        "forgotten": None if story.forgotten is None else demo_privacy.document(story.forgotten),
         "audit": None if story.audited is None else demo_audit.document(story.audited),
         "held": story.held and story.proven,
         "kept": story.kept,

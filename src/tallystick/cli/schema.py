@@ -21,11 +21,14 @@ app = typer.Typer(help="The schema: declared, and live.", no_args_is_help=True)
 async def lint(run: Run) -> Answer:
     """Judge the live database: holes in the tenant wall, guards that are off, and what the declarations miss.
 
+    A text, document or bytes must be sealed, or say why it may be readable.
+
     Exit code 1: there are findings.
     """
     from tallystick.schema.connect import connect
     from tallystick.schema.ddl import checked_engine
     from tallystick.schema.lint import lint as work
+    from tallystick.schema.privacy_lint import unclassified
     from tallystick.settings import connect_args
 
     async with run.administered() as (tally, url):
@@ -34,6 +37,7 @@ async def lint(run: Run) -> Answer:
         try:
             with run.output.progress("Looking"):
                 found = await work(connection, tally.settings.roles, entities, checked_engine(tally.settings.engine))
+                found += unclassified(entities)
         finally:
             await connection.close()
     findings = [{"code": f.code, "object": f.object, "problem": f.problem, "remedy": f.remedy} for f in found]
@@ -122,7 +126,7 @@ def _document(spec: EntitySpec) -> dict[str, Any]:
                 "name": c.name,
                 "type": c.sql,
                 "nullable": c.nullable,
-                "privacy": _privacy(by_column.get(c.name), c.name),
+                "privacy": _privacy(spec, by_column.get(c.name), c.name),
             }
             for c in spec.columns
         ],
@@ -134,10 +138,12 @@ def _document(spec: EntitySpec) -> dict[str, Any]:
     }
 
 
-def _privacy(field: FieldSpec | None, column: str) -> str:
+def _privacy(spec: EntitySpec, field: FieldSpec | None, column: str) -> str:
     """How a column keeps what is personal."""
+    from tallystick.schema.privacy_lint import class_of
+
     if field is None or not field.sealed:
-        return "plain"
+        return class_of(spec, field)
     if column == field.index_column:
         return "blind index"
     if column == field.mask_column:

@@ -17,7 +17,7 @@ from tallystick.entity import Entity
 from tallystick.errors import Invalid, KeyReused
 from tallystick.fields import Length, Once
 from tallystick.ids import uuid7
-from tallystick.rules import Check, Rules, Unique
+from tallystick.rules import Check, Readable, Rules, Unique
 
 if TYPE_CHECKING:
     from tallystick.session import Session
@@ -37,7 +37,12 @@ class CommandKey(Entity):
     request: Annotated[bytes, Once()]
     results: list[UUID] = msgspec.field(default_factory=list)
 
-    rules = Rules(Unique("op", "key"), Check("request", "octet_length(request) = 32"), audit=False)
+    rules = Rules(
+        Unique("op", "key"),
+        Check("request", "octet_length(request) = 32"),
+        audit=False,
+        readable={"op": Readable.CODE, "key": Readable.CODE, "request": Readable.DIGEST, "results": Readable.CODE},
+    )
 
 
 class Command:

@@ -28,6 +28,8 @@ from tallystick.privacy.private_file import read_private, write_private
 
 __all__ = ["DevelopmentKeys", "KeyProvider", "LocalKeys", "RootKey", "StoredKeys"]
 
+ROOT_VARIABLE: Final = "TALLYSTICK_ROOT_KEY"
+"""The variable of a root key for development: 64 hexadecimal digits."""
 _CACHED: Final = 4096
 _INDEX: Final = b"tallystick/1/index"
 _STORED: Final = b"tallystick/1/stored key"
@@ -236,9 +238,7 @@ class LocalKeys(StoredKeys):
         return LocalKeys(_root_of(read_private(file)), folder=_beside(file) if folder is None else folder)
 
     @staticmethod
-    def from_environment(
-        name: str = "TALLYSTICK_ROOT_KEY", *, folder: str | os.PathLike[str] | None = None
-    ) -> LocalKeys:
+    def from_environment(name: str = ROOT_VARIABLE, *, folder: str | os.PathLike[str] | None = None) -> LocalKeys:
         """Read the root key, 64 hexadecimal digits, from the environment: for development on the embedded server only.
 
         What is in the environment is in process listings and core dumps and is inherited by every child, so these keys

@@ -39,9 +39,9 @@ class Sealer:
 
         The last value of each row is the tenant's key generation as of the read.
         """
-        if not codec.sealed or not rows:
+        if not codec.opened_at or not rows:
             return None
-        wanted = {bytes(value[2:18]) for row in rows for i in codec.sealed_at if (value := row[i]) is not None}
+        wanted = {bytes(value[2:18]) for row in rows for i in codec.opened_at if (value := row[i]) is not None}
         if not wanted:
             from tallystick.privacy.cells import Opener
 

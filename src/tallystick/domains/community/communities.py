@@ -15,7 +15,7 @@ from tallystick.entity import Entity
 from tallystick.errors import NotFound
 from tallystick.fields import Length, Numeric, Once, OwnAsset
 from tallystick.money import Money
-from tallystick.rules import Check, Index, Rules, Transitions, Unique, kept
+from tallystick.rules import Check, Index, Readable, Rules, Transitions, Unique, kept
 
 if TYPE_CHECKING:
     from tallystick.domains.community.borrowing import Borrowing
@@ -70,6 +70,7 @@ class Community(Entity):
         ),
         kept(),
         retain="community",
+        readable={"name": Readable.CODE, "slug": Readable.CODE, "asset": Readable.CODE, "governance": Readable.TERMS},
     )
 
 

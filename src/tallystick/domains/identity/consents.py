@@ -16,7 +16,7 @@ from tallystick.entity import Entity
 from tallystick.errors import ConsentMissing, Invalid, NotFound, OnHold
 from tallystick.fields import Length, Once, Ref
 from tallystick.query import missing
-from tallystick.rules import Check, Guard, Index, Rules, Unique, kept
+from tallystick.rules import Check, Guard, Index, Readable, Rules, Unique, kept
 
 _TICK = timedelta(microseconds=1)
 _RESTRICTED = "SELECT 1 FROM tally.restriction r WHERE r.tenant_id = $1 AND r.user_id = $2 AND r.lifted_at IS NULL"
@@ -73,6 +73,7 @@ class Consent(Entity):
         ),
         kept(),
         retain="consent",
+        readable={"policy_version": Readable.CODE, "evidence": Readable.BY_ID},
     )
 
 

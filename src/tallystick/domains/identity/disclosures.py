@@ -7,7 +7,7 @@ from uuid import UUID
 
 from tallystick.entity import Entity
 from tallystick.fields import Length
-from tallystick.rules import Index, Rules, append_only
+from tallystick.rules import Index, Readable, Rules, append_only
 
 
 class Disclosure(Entity):
@@ -22,4 +22,5 @@ class Disclosure(Entity):
         append_only(),
         Index("row_id", "created_at", query="who opened a row's secrets, newest first"),
         retain="audit",
+        readable={"entity": Readable.CODE, "field": Readable.CODE, "reason": Readable.NOTE},
     )

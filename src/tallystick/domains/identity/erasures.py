@@ -10,7 +10,7 @@ from tallystick.domains.guarded import Guarded
 from tallystick.domains.identity.users import User
 from tallystick.entity import Entity
 from tallystick.fields import Length, Once, Ref
-from tallystick.rules import Check, Index, Rules, Transitions, Unique, kept
+from tallystick.rules import Check, Index, Readable, Rules, Transitions, Unique, kept
 
 
 class ErasureStatus(StrEnum):
@@ -114,6 +114,7 @@ class ErasureStep(Entity):
         ),
         kept(),
         retain="audit",
+        readable={"data_class": Readable.CODE, "reason": Readable.NOTE, "citation": Readable.NOTE},
     )
 
 

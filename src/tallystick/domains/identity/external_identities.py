@@ -15,7 +15,7 @@ from tallystick.domains.identity.users import User, UserLike, user_id
 from tallystick.entity import Entity
 from tallystick.errors import Invalid
 from tallystick.fields import Length, Once, Personal, Ref, Search
-from tallystick.rules import Index, Rules, Unique
+from tallystick.rules import Index, Readable, Rules, Unique
 
 _LONGEST = 255
 
@@ -56,6 +56,7 @@ class ExternalIdentity(Entity):
         Index("user", query="a person's identities"),
         subject="user",
         retain="identity",
+        readable={"issuer": Readable.CODE},
     )
 
 

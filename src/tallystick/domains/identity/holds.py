@@ -14,7 +14,7 @@ from tallystick.domains.guarded import Guarded
 from tallystick.domains.identity.users import User
 from tallystick.entity import Entity
 from tallystick.fields import Length, Once, Ref
-from tallystick.rules import Check, Index, Rules, Unique, kept
+from tallystick.rules import Check, Index, Readable, Rules, Unique, kept
 
 
 class RestrictionGround(StrEnum):
@@ -43,6 +43,7 @@ class LegalHold(Entity):
         Check("order", "released_at is null or released_at >= placed_at"),
         kept(),
         retain="audit",
+        readable={"matter": Readable.CODE},
     )
 
 

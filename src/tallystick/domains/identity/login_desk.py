@@ -16,7 +16,7 @@ from tallystick.domains.identity.login_throttle import Attempt, ThrottleScope
 from tallystick.domains.identity.passwords import hasher_of, prepared
 from tallystick.domains.identity.users import User, UserStatus
 from tallystick.entity import spec_of
-from tallystick.errors import Erased, Invalid, LoginRefused
+from tallystick.errors import Erased, Invalid, LoginRefused, Unavailable
 from tallystick.privacy.sealed import ciphertext_of
 
 if TYPE_CHECKING:
@@ -99,9 +99,18 @@ class Desk:
             return "account locked for a time"
         return ""
 
-    async def fits(self, user: User | None, password: object) -> bool:
-        """Whether it is the account's password; takes as long for an account that has none, or is none."""
-        return await self.hasher.fits(prepared(password), await self.stored(user), self.pepper)
+    async def fits(self, user: User | None, password: object, attempt: Attempt) -> bool:
+        """Whether it is the account's password; takes as long for an account that has none, or is none.
+
+        Raises ``Unavailable`` when too many are being checked; that was no attempt.
+        """
+        stored = await self.stored(user)
+        try:
+            return await self.hasher.fits(prepared(password), stored, self.pepper)
+        except Unavailable:
+            async with self.db.transaction():
+                await throttle.give_back(self.db, attempt)
+            raise
 
     async def stored(self, user: User | None) -> str | None:
         """The stored hash of an account; None, after as many questions, where there is none."""
@@ -134,7 +143,7 @@ class Desk:
         if isinstance(proof, ExternalSubject):
             fits = await ExternalIdentities(self.db, ExternalIdentity).owner(proof) == id
         else:
-            fits = await self.fits(user, proof)
+            fits = await self.fits(user, proof, attempt)
         because = "too early" if attempt.early else self.closed(user) or ("" if fits else "not proven")
         if because or user is None:
             await self.refuse(user, because, event)

@@ -21,7 +21,7 @@ from tallystick.entity import Entity
 from tallystick.errors import Invalid
 from tallystick.fields import Once
 from tallystick.ids import uuid7
-from tallystick.rules import Check, Index, Rules, Unique
+from tallystick.rules import Check, Index, Readable, Rules, Unique
 
 if TYPE_CHECKING:
     from tallystick.session import Session
@@ -65,6 +65,7 @@ class LoginThrottle(Entity):
         Check("tries", "tries between 0 and 1000000"),
         audit=False,
         fillfactor=70,
+        readable={"key": Readable.DIGEST},
     )
 
 

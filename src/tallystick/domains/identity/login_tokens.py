@@ -13,7 +13,7 @@ from tallystick.domains.guarded import Guarded, put
 from tallystick.domains.identity.users import User
 from tallystick.entity import Entity
 from tallystick.fields import Once, Ref
-from tallystick.rules import Check, Index, Rules, Unique
+from tallystick.rules import Check, Index, Readable, Rules, Unique
 
 if TYPE_CHECKING:
     from tallystick.session import Session
@@ -44,6 +44,7 @@ class LoginToken(Entity):
         Index("expires_at", query="tokens that are over"),
         Check("digest", "octet_length(digest) = 32"),
         audit=False,
+        readable={"digest": Readable.DIGEST},
     )
 
 

@@ -107,7 +107,7 @@ class Logins:
         desk = self._desk
         user = await desk.by_email(email)
         attempt = await desk.begin(email.strip().casefold() if user is None else user.id, source)
-        fits = await desk.fits(user, password)
+        fits = await desk.fits(user, password, attempt)
         because = "too early" if attempt.early else desk.closed(user) or ("" if fits else "wrong password")
         if because or user is None:
             await desk.refuse(user, because)

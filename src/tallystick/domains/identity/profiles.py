@@ -14,7 +14,7 @@ from tallystick.fields import Fraction, Length, Mask, Once, Personal, Ref, Searc
 from tallystick.money import Money
 from tallystick.privacy.sealed import Secret
 from tallystick.repository import Repository
-from tallystick.rules import Check, Rules, Unique
+from tallystick.rules import Check, Readable, Rules, Unique
 
 
 class EmploymentStatus(StrEnum):
@@ -64,6 +64,7 @@ class UserProfile(Entity):
         Check("debt_to_income", "debt_to_income is null or debt_to_income >= 0"),
         retain="identity",
         subject="user",
+        readable={"privacy_settings": Readable.BY_ID},
     )
 
 

@@ -15,7 +15,7 @@ from tallystick.entity import Entity
 from tallystick.fields import Once, Ref
 from tallystick.query import missing
 from tallystick.repository import Repository
-from tallystick.rules import Check, Rules, Unique
+from tallystick.rules import Check, Readable, Rules, Unique
 
 if TYPE_CHECKING:
     from tallystick.session import Session
@@ -31,7 +31,12 @@ class RecoveryCode(Entity):
     digest: Annotated[bytes, Once()]
     used_at: datetime | None = None
 
-    rules = Rules(Unique("user", "digest"), Check("digest", "octet_length(digest) = 32"), audit=False)
+    rules = Rules(
+        Unique("user", "digest"),
+        Check("digest", "octet_length(digest) = 32"),
+        audit=False,
+        readable={"digest": Readable.DIGEST},
+    )
 
 
 class RecoveryCodes(Guarded[RecoveryCode]):

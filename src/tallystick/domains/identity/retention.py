@@ -8,7 +8,7 @@ from tallystick.domains.guarded import Guarded
 from tallystick.domains.identity.consents import LegalBasis
 from tallystick.entity import Entity
 from tallystick.fields import Length, Once
-from tallystick.rules import Check, Rules, Unique
+from tallystick.rules import Check, Readable, Rules, Unique
 
 
 class RetentionPolicy(Entity):
@@ -33,6 +33,7 @@ class RetentionPolicy(Entity):
         Check("maximum", "maximum_months is null or maximum_months between greatest(minimum_months, 1) and 1200"),
         Check("class_name", "data_class ~ '^[a-z][a-z0-9_]{0,62}$'"),
         retain="audit",
+        readable={"data_class": Readable.CODE, "reason": Readable.NOTE, "citation": Readable.NOTE},
     )
 
 

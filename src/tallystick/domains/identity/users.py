@@ -14,7 +14,7 @@ from tallystick.errors import Invalid
 from tallystick.fields import Length, Personal, Ref, Search
 from tallystick.privacy.sealed import Secret
 from tallystick.repository import Repository
-from tallystick.rules import Check, Index, Rules, Transitions, Unique
+from tallystick.rules import Check, Index, Readable, Rules, Transitions, Unique
 
 
 class UserRole(StrEnum):
@@ -83,6 +83,7 @@ class User(Entity):
         ),
         table="user_account",
         retain="identity",
+        readable={"permissions": Readable.TERMS},
     )
 
 

@@ -10,7 +10,7 @@ from tallystick.entity import Entity
 from tallystick.errors import Duplicate, Invalid
 from tallystick.fields import Ref
 from tallystick.repository import Repository
-from tallystick.rules import Check, Rules, Unique
+from tallystick.rules import Check, Readable, Rules, Unique
 
 _EVM_BYTES = 20
 
@@ -30,6 +30,7 @@ class Wallet(Entity):
         Check("address_length", "octet_length(address) between 20 and 64"),
         Check("chain_positive", "chain_id > 0"),
         retain="identity",
+        readable={"address": Readable.BY_ID},
     )
 
 

@@ -9,7 +9,7 @@ from tallystick.entity import Entity
 from tallystick.fields import LedgerAmount, Length, Maintained, Once, Ref
 from tallystick.money import Money
 from tallystick.repository import Repository
-from tallystick.rules import Check, Rules, Unique, kept
+from tallystick.rules import Check, Readable, Rules, Unique, kept
 
 MOST_STRIPES = 64
 Balance = Annotated[LedgerAmount, Maintained()]
@@ -73,6 +73,7 @@ class Account(Entity):
         retain="lending",
         fillfactor=70,
         unaudited=("debits", "credits", "debits_pending", "credits_pending"),
+        readable={"code": Readable.CODE, "asset": Readable.CODE, "name": Readable.CODE},
     )
 
 

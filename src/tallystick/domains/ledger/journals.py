@@ -9,7 +9,7 @@ from uuid import UUID
 from tallystick.domains.ledger.proposals import Proposal
 from tallystick.entity import Entity
 from tallystick.fields import Length, Ref
-from tallystick.rules import Check, Index, Rules, Unique, append_only
+from tallystick.rules import Check, Index, Readable, Rules, Unique, append_only
 
 
 class Journal(Entity):
@@ -35,4 +35,5 @@ class Journal(Entity):
         Check("source_pair", "(source is null) = (source_id is null)"),
         append_only(),
         retain="lending",
+        readable={"op": Readable.CODE, "source": Readable.CODE, "description": Readable.NOTE},
     )

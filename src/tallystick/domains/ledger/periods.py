@@ -12,7 +12,7 @@ from tallystick.errors import Conflict
 from tallystick.fields import Length, Once
 from tallystick.query import at_least, at_most
 from tallystick.repository import Repository
-from tallystick.rules import Check, Guard, Index, Rules, Transitions, kept
+from tallystick.rules import Check, Guard, Index, Readable, Rules, Transitions, kept
 
 
 class PeriodStatus(StrEnum):
@@ -45,6 +45,7 @@ class Period(Entity):
         kept(),
         retain="lending",
         table="accounting_period",
+        readable={"name": Readable.CODE},
     )
 
 

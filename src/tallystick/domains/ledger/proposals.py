@@ -9,7 +9,7 @@ from uuid import UUID
 
 from tallystick.entity import Entity
 from tallystick.fields import Length, Once
-from tallystick.rules import Index, Rules, Transitions, kept
+from tallystick.rules import Index, Readable, Rules, Transitions, kept
 
 
 class ProposalStatus(StrEnum):
@@ -45,4 +45,5 @@ class Proposal(Entity):
         kept(),
         retain="lending",
         table="journal_proposal",
+        readable={"op": Readable.CODE, "legs": Readable.TERMS, "source": Readable.CODE, "description": Readable.NOTE},
     )

@@ -14,7 +14,7 @@ from tallystick.entity import Entity
 from tallystick.errors import Invalid
 from tallystick.fields import LedgerAmount, Length, Ref
 from tallystick.money import LEDGER_MAX, Money
-from tallystick.rules import Check, Foreign, Guard, Rules, Unique, append_only
+from tallystick.rules import Check, Foreign, Guard, Readable, Rules, Unique, append_only
 
 MOST_TRANSFERS = 1_000
 """The most transfers that one call may post."""
@@ -60,6 +60,7 @@ class Transfer(Entity):
         ),
         append_only(),
         retain="lending",
+        readable={"asset": Readable.CODE},
     )
 
     @property

@@ -15,7 +15,7 @@ from tallystick.domains.lending.products import LoanProduct
 from tallystick.entity import Entity
 from tallystick.fields import Length, Maintained, Once, Rate, Ref
 from tallystick.money import NOTHING, Money
-from tallystick.rules import Check, Guard, Index, Rules, Transitions, Unique, append_only, kept
+from tallystick.rules import Check, Guard, Index, Readable, Rules, Transitions, Unique, append_only, kept
 
 Total = Annotated[Money, Maintained()]
 """An amount that only triggers of the database write."""
@@ -131,6 +131,12 @@ class Loan(Entity):
         kept(),
         retain="lending",
         fillfactor=80,
+        readable={
+            "external_id": Readable.CODE,
+            "purpose": Readable.BY_ID,
+            "status_reason": Readable.NOTE,
+            "details": Readable.TERMS,
+        },
     )
 
     @property
@@ -153,6 +159,7 @@ class LoanStatusChange(Entity):
         Guard("tally_history_only", "AFTER INSERT", "tally.loan_history_only('loan_status_change')"),
         append_only(),
         retain="lending",
+        readable={"reason": Readable.NOTE},
     )
 
 
@@ -162,4 +169,4 @@ class LoanNumber(Entity):
     series: Annotated[str, Length(20, min=1), Once()]
     last: int
 
-    rules = Rules(Unique("series"), Check("last", "last >= 0"), kept(), audit=False)
+    rules = Rules(Unique("series"), Check("last", "last >= 0"), kept(), audit=False, readable={"series": Readable.CODE})

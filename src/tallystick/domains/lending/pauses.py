@@ -8,7 +8,7 @@ from typing import Annotated
 from tallystick.domains.lending.loans import Loan
 from tallystick.entity import Entity
 from tallystick.fields import Length, Once, Ref
-from tallystick.rules import Check, Index, Rules, kept
+from tallystick.rules import Check, Index, Readable, Rules, kept
 
 
 class DelinquencyPause(Entity):
@@ -24,4 +24,5 @@ class DelinquencyPause(Entity):
         Check("span", "starts_on <= ends_on"),
         kept(),
         retain="lending",
+        readable={"reason": Readable.NOTE},
     )

@@ -20,7 +20,7 @@ from tallystick.fields import Length, Once, Rate, Ref
 from tallystick.ids import NIL, uuid7
 from tallystick.money import Money
 from tallystick.repository import Repository
-from tallystick.rules import Check, Rules, Unique, kept
+from tallystick.rules import Check, Readable, Rules, Unique, kept
 
 if TYPE_CHECKING:
     from tallystick.session import Session
@@ -36,7 +36,11 @@ class BusinessCalendar(Entity):
     weekend: list[int] = msgspec.field(default_factory=list)
     holidays: list[date] = msgspec.field(default_factory=list)
 
-    rules = Rules(Unique("code"), retain="lending")
+    rules = Rules(
+        Unique("code"),
+        retain="lending",
+        readable={"code": Readable.CODE, "weekend": Readable.TERMS, "holidays": Readable.TERMS},
+    )
 
     @property
     def days_off(self) -> HolidayCalendar:
@@ -81,6 +85,7 @@ class LoanProduct(Entity):
         ),
         kept(),
         retain="lending",
+        readable={"code": Readable.CODE, "name": Readable.CODE, "terms": Readable.TERMS, "servicing": Readable.TERMS},
     )
 
     @property

@@ -13,7 +13,7 @@ from tallystick.domains.lending.servicing import ChargeKind
 from tallystick.entity import Entity
 from tallystick.fields import Length, Ref
 from tallystick.money import Money
-from tallystick.rules import Check, Guard, Index, Rules, Unique, append_only
+from tallystick.rules import Check, Guard, Index, Readable, Rules, Unique, append_only
 
 
 class TransactionKind(StrEnum):
@@ -101,6 +101,7 @@ class LoanTransaction(Entity):
         ),
         append_only(),
         retain="lending",
+        readable={"external_id": Readable.CODE, "reason": Readable.NOTE},
     )
 
 
@@ -177,4 +178,5 @@ class LoanCharge(Entity):
         ),
         append_only(),
         retain="lending",
+        readable={"code": Readable.CODE},
     )

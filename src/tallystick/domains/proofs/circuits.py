@@ -16,7 +16,7 @@ from tallystick.entity import Entity
 from tallystick.errors import Invalid
 from tallystick.fields import Length, Once, Ref
 from tallystick.query import desc, missing
-from tallystick.rules import Check, Guard, Rules, Unique, kept
+from tallystick.rules import Check, Guard, Readable, Rules, Unique, kept
 
 MANAGE = "proofs.manage"
 _LONGEST_KEY = 1_000_000
@@ -63,6 +63,7 @@ class Circuit(Entity):
         kept(),
         table="zk_circuit",
         retain="proofs",
+        readable={"name": Readable.CODE, "modulus": Readable.DIGEST, "signals": Readable.TERMS},
     )
 
     @property
@@ -102,6 +103,7 @@ class VerifyingKey(Entity):
         kept(),
         table="zk_verifying_key",
         retain="proofs",
+        readable={"document": Readable.TERMS, "sha256": Readable.DIGEST, "ceremony": Readable.NOTE},
     )
 
 

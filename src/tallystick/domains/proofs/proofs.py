@@ -14,7 +14,7 @@ from tallystick.domains.identity.users import User
 from tallystick.domains.proofs.circuits import MANAGE, Circuit, VerifyingKey
 from tallystick.entity import Entity
 from tallystick.fields import Length, Maintained, Once, Ref
-from tallystick.rules import Check, Foreign, Guard, Index, Rules, Transitions, Unique, append_only
+from tallystick.rules import Check, Foreign, Guard, Index, Readable, Rules, Transitions, Unique, append_only
 
 
 class VerificationStatus(StrEnum):
@@ -90,6 +90,17 @@ class Proof(Entity):
         Guard("tally_received", "BEFORE UPDATE", "tally.proof_received('zk_proof')"),
         table="zk_proof",
         retain="proofs",
+        readable={
+            "modulus": Readable.DIGEST,
+            "purpose": Readable.CODE,
+            "scope": Readable.CODE,
+            "challenge": Readable.DIGEST,
+            "context": Readable.DIGEST,
+            "expected": Readable.TERMS,
+            "proof": Readable.DIGEST,
+            "public_signals": Readable.BY_ID,
+            "nullifier": Readable.DIGEST,
+        },
     )
 
     def expired(self, at: datetime) -> bool:
@@ -134,6 +145,7 @@ class ProofEvent(Entity):
         Guard("tally_proof_event", "AFTER INSERT", "tally.proof_event('zk_proof_event')"),
         table="zk_proof_event",
         retain="proofs",
+        readable={"reason": Readable.NOTE, "verifier": Readable.CODE, "attestation": Readable.DIGEST},
     )
 
 

@@ -14,7 +14,7 @@ from tallystick.errors import Invalid
 from tallystick.fields import Fraction, Length, Once, Ref
 from tallystick.query import at_most, desc, missing, more_than
 from tallystick.repository import Repository
-from tallystick.rules import Check, Guard, Index, Rules, Unique
+from tallystick.rules import Check, Guard, Index, Readable, Rules, Unique
 
 LIFE = timedelta(days=90)
 """How long an analysis is good for when nothing else is said."""
@@ -59,6 +59,7 @@ class AIAnalysis(Entity):
         ),
         table="ai_analysis",
         retain="scoring",
+        readable={"model": Readable.CODE, "explanation": Readable.BY_ID},
     )
 
     def expired(self, at: datetime) -> bool:

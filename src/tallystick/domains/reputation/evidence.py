@@ -10,7 +10,7 @@ from tallystick.domains.identity.users import User
 from tallystick.domains.reputation.scores import Score, ScoringCategory
 from tallystick.entity import Entity
 from tallystick.fields import Length, Numeric, Ref
-from tallystick.rules import Check, Index, Rules, Unique, append_only
+from tallystick.rules import Check, Index, Readable, Rules, Unique, append_only
 
 Weight = Annotated[Decimal, Numeric(18, 9)]
 """How much one experience counts; 1 is an ordinary one."""
@@ -42,4 +42,5 @@ class ReputationEvidence(Entity):
         Check("weight", "weight > 0"),
         Check("cancels", "cancels_id is null or (cancels_id <> id and reason is not null)"),
         retain="scoring",
+        readable={"external_id": Readable.CODE, "reason": Readable.NOTE},
     )

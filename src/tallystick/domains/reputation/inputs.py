@@ -19,7 +19,7 @@ from tallystick.errors import Conflict, Duplicate, Invalid, LeaseLost
 from tallystick.fields import Length, Maintained, Once, Ref
 from tallystick.query import missing
 from tallystick.repository import Repository
-from tallystick.rules import Check, Foreign, Guard, Index, Queue, Rules, Unique
+from tallystick.rules import Check, Foreign, Guard, Index, Queue, Readable, Rules, Unique
 
 if TYPE_CHECKING:
     from tallystick.domains.reputation.analytics import BehaviorAnalyticsSummary
@@ -100,6 +100,12 @@ class BehaviorInput(Entity):
         ),
         Queue("occurred_at"),
         retain="scoring",
+        readable={
+            "client_session": Readable.CODE,
+            "external_id": Readable.CODE,
+            "payload": Readable.BY_ID,
+            "payload_hash": Readable.DIGEST,
+        },
     )
 
 

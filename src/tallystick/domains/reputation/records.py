@@ -15,7 +15,7 @@ from tallystick.domains.reputation.scores import ScoringCategory
 from tallystick.entity import Entity
 from tallystick.errors import Invalid
 from tallystick.fields import Length, Numeric, Ref
-from tallystick.rules import Check, Index, Rules, Unique, append_only
+from tallystick.rules import Check, Index, Readable, Rules, Unique, append_only
 
 if TYPE_CHECKING:
     from tallystick.domains.identity.tenants import TenantInfo
@@ -77,6 +77,7 @@ class ReputationRecord(Entity):
         Check("as_of", "as_of >= period_start"),
         Check("reason", "status = 'active' or reason is not null"),
         retain="scoring",
+        readable={"reason": Readable.NOTE},
     )
 
     def score_at(self, at: datetime) -> Decimal:

@@ -19,7 +19,7 @@ from tallystick.errors import Invalid, UnknownReference
 from tallystick.fields import Fraction, Length, Numeric, Ref
 from tallystick.query import desc
 from tallystick.repository import Repository
-from tallystick.rules import Check, Guard, Index, Rules, Unique, append_only
+from tallystick.rules import Check, Guard, Index, Readable, Rules, Unique, append_only
 
 Output = Annotated[Decimal, Numeric(18, 9)]
 """The raw output of a model, or a part of it."""
@@ -81,6 +81,12 @@ class Score(Entity):
         Guard("tally_explained", "BEFORE INSERT", "tally.score_explained('score')", when="NEW.shap IS NOT NULL"),
         Guard("tally_consented", "BEFORE INSERT", "tally.reputation_consented('score', 'credit_check,ai_analysis')"),
         retain="scoring",
+        readable={
+            "model": Readable.CODE,
+            "input_set": Readable.DIGEST,
+            "shap": Readable.BY_ID,
+            "details": Readable.BY_ID,
+        },
     )
 
 

@@ -12,7 +12,7 @@ from tallystick.entity import Entity
 from tallystick.errors import Conflict
 from tallystick.fields import Once, Ref
 from tallystick.repository import Repository
-from tallystick.rules import Check, Index, Rules, Transitions, Unique
+from tallystick.rules import Check, Index, Readable, Rules, Transitions, Unique
 
 
 class SessionType(StrEnum):
@@ -67,6 +67,7 @@ class BehaviorSession(Entity):
             initial=[_S.OPEN],
         ),
         retain="scoring",
+        readable={"token_hash": Readable.DIGEST},
     )
 
 

@@ -13,7 +13,7 @@ from tallystick.domains.savings.members import GroupMember
 from tallystick.domains.savings.rounds import GroupRound
 from tallystick.entity import Entity
 from tallystick.fields import ChainAmount, Once, Ref
-from tallystick.rules import Check, Foreign, Guard, Index, Rules, Transitions, Unique, kept
+from tallystick.rules import Check, Foreign, Guard, Index, Readable, Rules, Transitions, Unique, kept
 
 
 class ContributionKind(StrEnum):
@@ -91,6 +91,7 @@ class Contribution(Entity):
         kept(),
         retain="savings",
         fillfactor=80,
+        readable={"tx_hash": Readable.DIGEST},
     )
 
     @property

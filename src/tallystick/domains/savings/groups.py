@@ -11,7 +11,7 @@ from tallystick.entity import Entity
 from tallystick.errors import Invalid
 from tallystick.fields import ChainAmount, Length, Maintained, Once, Ref
 from tallystick.money import Money
-from tallystick.rules import Check, Guard, Index, Rules, Transitions, Unique, kept
+from tallystick.rules import Check, Guard, Index, Readable, Rules, Transitions, Unique, kept
 
 MOST_MEMBERS = 100
 MANAGE = "circles.manage"
@@ -142,6 +142,14 @@ class SavingsGroup(Entity):
         ),
         kept(),
         retain="savings",
+        readable={
+            "name": Readable.CODE,
+            "contract": Readable.DIGEST,
+            "external_id": Readable.CODE,
+            "asset": Readable.CODE,
+            "seed_hash": Readable.DIGEST,
+            "seed": Readable.DIGEST,
+        },
     )
 
     @property

@@ -11,7 +11,7 @@ from tallystick.domains.identity.users import User
 from tallystick.domains.savings.groups import MANAGE, SavingsGroup
 from tallystick.entity import Entity
 from tallystick.fields import ChainAmount, Length, Maintained, Once, Ref
-from tallystick.rules import Check, Guard, Index, Rules, Transitions, Unique, kept
+from tallystick.rules import Check, Guard, Index, Readable, Rules, Transitions, Unique, kept
 
 
 class GroupMemberStatus(StrEnum):
@@ -70,6 +70,7 @@ class GroupMember(Entity):
         Guard("tally_membership", "AFTER INSERT OR UPDATE", "tally.circle_membership('group_member')"),
         kept(),
         retain="savings",
+        readable={"external_id": Readable.CODE},
     )
 
 

@@ -14,7 +14,7 @@ from tallystick.domains.savings.members import GroupMember
 from tallystick.domains.savings.rounds import GroupRound
 from tallystick.entity import Entity
 from tallystick.fields import ChainAmount, Once, Ref
-from tallystick.rules import Check, Foreign, Guard, Index, Rules, Transitions, Unique, kept
+from tallystick.rules import Check, Foreign, Guard, Index, Readable, Rules, Transitions, Unique, kept
 
 
 class PayoutKind(StrEnum):
@@ -84,6 +84,7 @@ class Payout(Entity):
         Guard("tally_payout", "AFTER INSERT OR UPDATE OF status", "tally.circle_payout('payout')"),
         kept(),
         retain="savings",
+        readable={"tx_hash": Readable.DIGEST},
     )
 
 

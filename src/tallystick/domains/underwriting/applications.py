@@ -22,7 +22,7 @@ from tallystick.money import Money
 from tallystick.privacy.sealed import Secret
 from tallystick.query import at_most, one_of
 from tallystick.repository import Repository, Where
-from tallystick.rules import Check, Guard, Index, Rules, Transitions, Unique
+from tallystick.rules import Check, Guard, Index, Readable, Rules, Transitions, Unique
 
 if TYPE_CHECKING:
     from tallystick.domains.underwriting.decisions import Decision
@@ -131,6 +131,16 @@ class Application(Entity):
         ),
         retain="lending",
         subject="applicant",
+        readable={
+            "product": Readable.CODE,
+            "stripe_account_id": Readable.CODE,
+            "plaid_verification_id": Readable.CODE,
+            "duoplus_device_id": Readable.CODE,
+            "blockchain_tx_hash": Readable.CODE,
+            "purpose": Readable.BY_ID,
+            "monitoring": Readable.BY_ID,
+            "idempotency_key": Readable.CODE,
+        },
     )
 
 

@@ -13,7 +13,7 @@ from tallystick.domains.underwriting.applications import Application, Applicatio
 from tallystick.domains.underwriting.reasons import GROUPS, DenialGroup, ReasonCode
 from tallystick.entity import Entity
 from tallystick.fields import Fraction, Length, Numeric, Ref
-from tallystick.rules import Check, Guard, Index, Rules, Unique, append_only
+from tallystick.rules import Check, Guard, Index, Readable, Rules, Unique, append_only
 
 
 class DecisionKind(StrEnum):
@@ -110,6 +110,14 @@ class Decision(Entity):
         ),
         Guard("tally_reasons", "AFTER INSERT", "tally.decision_reasons('decision')", when='NEW."reasons" IS NOT NULL'),
         retain="lending",
+        readable={
+            "model_version": Readable.CODE,
+            "feature_hash": Readable.DIGEST,
+            "shap": Readable.BY_ID,
+            "risk_factors": Readable.BY_ID,
+            "reasons": Readable.BY_ID,
+            "other_reason": Readable.BY_ID,
+        },
     )
 
 

@@ -16,7 +16,7 @@ from tallystick.entity import Entity, with_fields
 from tallystick.errors import Conflict, Invalid
 from tallystick.fields import Length, Numeric, Once, Personal
 from tallystick.query import at_most, one_of
-from tallystick.rules import Check, Guard, Index, Rules, Transitions, Unique, kept
+from tallystick.rules import Check, Guard, Index, Readable, Rules, Transitions, Unique, kept
 
 Name = Annotated[str, Length(255, min=1)]
 AHEAD = timedelta(minutes=5)
@@ -115,6 +115,25 @@ class Device(Entity):
         ),
         kept(),
         retain="operations",
+        readable={
+            "external_id": Readable.CODE,
+            "device_type": Readable.CODE,
+            "model": Readable.CODE,
+            "os_version": Readable.CODE,
+            "region": Readable.CODE,
+            "current_task": Readable.CODE,
+            "capabilities": Readable.TERMS,
+            "installed_apps": Readable.TERMS,
+            "configuration": Readable.TERMS,
+            "automation_rules": Readable.TERMS,
+            "provisioned_by": Readable.CODE,
+            "decommissioned_by": Readable.CODE,
+            "security_profile": Readable.CODE,
+            "security_events": Readable.TERMS,
+            "maintenance_notes": Readable.NOTE,
+            "details": Readable.TERMS,
+        },
+        readable={"name": Readable.CODE, "payload": Readable.TERMS, "error": Readable.NOTE},
     )
 
 

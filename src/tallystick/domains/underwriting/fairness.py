@@ -18,7 +18,7 @@ from tallystick.entity import Entity
 from tallystick.errors import Conflict, Duplicate, Invalid
 from tallystick.fields import Length, Once
 from tallystick.query import one_of
-from tallystick.rules import Check, Index, Rules, Transitions, Unique, kept
+from tallystick.rules import Check, Index, Readable, Rules, Transitions, Unique, kept
 
 MINIMUM = 30
 """How many of a group, and of the one it is compared with, are decided before a rate says anything."""
@@ -82,6 +82,13 @@ class BiasFlag(Entity):
         ),
         kept(),
         retain="lending",
+        readable={
+            "attribute": Readable.CODE,
+            "group_label": Readable.CODE,
+            "reference_label": Readable.CODE,
+            "model_version": Readable.CODE,
+            "note": Readable.NOTE,
+        },
     )
 
 

@@ -16,7 +16,7 @@ from tallystick.errors import Conflict, Invalid
 from tallystick.fields import Length, Once, Ref
 from tallystick.privacy.sealed import Secret
 from tallystick.query import at_most, missing
-from tallystick.rules import Check, Index, Rules, Unique, kept
+from tallystick.rules import Check, Index, Readable, Rules, Unique, kept
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -85,6 +85,7 @@ class AdverseActionNotice(Entity):
         kept(),
         retain="lending",
         subject="application",
+        readable={"bureau": Readable.CODE},
     )
 
 

@@ -19,7 +19,7 @@ from tallystick.errors import Conflict, Denied, Invalid, LeaseLost
 from tallystick.fields import Length, Once, Ref
 from tallystick.query import one_of
 from tallystick.repository import Repository
-from tallystick.rules import Check, Guard, Index, Rules, Transitions, Unique, kept
+from tallystick.rules import Check, Guard, Index, Readable, Rules, Transitions, Unique, kept
 
 if TYPE_CHECKING:
     from tallystick.domains.underwriting.reasons import ReasonCode
@@ -99,6 +99,7 @@ class ReviewTask(Entity):
         ),
         kept(),
         retain="lending",
+        readable={"reason": Readable.NOTE, "escalated_for": Readable.NOTE},
     )
 
 

@@ -11,7 +11,7 @@ from tallystick.domains.identity.users import User
 from tallystick.entity import Entity
 from tallystick.fields import Json, Length, Ref
 from tallystick.repository import Repository
-from tallystick.rules import Check, Index, Rules, Transitions, Unique, kept
+from tallystick.rules import Check, Index, Readable, Rules, Transitions, Unique, kept
 
 
 class CredibilityTier(StrEnum):
@@ -62,6 +62,7 @@ class Agent(Entity):
         ),
         kept(),
         retain="vaults",
+        readable={"name": Readable.CODE, "address": Readable.DIGEST, "profile": Readable.TERMS},
     )
 
 

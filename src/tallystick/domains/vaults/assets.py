@@ -11,7 +11,7 @@ import msgspec
 from tallystick.entity import Entity
 from tallystick.fields import ChainAmount, Length, Maintained, Once, Price, Rate, Ref
 from tallystick.repository import Repository
-from tallystick.rules import Check, Guard, Index, Rules, Unique, append_only, kept
+from tallystick.rules import Check, Guard, Index, Readable, Rules, Unique, append_only, kept
 
 Code = Annotated[str, Length(32, min=1)]
 
@@ -57,6 +57,13 @@ class VaultAsset(Entity):
         ),
         kept(),
         retain="vaults",
+        readable={
+            "code": Readable.CODE,
+            "quote": Readable.CODE,
+            "feed": Readable.CODE,
+            "details": Readable.TERMS,
+            "price_source": Readable.CODE,
+        },
     )
 
 
@@ -79,6 +86,7 @@ class VaultAssetChange(Entity):
         ),
         append_only(),
         retain="vaults",
+        readable={"parameter": Readable.CODE, "before": Readable.TERMS, "after": Readable.TERMS},
     )
 
 

@@ -12,7 +12,7 @@ from tallystick.domains.vaults.assets import VaultAsset
 from tallystick.domains.vaults.vaults import Vault
 from tallystick.entity import Entity
 from tallystick.fields import ChainAmount, Length, Maintained, Once, Ref
-from tallystick.rules import Check, Guard, Index, Rules, Unique, append_only
+from tallystick.rules import Check, Guard, Index, Readable, Rules, Unique, append_only
 
 
 class LiquidationOrigin(StrEnum):
@@ -63,4 +63,10 @@ class LiquidationEvent(Entity):
         Guard("tally_liquidate", "BEFORE INSERT", "tally.vault_liquidate('liquidation_event')"),
         append_only(),
         retain="vaults",
+        readable={
+            "liquidator": Readable.DIGEST,
+            "tx_hash": Readable.DIGEST,
+            "reference": Readable.CODE,
+            "details": Readable.TERMS,
+        },
     )

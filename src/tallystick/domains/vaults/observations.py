@@ -11,7 +11,7 @@ import msgspec
 from tallystick.domains.vaults.vaults import Vault
 from tallystick.entity import Entity
 from tallystick.fields import Length, Maintained, Once, Rate, Ref
-from tallystick.rules import Check, Guard, Index, Rules, Unique, append_only
+from tallystick.rules import Check, Guard, Index, Readable, Rules, Unique, append_only
 
 
 class VaultObservation(Entity):
@@ -40,4 +40,5 @@ class VaultObservation(Entity):
         Guard("tally_observe", "BEFORE INSERT", "tally.vault_observe('vault_observation')"),
         append_only(),
         retain="vaults",
+        readable={"source": Readable.CODE, "details": Readable.TERMS},
     )

@@ -14,7 +14,7 @@ from tallystick.domains.vaults.vaults import Vault
 from tallystick.entity import Entity
 from tallystick.fields import Maintained, Once, Rate, Ref
 from tallystick.repository import Repository
-from tallystick.rules import Check, Guard, Index, Queue, Rules, Unique, kept
+from tallystick.rules import Check, Guard, Index, Queue, Readable, Rules, Unique, kept
 
 
 class ProtectionKind(StrEnum):
@@ -48,6 +48,7 @@ class ProtectionRule(Entity):
         Check("cooldown", "cooldown between 0 and 315360000"),
         kept(),
         retain="vaults",
+        readable={"action": Readable.TERMS},
     )
 
 
@@ -81,4 +82,5 @@ class RuleFiring(Entity):
         Queue(),
         kept(),
         retain="vaults",
+        readable={"price_key": Readable.CODE},
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tallystick.entity import Entity
 from tallystick.fields import ChainAmount, Length, Maintained, Once, Price
-from tallystick.rules import Guard, Index, Rules, append_only
+from tallystick.rules import Guard, Index, Readable, Rules, append_only
 
 
 class PriceTick(Entity):
@@ -34,4 +34,5 @@ class PriceTick(Entity):
         Guard("tally_tick", "BEFORE INSERT", "tally.vault_tick('price_tick')"),
         append_only(),
         retain="vaults",
+        readable={"feed": Readable.CODE, "quote": Readable.CODE, "price_source": Readable.CODE},
     )

@@ -11,7 +11,7 @@ from tallystick.domains.vaults.assets import VaultAsset
 from tallystick.domains.vaults.scale import unscaled
 from tallystick.entity import Entity
 from tallystick.fields import ChainAmount, Length, Maintained, Once, Rate, Ref
-from tallystick.rules import Check, Guard, Index, Rules, Transitions, Unique, kept
+from tallystick.rules import Check, Guard, Index, Readable, Rules, Transitions, Unique, kept
 
 _MOST = 9_223_372_036_854_775_807
 
@@ -105,6 +105,7 @@ class Vault(Entity):
             "ltv_scaled",
             "health_scaled",
         ),
+        readable={"contract": Readable.DIGEST, "external_id": Readable.CODE, "quote": Readable.CODE},
     )
 
     @property

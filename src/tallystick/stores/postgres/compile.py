@@ -31,7 +31,7 @@ class Compiler:
         self.spec: EntitySpec = codec.spec
         self.names = ", ".join(self.spec.read_columns)
         self.columns = self.names
-        if self.spec.sealed:
+        if self.spec.opened:
             # What tells a reader that keys were destroyed since it read them; see privacy/keyring.py.
             self.names += ", key_generation"
             self.columns += f", {_GENERATION} AS key_generation"
@@ -296,7 +296,10 @@ class Compiler:
             changed = [c.name for c in spec.columns if c.updatable and c.name in columns and c.name not in target]
             sets = ", ".join(f"{c} = excluded.{c}" for c in changed) or f"{target[-1]} = excluded.{target[-1]}"
             narrowed = f" WHERE {where}" if where else ""
-            same = f" WHERE {spec.table}.id = excluded.id" if spec.sealed else ""
+            # What was sealed for another row or person is not written here; the caller seals anew.
+            whose = [] if spec.subject is None else [spec.fields[spec.subject].column]
+            same = " AND ".join(f"{spec.table}.{c} IS NOT DISTINCT FROM excluded.{c}" for c in ("id", *whose))
+            same = f" WHERE {same}" if spec.sealed else ""
             return (
                 f"INSERT INTO {spec.qualified} ({names}) VALUES ({numbers}) ON CONFLICT ({', '.join(target)})"
                 f"{narrowed} DO UPDATE SET {sets}{same} RETURNING {self.columns}"
@@ -318,7 +321,7 @@ class Compiler:
             spec = self.spec
             order = spec.fields[spec.queue or "created_at"].column
             t = spec.table
-            columns = ", ".join(f"{t}.{c}" for c in spec.read_columns) + (f", {_GENERATION}" if spec.sealed else "")
+            columns = ", ".join(f"{t}.{c}" for c in spec.read_columns) + (f", {_GENERATION}" if spec.opened else "")
             free = (
                 f"SELECT tenant_id, id FROM {spec.qualified} WHERE tenant_id = $1 AND done_at IS NULL "
                 f"AND (lease_until IS NULL OR lease_until < now()) ORDER BY {order}, id LIMIT $5 "

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from tallystick.domains.rights.erasure import refuse_open
+from tallystick.domains.rights.export import Manifest, check_export, export_tenant
 from tallystick.errors import Invalid
-from tallystick.privacy.erasure import refuse_open
-from tallystick.privacy.export import Manifest, check_export, export_tenant
 
 if TYPE_CHECKING:
     from tallystick.session import Session

@@ -19,17 +19,17 @@ from tallystick.domains.identity.erasures import (
 from tallystick.domains.identity.holds import LegalHold, Restriction, RestrictionGround
 from tallystick.domains.identity.retention import RetentionPolicy
 from tallystick.domains.identity.users import UserLike, UserStatus, user_id
+from tallystick.domains.rights.erasure import Erasure, execute, holds_of, lock_request
+from tallystick.domains.rights.policies import Policy, in_force
 from tallystick.errors import Erased, Invalid, NotFound, OnHold
 from tallystick.fields import Ref
-from tallystick.privacy.erasure import Erasure, execute, holds_of, lock_request
-from tallystick.privacy.policies import Policy, in_force
 from tallystick.query import missing, one_of
 
 if TYPE_CHECKING:
     from tallystick.app import Tallystick
-    from tallystick.privacy.export import Manifest
-    from tallystick.privacy.offboard import Offboarded
-    from tallystick.privacy.retention import Batch, Line
+    from tallystick.domains.rights.export import Manifest
+    from tallystick.domains.rights.offboard import Offboarded
+    from tallystick.domains.rights.retention import Batch, Line
     from tallystick.session import Session
 
 _OPEN = (ErasureStatus.REQUESTED, ErasureStatus.ON_HOLD, ErasureStatus.PARTIAL)
@@ -221,14 +221,14 @@ class Privacy:
 
     async def explain(self) -> list[Line]:
         """What ``sweep`` would do now: how many, of which class and entity, and why; nothing is changed."""
-        from tallystick.privacy.retention import explain
+        from tallystick.domains.rights.retention import explain
 
         await self._db.require("privacy.sweep")
         return await explain(self._db)
 
     async def sweep(self, *, batch: int = 500) -> AsyncIterator[Batch]:
         """Erase what is due, a batch at a time, each committed: stopped anywhere it is simply run again."""
-        from tallystick.privacy.retention import sweep
+        from tallystick.domains.rights.retention import sweep
 
         await self._db.require("privacy.sweep")
         async for done in sweep(self._db, batch):
@@ -237,25 +237,25 @@ class Privacy:
     # -- access --------------------------------------------------------------------------------------------------
 
     async def export(self, user: UserLike, path: str | PathLike[str], *, reason: str, key: Any = None) -> Manifest:
-        """Write everything that is held about a person to a new folder, signed; see ``privacy.export``.
+        """Write everything that is held about a person to a new folder, signed; see ``export.py``.
 
         The person asks for themselves, or somebody with "privacy.export"; the reason is recorded, and so is every
         secret that was opened for it. ``key`` signs (Ed25519), by default the sealing key. Raises ``RoleMissing``,
-        ``NotFound``, ``Invalid`` for a folder that is there, ``Unavailable``.
+        ``NotFound``, ``Invalid`` for a folder that is there, ``NotProvisioned`` without a key.
         """
-        from tallystick.privacy.export import export_person
+        from tallystick.domains.rights.export import export_person
 
         return await export_person(self._db, user_id(user), path, reason, self._signer(key))
 
     async def export_tenant(self, path: str | PathLike[str], *, reason: str, key: Any = None) -> Manifest:
-        """Write everything the tenant has to a new folder, opened and signed; see ``privacy.export``."""
-        from tallystick.privacy.export import export_tenant
+        """Write everything the tenant has to a new folder, opened and signed; see ``export.py``."""
+        from tallystick.domains.rights.export import export_tenant
 
         return await export_tenant(self._db, path, reason, self._signer(key))
 
     async def offboard(self, path: str | PathLike[str], *, confirm: str, reason: str, key: Any = None) -> Offboarded:
-        """Export the tenant, close it and end every epoch of its keys; cannot be undone. See ``privacy.offboard``."""
-        from tallystick.privacy.offboard import offboard
+        """Export the tenant, close it and end every epoch of its keys; cannot be undone. See ``offboard.py``."""
+        from tallystick.domains.rights.offboard import offboard
 
         return await offboard(self._db, path, confirm=confirm, reason=reason, key=self._signer(key))
 

@@ -23,11 +23,11 @@ from tallystick.domains.guarded import alter, put
 from tallystick.domains.identity.erasures import ErasureRequest, ErasureStatus, ErasureStep, StepStatus
 from tallystick.domains.identity.holds import LegalHold
 from tallystick.domains.identity.users import User, UserStatus
+from tallystick.domains.rights.places import classes_of, last_changes, personal, rows_of, specs_of, subject_column
+from tallystick.domains.rights.policies import Policy, in_force, policy_for
 from tallystick.entity import spec_of
 from tallystick.errors import Conflict, Invalid, OnHold
 from tallystick.fields import Ref
-from tallystick.privacy.places import classes_of, last_changes, personal, rows_of, specs_of, subject_column
-from tallystick.privacy.policies import Policy, in_force, policy_for
 from tallystick.query import missing
 
 if TYPE_CHECKING:

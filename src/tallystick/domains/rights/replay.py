@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tallystick.domains.identity.users import User, UserStatus
+from tallystick.domains.rights.erasure import LedgerLine, destroy, read_line, refuse_open
 from tallystick.entity import spec_of
 from tallystick.errors import Tampered
-from tallystick.privacy.erasure import LedgerLine, destroy, read_line, refuse_open
 
 if TYPE_CHECKING:
     from tallystick.app import Tallystick

@@ -13,10 +13,10 @@ from uuid import UUID
 
 import msgspec
 
+from tallystick.domains.rights.erasure import Destroyed, destroy, execute, refuse_held, refuse_open, write_down
+from tallystick.domains.rights.places import person_columns, specs_of, subject_column
+from tallystick.domains.rights.policies import Policy, in_force, later, policy_for
 from tallystick.errors import Erased, Invalid, OnHold
-from tallystick.privacy.erasure import Destroyed, destroy, execute, refuse_held, refuse_open, write_down
-from tallystick.privacy.places import person_columns, specs_of, subject_column
-from tallystick.privacy.policies import Policy, in_force, later, policy_for
 
 if TYPE_CHECKING:
     from tallystick.session import Session

@@ -16,11 +16,11 @@ from uuid import UUID
 
 import msgspec
 
+from tallystick.domains.rights.places import person_columns, subject_column
 from tallystick.errors import Erased
 from tallystick.fields import Ref
 from tallystick.money import Money
 from tallystick.privacy.envelope import key_id_of
-from tallystick.privacy.places import person_columns, subject_column
 from tallystick.privacy.sealed import Secret, ciphertext_of
 from tallystick.query import one_of
 from tallystick.spec import Kind

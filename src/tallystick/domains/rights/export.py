@@ -22,9 +22,9 @@ import msgspec
 from tallystick.audit.entries import AuditEvent
 from tallystick.domains.identity.access import acting_user
 from tallystick.domains.identity.disclosures import Disclosure
+from tallystick.domains.rights.gather import WITHHELD, actor_shown, documents, rows_of_person, schema_of
+from tallystick.domains.rights.places import specs_of
 from tallystick.errors import Invalid, Tampered, Unavailable
-from tallystick.privacy.gather import WITHHELD, actor_shown, documents, rows_of_person, schema_of
-from tallystick.privacy.places import specs_of
 from tallystick.query import one_of
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Persons' rights: erasure, hold, restriction, export, retention; ``db.privacy`` is the way in."""

@@ -1,0 +1,60 @@
+"""``tallystick privacy``: a person's export, hold and erasure; the sweep that explains itself; the replay."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Cli
+
+from tallystick import Tallystick, User
+from tallystick.settings import Settings
+
+
+@pytest.fixture
+def slug(cli: Cli, data_dir: Path) -> str:
+    return str(cli("tenants", "--json").document["tenants"][0]["slug"])
+
+
+@pytest.fixture
+def zoe(slug: str, data_dir: Path) -> str:
+    """The id of a user who was just added."""
+
+    async def add() -> str:
+        async with (
+            Tallystick.open(settings=Settings.load({}, data_dir=data_dir)) as tally,
+            tally.session(slug, actor="test", permissions=("*",)) as db,
+        ):
+            return str((await db.users.add(User(email="zoe@example.org", first_name="Zoe"))).id)
+
+    return asyncio.run(add())
+
+
+def test_a_persons_way_out(cli: Cli, slug: str, data_dir: Path, tmp_path: Path, zoe: str) -> None:
+    named = ("--tenant", slug)
+    why = (*named, "--reason", "ticket 91")
+    done = cli("privacy", "export", zoe, str(tmp_path / "zoe"), *why)
+    assert done.code == 0, done.err
+    assert "user_account.jsonl" in done.out
+    assert json.loads((tmp_path / "zoe" / "user_account.jsonl").read_text())["first_name"] == "Zoe"
+    assert cli("privacy", "check", str(tmp_path / "zoe")).code == 0
+    assert cli("privacy", "check", str(tmp_path / "zoe"), "--key", "00" * 32).code == 8
+    assert cli("privacy", "export", zoe, str(tmp_path / "zoe"), *why).code == 2
+    held = cli("privacy", "hold", zoe, *named, "--matter", "2026-1", "--json").document["hold"]
+    assert cli("privacy", "erase", zoe, *why, "--yes").code == 3
+    assert cli("privacy", "release", held, *why).code == 0
+    assert cli("privacy", "restrict", zoe, *named, "--ground", "because").code == 2
+    assert cli("privacy", "restrict", zoe, *named, "--ground", "unlawful").code == 0
+    assert cli("privacy", "lift", zoe, *why).code == 0
+    erased = cli("privacy", "erase", zoe, *why, "--yes")
+    assert erased.code == 0, erased.err
+    assert "identity" in erased.out
+    assert "final when key epoch" in erased.out
+    assert "1002.12" in cli("privacy", "policies", *named).out
+    assert cli("privacy", "sweep", *named, "--explain").out.endswith("Nothing is due.\n")
+    assert cli("privacy", "sweep", *named, "--yes", "--json").document["persons"] == 0
+    replayed = cli("privacy", "replay", "--json").document["tenants"]
+    assert [r["lines"] for r in replayed if r["tenant"] == slug] == [1]
+    assert cli("privacy", "offboard", str(tmp_path / "all"), *why).code == 2
