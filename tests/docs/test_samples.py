@@ -28,7 +28,12 @@ def place() -> Iterator[Path]:
 @pytest.mark.parametrize(
     "page",
     [
-    "page", ["audit.md", "circles.md", "encryption.md", "lending.md", "logins.md", "privacy.md"]
+        "audit.md",
+        "circles.md",
+        "encryption.md",
+        "lending.md",
+        "logins.md",
+        "privacy.md",
         "reputation.md",
         "tutorial.md",
         "underwriting.md",

@@ -19,7 +19,7 @@ from tallystick.domains.underwriting.devices import Device, DeviceStatus, Name
 from tallystick.entity import Entity
 from tallystick.errors import Conflict, Invalid, LeaseLost
 from tallystick.fields import Length, Once, Ref
-from tallystick.rules import Check, Index, Rules, Transitions, Unique, kept
+from tallystick.rules import Check, Index, Readable, Rules, Transitions, Unique, kept
 
 if TYPE_CHECKING:
     from tallystick.session import Session
@@ -84,6 +84,7 @@ class DeviceTask(Entity):
         ),
         kept(),
         retain="operations",
+        readable={"name": Readable.CODE, "payload": Readable.TERMS, "error": Readable.NOTE},
     )
 
 

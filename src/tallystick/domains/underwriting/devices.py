@@ -133,7 +133,6 @@ class Device(Entity):
             "maintenance_notes": Readable.NOTE,
             "details": Readable.TERMS,
         },
-        readable={"name": Readable.CODE, "payload": Readable.TERMS, "error": Readable.NOTE},
     )
 
 
