@@ -119,8 +119,8 @@ class Reconciler:
     ) -> ReconcileReport:
         """Compare, from where ``after`` says on; ``batches`` is how many to do at most.
 
-        ``deep`` also holds every entry against the one before it, which reads the whole log. ``told`` hears of the report
-        after every batch. Raises ``Invalid`` for a table or position that there is not.
+        ``deep`` also holds every entry against the one before it, which reads the whole log. ``told`` hears of the
+        report after every batch. Raises ``Invalid`` for a table or position that there is not.
         """
         started = time.perf_counter()
         report = ReconcileReport(self._unit.tenant)
