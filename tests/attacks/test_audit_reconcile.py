@@ -63,6 +63,10 @@ async def test_a05_a_row_that_was_edited_with_the_trigger_off_is_found(sealed: S
     assert before.new is not None
     assert after.old is not None
     assert (before.new["stock"], after.old["stock"]) == (0, 41)
+    assert await found(sealed, tenant) == []
+    (one,) = (await sealed.tally.audit.reconcile(tenant, deep=True)).findings
+    assert (one.key, one.kind, one.columns, one.seq) == (str(shelf.id), "between", ("stock",), after.seq)
+    assert (await sealed.tally.audit.reconcile(tenant, deep=True, batch=1)).findings == [one]
 
 
 async def test_a05_rows_added_and_removed_in_silence_are_found(sealed: SealedGround) -> None:
@@ -110,6 +114,7 @@ async def test_a06_a_superuser_who_edits_row_and_image_is_found_by_the_leaf(seal
     # With the leaf rewritten as well the two agree; what was signed before does not, and says so to the verifier.
     async with sealed.unguarded() as su:
         row = await su.fetchrow("SELECT seq, salt, body FROM tally_audit.entry WHERE key = $1", str(shelf.id))
+        assert row is not None
         forged = leaf_hash(row["salt"], row["body"].encode())
         await su.execute("UPDATE tally_audit.leaf SET hash = $1 WHERE seq = $2", forged, row["seq"])
     assert await found(sealed, tenant) == []
@@ -122,6 +127,7 @@ async def test_e02_old_ciphertext_put_back_into_its_cell_is_found(sealed: Sealed
         member = await db[Member].add(Member(number=secret("4-567-890"), name="Ada Okafor"))
         async with sealed.connected("superuser") as su:
             old = await su.fetchval("SELECT name FROM tally.kit_member WHERE id = $1", member.id)
+        assert old is not None
         changed = await db[Member].update(member, name="Kofi Mensah")
         assert await found(sealed, tenant) == []
         async with sealed.connected("owner") as owner:

@@ -61,14 +61,14 @@ def test_a_silent_edit_and_going_on(cli: Cli, data_dir: Path, tmp_path: Path) ->
         assert (one["table"], one["key"], one["kind"], one["columns"]) == ("vault", key, "edited", ["version"])
         # As a run left it that was killed after it had found this in the first of two tenants.
         kept = {
-            "of": {"tenants": ["sunrise", "harbour"], "tables": ["vault"]},
+            "of": {"tenants": ["sunrise", "harbour"], "tables": ["vault"], "deep": True},
             "tenants": {"sunrise": {"after": None, "done": True, "rows": 36, "expired": 0}},
             "findings": [one],
             "unknown": [],
             "seconds": 1.0,
         }
         position.write_text(json.dumps(kept))
-        rest = ("--tenant", "sunrise", "--tenant", "harbour", "--table", "vault", "--resume", str(position))
+        rest = ("--tenant", "sunrise", "--tenant", "harbour", "--table", "vault", "--deep", "--resume", str(position))
         said = cli("audit", "reconcile", *rest, "--json")
         assert said.code == 8
         assert one in said.document["findings"]
@@ -78,7 +78,7 @@ def test_a_silent_edit_and_going_on(cli: Cli, data_dir: Path, tmp_path: Path) ->
         assert asyncio.run(_count(data_dir, -1)) == key
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"of": 1}', '{"of": {"tenants": null, "tables": null}}'])
+@pytest.mark.parametrize("content", ["", "[]", '{"of": 1}', '{"of": {"tenants": null, "tables": null, "deep": false}}'])
 def test_a_position_of_something_else_is_refused(cli: Cli, data_dir: Path, tmp_path: Path, content: str) -> None:
     position = tmp_path / "position"
     position.write_text(content)

@@ -158,6 +158,7 @@ class AuditLog:
         tenant: str | UUID | TenantInfo,
         *,
         tables: Iterable[str] | None = None,
+        deep: bool = False,
         after: str | None = None,
         batches: int | None = None,
         batch: int = BATCH,
@@ -166,6 +167,7 @@ class AuditLog:
         """Compare a tenant's rows with the last image that the log has of each: what was changed past the capture?
 
         It runs as the application's role in the tenant's wall. ``tables`` are names as in the log, all by default.
+        ``deep`` also holds each entry against the one before it, and finds rows that were edited between the two.
         ``batches`` bounds the work of one call, and the report's ``next`` is the ``after`` of the next one. ``told``
         hears of the report after each batch. Raises ``NotFound``, ``Invalid``.
         """
@@ -173,7 +175,7 @@ class AuditLog:
         found = await self._tally.tenants.resolve(tenant)
         unit = self._tally.store.unit(found.id, "job:reconcile")
         reconciler = Reconciler(unit, self._tally.specs, batch=batch)
-        return await reconciler.run(tables=tables, after=after, batches=batches, told=told)
+        return await reconciler.run(tables=tables, deep=deep, after=after, batches=batches, told=told)
 
     async def vkey(self) -> str:
         """The public key as auditors need it, in one line. Raises ``NotProvisioned`` without a key file."""

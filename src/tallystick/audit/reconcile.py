@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Discrepancy", "ReconcileReport", "Reconciler"]
 
-Kind = Literal["edited", "added", "back", "removed", "rewritten"]
+Kind = Literal["edited", "added", "back", "removed", "rewritten", "between"]
 BATCH: Final = 1_000
 MOST: Final = 1_000
 """A call ends early after so many findings; it answers where it stopped."""
@@ -43,7 +43,8 @@ class Discrepancy:
 
     ``edited``: the ``columns`` differ from the last image, that of entry ``seq``. ``added``: the log knows nothing of
     it. ``back``: it is there although the log says that it was removed. ``removed``: it is gone although the log does
-    not say so. ``rewritten``: its last image is not what was sealed.
+    not say so. ``rewritten``: its last image is not what was sealed. ``between``: entry ``seq`` found other ``columns``
+    than the entry before it had left, so the row was edited between the two.
     """
 
     table: str
@@ -57,7 +58,8 @@ class Discrepancy:
 class ReconcileReport:
     """What was compared for one tenant. ``next`` says where to go on, and is None when all was gone through.
 
-    ``rows`` were compared with their images and ``logged`` keys of the log with the rows; ``expired`` rows have not
+    ``rows`` were compared with their images, ``logged`` keys of the log with the rows, and, where that was asked for,
+    ``entries`` with the entry before them. ``expired`` rows have not
     changed since before retention dropped their images, so nothing can be said of them. ``unknown`` are captured
     tables that the application was not opened with.
     """
@@ -65,6 +67,7 @@ class ReconcileReport:
     tenant: UUID
     rows: int = 0
     logged: int = 0
+    entries: int = 0
     expired: int = 0
     tables: int = 0
     findings: list[Discrepancy] = field(default_factory=list)
@@ -109,13 +112,15 @@ class Reconciler:
         self,
         *,
         tables: Iterable[str] | None = None,
+        deep: bool = False,
         after: str | None = None,
         batches: int | None = None,
         told: Callable[[ReconcileReport], Awaitable[None] | None] | None = None,
     ) -> ReconcileReport:
         """Compare, from where ``after`` says on; ``batches`` is how many to do at most.
 
-        ``told`` hears of the report after every batch. Raises ``Invalid`` for a table or position that there is not.
+        ``deep`` also holds every entry against the one before it, which reads the whole log. ``told`` hears of the
+        report after every batch. Raises ``Invalid`` for a table or position that there is not.
         """
         started = time.perf_counter()
         report = ReconcileReport(self._unit.tenant)
@@ -128,13 +133,15 @@ class Reconciler:
             if (batches is not None and done >= batches) or len(report.findings) >= MOST:
                 report.next = f"{step}:{table.name}:{key}"
                 break
-            work = self._rows if step == "rows" else self._log
+            work = {"rows": self._rows, "log": self._log, "entries": self._entries}[step]
             last = await self._within(lambda: work(report, table, key))  # noqa: B023
             done += 1
             if last is not None:
                 key = last
             elif step == "rows":
                 step, key = "log", _END
+            elif step == "log" and deep:
+                step, key = "entries", f"{_END}:0"
             else:
                 step, key, at = "rows", str(NIL), at + 1
                 report.tables += 1
@@ -227,6 +234,19 @@ class Reconciler:
         report.logged += count
         return None if count < self._batch else last
 
+    async def _entries(self, report: ReconcileReport, table: _Table, key: str) -> str | None:
+        """A batch of entries, newest first for each key: did each find what the one before it had left?"""
+        name, _, seq = key.rpartition(":")
+        args = (self._unit.tenant, table.name, name, int(seq))
+        rows = await self._unit.call(_ENTRIES.format(batch=self._batch + 1), args)
+        for row in rows[: self._batch]:
+            if row[2] is not None:
+                columns = differing(_decode(row[2]), _decode(row[3]), await self._additions(table))
+                if columns:
+                    report.findings.append(Discrepancy(table.name, row[0], "between", columns, row[1]))
+        report.entries += len(rows[: self._batch])
+        return f"{rows[self._batch - 1][0]}:{rows[self._batch - 1][1]}" if len(rows) > self._batch else None
+
 
 def differing(now: Mapping[str, Any], image: Mapping[str, Any], added: Mapping[str, list[Any]]) -> tuple[str, ...]:
     """The columns of a row that are not as its image has them.
@@ -266,7 +286,8 @@ def constant(default: str | None) -> list[Any]:
 def _position(after: str, tables: list[str]) -> tuple[str, str, str]:
     step, _, rest = after.partition(":")
     name, _, key = rest.partition(":")
-    if name in tables and ((step == "rows" and _ID.fullmatch(key)) or (step == "log" and len(key) <= 512)):
+    form = {"rows": _ID, "log": _KEY, "entries": _NUMBERED}.get(step)
+    if name in tables and form is not None and form.fullmatch(key):
         return step, name, key
     raise Invalid(
         "The position is not one of this comparison.",
@@ -276,6 +297,8 @@ def _position(after: str, tables: list[str]) -> tuple[str, str, str]:
 
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_KEY = re.compile(r"[^\0]{0,512}")
+_NUMBERED = re.compile(r"[^\0]{0,512}:[0-9]{1,18}")
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
 # The planner takes a month without statistics for an empty one; what is left to it is the index by key.
@@ -301,8 +324,8 @@ FROM pg_catalog.pg_attribute a
 LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 WHERE a.attrelid = $1::text::regclass AND a.attnum > 0 AND NOT a.attisdropped
 """
-# The leaf tells whether the image is the one that was sealed; one that is not sealed yet has none. A key is asked for as
-# a range, so that only the index by key gives the order.
+# The leaf tells whether the image is the one that was sealed; one that is not sealed yet has none. A key is asked for
+# as a range, so that only the index by key gives the order.
 _ROWS = """
 WITH page AS MATERIALIZED (
   SELECT t.id, to_jsonb(t) - $3::text[] AS now FROM {rows} t
@@ -348,4 +371,17 @@ WITH RECURSIVE walk (n, key, op, seq) AS (
 )
 SELECT s.keys, s.last, g.key, g.seq
 FROM (SELECT count(*) AS keys, min(w.key) AS last FROM walk w) s LEFT JOIN gone g ON true
+"""
+_ENTRIES = """
+SELECT f.key, f.seq, CASE WHEN f.differs THEN f.old::text END, f.before::text FROM (
+  SELECT p.key, p.seq, p.old, p.before, p.op IN ('U', 'D') AND p.old <> p.before AS differs FROM (
+    SELECT e.key, e.seq, e.op, e.body::jsonb -> 'old' AS old,
+      lead(e.body::jsonb -> 'new') OVER (PARTITION BY e.key ORDER BY e.seq DESC) AS before
+    FROM (
+      SELECT i.key, i.seq, i.op, i.body FROM tally_audit.entry i
+      WHERE i.tenant_id = $1 AND i."table" = $2 AND (i.key, i.seq) < ($3, $4) AND i.op IN ('I', 'U', 'D', 'B')
+      ORDER BY i.key DESC, i.seq DESC LIMIT {batch}
+    ) e
+  ) p
+) f ORDER BY f.key DESC, f.seq DESC
 """

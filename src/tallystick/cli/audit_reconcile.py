@@ -23,6 +23,7 @@ _MEANS = {
     "added": "is in the table and not in the log",
     "back": "is there, and the log says that it was removed",
     "removed": "is gone, and the log does not say so",
+    "between": "was edited between two of its entries",
     "rewritten": "has a last entry that is not what was sealed",
 }
 
@@ -40,13 +41,16 @@ async def reconcile(
         Path | None,
         typer.Option("--resume", metavar="FILE", help="Keep the position in this file, and go on from it."),
     ] = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Hold each entry against the one before it, too; reads the whole log.")
+    ] = False,
     batch: Annotated[int, typer.Option("--batch", metavar="N", help="How many rows to compare at once.")] = 1_000,
 ) -> Answer:
     """Compare rows with the last image that the log has of each: what was changed past the capture?
 
     It needs the application's role only, and may run beside writers. Exit code 8: a row is not what the log says.
     """
-    names = {"tenants": tenant, "tables": table}
+    names = {"tenants": tenant, "tables": table, "deep": deep}
     kept = _kept(resume, names)
     async with run.opened() as tally:
         slugs = tenant or [slug async for _, slug, _ in tally.tenants.all()]
@@ -55,7 +59,7 @@ async def reconcile(
                 state = kept["tenants"].setdefault(slug, {"after": None, "done": False, "rows": 0, "expired": 0})
                 while not state["done"]:
                     report = await tally.audit.reconcile(
-                        slug, tables=table, after=state["after"], batches=20, batch=batch
+                        slug, tables=table, deep=deep, after=state["after"], batches=20, batch=batch
                     )
                     _add(kept, slug, state, report)
                     _write(resume, kept)
