@@ -1,4 +1,4 @@
-"""``privacy``: export, erase, hold, release, restrict, lift, policies, sweep, replay, offboard.
+"""``privacy``: export, erase, hold, release, restrict, lift, policies, sweep, replay, check, mask, offboard.
 
 Persons are named by the id of their account and never by an address: command lines are kept in histories and lists
 of processes.
@@ -230,6 +230,41 @@ async def check(
         {"rows": found.rows, "files": len(found.files), "public_key": found.public_key},
         lambda out: out.line(f"Unchanged: {found.rows:,} rows in {len(found.files)} files, signed {found.made_at:%F}."),
         exits.OK,
+    )
+
+
+@command(app, "mask")
+async def mask(
+    run: Run,
+    *,
+    tenant: _Tenant,
+    into: Annotated[str, typer.Option("--into", metavar="URL", help="The admin URL of the other database, migrated.")],
+    slug: Annotated[str, typer.Option("--as", metavar="SLUG", help="What the copy's tenant is called.")],
+    keys: Annotated[
+        Path, typer.Option("--keys", metavar="FILE", help="The other database's key file; made when it is not there.")
+    ],
+) -> Answer:
+    """Copy a tenant into another database with made-up persons: every sealed value is replaced and sealed anew."""
+    from tallystick.domains.rights.masking import mask_into
+    from tallystick.privacy.keys import LocalKeys
+    from tallystick.schema.connect import acting_as_owner, connect
+    from tallystick.settings import connect_args
+
+    async with run.opened() as tally:
+        provider = LocalKeys.from_file(keys) if keys.exists() else LocalKeys.create(keys)
+        connection = await connect(connect_args(into, name="--into"), name="--into", statements=100)
+        try:
+            may = ("privacy.mask",)
+            async with tally.session(tenant, actor=_ACTOR, permissions=may, reason="a masked copy") as db:
+                with run.output.progress("Masking"):
+                    async with acting_as_owner(connection, tally.settings.roles):
+                        done = await mask_into(db, connection, provider, slug=slug)
+        finally:
+            await connection.close()
+    total = sum(done.rows.values())
+    return Answer(
+        msgspec.to_builtins(done),
+        lambda out: out.line(f"{slug}: {total:,} rows in {len(done.rows)} tables, {done.values:,} values made up."),
     )
 
 
