@@ -238,9 +238,7 @@ class LocalKeys(StoredKeys):
         return LocalKeys(_root_of(read_private(file)), folder=_beside(file) if folder is None else folder)
 
     @staticmethod
-    def from_environment(
-        name: str = ROOT_VARIABLE, *, folder: str | os.PathLike[str] | None = None
-    ) -> LocalKeys:
+    def from_environment(name: str = ROOT_VARIABLE, *, folder: str | os.PathLike[str] | None = None) -> LocalKeys:
         """Read the root key, 64 hexadecimal digits, from the environment: for development on the embedded server only.
 
         What is in the environment is in process listings and core dumps and is inherited by every child, so these keys
