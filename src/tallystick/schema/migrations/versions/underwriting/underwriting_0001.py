@@ -122,7 +122,8 @@ APPLICATION = Table(
             "tally_sealed",
             "BEFORE INSERT OR UPDATE",
             "tally.sealed_live('full_legal_name', 'ssn', 'ssn_mask', 'credit_score', 'email', "
-            "'phone', 'address', 'identity_verification', 'credit_report', 'kyc_documents', 'ip_address', 'user_agent', 'device_fingerprint')",
+            "'phone', 'address', 'identity_verification', 'credit_report', 'kyc_documents', "
+            "'ip_address', 'user_agent', 'device_fingerprint')",
         ),
         Trigger(
             "tally_start_status",
