@@ -55,7 +55,8 @@ def text_of(rows: Sequence[Row]) -> str:
     lines = []
     for row in rows:
         aims = "; ".join(f"{text}: {'reached' if reached else 'MISSED'}" for text, reached in row.aims)
-        lines.append([row.name, _figure(row, row.ours), _figure(row, row.theirs), f"{row.ratio:.2f}", aims or "-"])
+        beside = [_figure(row, row.theirs), f"{row.ratio:.2f}"] if row.theirs else ["-", "-"]
+        lines.append([row.name, _figure(row, row.ours), *beside, aims or "-"])
     return grid(["row", "Tallystick", "beside", "ratio", "aim"], lines)
 
 

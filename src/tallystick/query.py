@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from tallystick.conditions import (
@@ -21,6 +21,7 @@ from tallystick.conditions import (
     Present,
     condition_of,
 )
+from tallystick.conditions import _Group as Group
 from tallystick.errors import Invalid
 from tallystick.spec import EntitySpec, FieldSpec, Kind
 
@@ -239,3 +240,18 @@ def orders(spec: EntitySpec, order: Any) -> tuple[Order, ...]:
 @cache
 def _by_id(spec: EntitySpec, descending: bool) -> Order:
     return Order(Field(spec, spec.fields["id"]), descending)
+
+
+def check_fields(spec: EntitySpec, condition: Condition) -> bool:
+    """Refuse conditions on other entities; answers False when the condition speaks of archived_at itself."""
+    if isinstance(condition, Group):
+        return all(list(map(partial(check_fields, spec), condition.parts)))
+    field: Field = condition.field  # type: ignore[attr-defined]
+    if field.entity is not spec:
+        raise Invalid(
+            f"{field!r} is not a field of {spec.name}.",
+            entity=spec.name,
+            field=field.name,
+            remedy=f"Conditions of db[{spec.name}] are written on {spec.name}.",
+        )
+    return field.name != "archived_at"

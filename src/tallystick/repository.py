@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
 from uuid import UUID
 
@@ -13,7 +12,6 @@ from msgspec.structs import replace as changed
 from tallystick.claims import Claimed
 from tallystick.codec import Codec, codec_of
 from tallystick.conditions import Condition, Field, Missing, Order, Query
-from tallystick.conditions import _Group as Group
 from tallystick.entity import Entity, spec_of, with_fields
 from tallystick.errors import Conflict, Invalid, NotFound, StaleVersion, Unsupported, WrongTenant
 from tallystick.fields import Ref
@@ -21,7 +19,7 @@ from tallystick.filters import Filter
 from tallystick.ids import NIL, uuid7
 from tallystick.loading import load_refs
 from tallystick.page import MAX_LIMIT, Offset, Page, fingerprint, read_cursor, write_cursor
-from tallystick.query import orders
+from tallystick.query import check_fields, orders
 from tallystick.spec import EntitySpec, IndexSpec, Kind
 
 if TYPE_CHECKING:
@@ -243,6 +241,13 @@ class Repository(Generic[E]):
                 return (await self._entities((row,)))[0]
             # Ciphertext is bound to its row, so the values are sealed anew for the row that is there.
             id = await db.unit.id_by_rule(self._codec, rule, params)
+            if id == entity.id and self.spec.subject is not None:
+                raise Conflict(
+                    f"The {self.spec.name} that has these values is about another person.",
+                    entity=self.spec.name,
+                    rule=rule.name,
+                    remedy="Whose data a row is never changes: remove that row first, or update it.",
+                )
             entity = with_fields(entity, id=id if id is not None else entity.id)
         raise Conflict(
             f"The {self.spec.name} kept changing under its unique rule.",
@@ -387,7 +392,7 @@ class Repository(Generic[E]):
             if isinstance(one, Filter):
                 found.extend(one.conditions())
             elif isinstance(one, Condition):
-                hide = _check_fields(spec, one) and hide
+                hide = check_fields(spec, one) and hide
                 found.append(one)
             else:
                 raise Invalid(
@@ -484,21 +489,6 @@ def _id(value: Any) -> UUID:
 
 def _within(number: Any, low: int, high: int) -> bool:
     return number.__class__ is int and low <= number <= high
-
-
-def _check_fields(spec: EntitySpec, condition: Condition) -> bool:
-    """Refuse conditions on other entities; answers False when the condition speaks of archived_at itself."""
-    if isinstance(condition, Group):
-        return all(list(map(partial(_check_fields, spec), condition.parts)))
-    field: Field = condition.field  # type: ignore[attr-defined]
-    if field.entity is not spec:
-        raise Invalid(
-            f"{field!r} is not a field of {spec.name}.",
-            entity=spec.name,
-            field=field.name,
-            remedy=f"Conditions of db[{spec.name}] are written on {spec.name}.",
-        )
-    return field.name != "archived_at"
 
 
 __all__ = ["Order", "Repository"]

@@ -62,7 +62,7 @@ async def refused_everywhere(connection: asyncpg.Connection, tables: list[tuple[
             f"DELETE FROM tally.{table}",
             f"INSERT INTO tally.{table} (tenant_id, id) VALUES ('{tenant}', gen_random_uuid())",
         ):
-            if table == "usage" and "INSERT" in statement:
+            if table in ("usage", "key_state") and "INSERT" in statement:
                 continue
             with pytest.raises(loud):
                 await connection.fetch(statement)

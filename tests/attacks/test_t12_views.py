@@ -97,7 +97,11 @@ async def test_t12_our_own_definer_functions_show_no_other_tenant(ground: Ground
         )
         # A new one has to be thought about here.
         assert [row["name"] for row in callable_now] == [
+            # Closes key epochs of the tenant that is set: tests/privacy/test_rotation.py.
+            "tally.close_epochs",
             "tally.consume",
+            # Drops blind indexes of erased people of the tenant that is set: tests/privacy/test_erasure.py.
+            "tally.forget_indexes",
             # Events and reads, for the tenant that is set: tests/attacks/test_audit_capture.py.
             "tally_audit.record",
             # Prices have no tenant: it writes what all read, and answers two counts.

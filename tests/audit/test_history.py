@@ -141,18 +141,18 @@ async def test_versions_of_another_shape_are_read_as_far_as_they_go(db: Session,
         return _decode(json.dumps(body))
 
     repository = db[Dossier]
-    early = _version(repository, reshaped(flag=None, other=None, mood=None, extra=None))
+    early = await _version(repository, reshaped(flag=None, other=None, mood=None, extra=None))
     assert early.entity is not None or early.unread == ("extra",)
-    fewer = _version(repository, reshaped(flag=None, other=None, mood=None))
+    fewer = await _version(repository, reshaped(flag=None, other=None, mood=None))
     assert (fewer.entity.flag, fewer.entity.other, fewer.entity.mood) == (False, None, Mood.CALM)  # type: ignore[union-attr]
     assert fewer.unread == ()
-    more = _version(repository, reshaped(nickname="x"))
+    more = await _version(repository, reshaped(nickname="x"))
     assert (more.entity is not None, more.unread) == (True, ("nickname",))
-    renamed = _version(repository, reshaped(title=None, heading="x"))
+    renamed = await _version(repository, reshaped(title=None, heading="x"))
     assert (renamed.entity, renamed.unread) == (None, ("heading", "title"))
-    gone = _version(repository, reshaped(mood="ecstatic"))
+    gone = await _version(repository, reshaped(mood="ecstatic"))
     assert (gone.entity, gone.unread) == (None, ("values",))
-    retyped = _version(repository, reshaped(day="soon"))
+    retyped = await _version(repository, reshaped(day="soon"))
     assert (retyped.entity, retyped.unread) == (None, ("day",))
 
 

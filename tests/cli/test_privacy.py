@@ -10,7 +10,11 @@ import pytest
 from tests.cli.conftest import Cli
 
 from tallystick import Tallystick, User
+from tallystick.domains.catalog import DOMAINS
+from tallystick.schema.migrate import migrate
+from tallystick.schema.provision import provision
 from tallystick.settings import Settings
+from tallystick.stores.embedded.server import EmbeddedServer
 
 
 @pytest.fixture
@@ -58,3 +62,24 @@ def test_a_persons_way_out(cli: Cli, slug: str, data_dir: Path, tmp_path: Path, 
     replayed = cli("privacy", "replay", "--json").document["tenants"]
     assert [r["lines"] for r in replayed if r["tenant"] == slug] == [1]
     assert cli("privacy", "offboard", str(tmp_path / "all"), *why).code == 2
+
+
+def test_a_masked_copy(cli: Cli, slug: str, server: EmbeddedServer, zoe: str, tmp_path: Path) -> None:
+    async def other() -> str:
+        await server.ensure_database("staging")
+        url = server.url("admin", "staging")
+        passwords = {f"{role}_password": server.password(role) for role in ("app", "seal")}  # type: ignore[arg-type]
+        await provision(url, created_by_us=True, **passwords)  # type: ignore[arg-type]
+        await migrate(url, domains=DOMAINS)
+        return url
+
+    url = asyncio.run(other())
+    given = ("--tenant", slug, "--into", url, "--as", "copy", "--keys", str(tmp_path / "staging.key"))
+    done = cli("privacy", "mask", *given, "--json")
+    assert done.code == 0, done.err
+    assert done.document["slug"] == "copy"
+    assert done.document["rows"]["user_account"] > 1
+    assert done.document["values"] > done.document["rows"]["user_account"]
+    again = cli("privacy", "mask", *given)
+    assert again.code == 5
+    assert "Choose another slug" in again.err

@@ -18,7 +18,7 @@ from tallystick.testing.server import KitServer
 
 _numbers = itertools.count(1)
 PASSWORD = "correct horse battery staple"
-KIT = ("kit_0001", "kit_0002")
+KIT = ("kit_0001", "kit_0002", "kit_0003", "kit_0004")
 _OBJECTS = """
 SELECT n.nspname || '.' || c.relname AS name, 'relation ' || c.relkind::text AS kind,
   concat_ws(' ', c.relrowsecurity, c.relforcerowsecurity, pg_get_userbyid(c.relowner),

@@ -29,6 +29,7 @@ from benchmarks.subjects import BASE, DEFAULT_PEERS, SUBJECTS
 from benchmarks.table import COLUMNS, PER_TENANT, TENANTS, PaymentStatus, fresh, seeded
 
 from tallystick.domains.community.eigentrust import eigentrust
+from tallystick.entity import spec_of
 
 
 def test_a_percentile_lies_between_its_neighbours():
@@ -42,6 +43,18 @@ def test_a_percentile_lies_between_its_neighbours():
 def test_a_percentile_of_nothing_is_refused(samples, share):
     with pytest.raises(ValueError, match="percentile"):
         percentile(samples, share)
+
+
+def test_the_cost_of_encryption_has_aims_and_twins():
+    from benchmarks import privacy
+
+    options = privacy.parser().parse_args(["--quick"])
+    assert (options.quick, options.pin) == (True, "apart")
+    for kind, twin in ((privacy.Hidden, privacy.HiddenTwin), (privacy.Shown, privacy.ShownTwin)):
+        ours, theirs = ([(c.name, c.sql) for c in spec_of(e).columns] for e in (kind, twin))
+        assert ours == theirs
+    text = lending_text([Row("seal a field", TIME, 3.0, 0.0, 0.0, within=4.0, beside="nothing")])
+    assert text.splitlines()[-1].split()[-6:] == ["-", "-", "<", "4", "µs:", "reached"]
 
 
 def test_rows_are_ratios_to_raw_asyncpg():

@@ -1,4 +1,4 @@
-"""``privacy``: export, erase, hold, release, restrict, lift, policies, sweep, replay, offboard.
+"""``privacy``: export, erase, hold, release, restrict, lift, policies, sweep, replay, check, mask, offboard.
 
 Persons are named by the id of their account and never by an address: command lines are kept in histories and lists
 of processes.
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
-import msgspec
 import typer
 
 from tallystick.cli import exits
@@ -50,7 +49,7 @@ async def export(run: Run, user: _User, folder: _Folder, *, tenant: _Tenant, rea
         out.table(("file", "rows"), files)
         out.line(f"Written to {folder}, signed by the key {found.public_key}.")
 
-    return Answer({"folder": str(folder), "manifest": msgspec.to_builtins(found)}, show)
+    return Answer({"folder": str(folder), "manifest": _document(found)}, show)
 
 
 @command(app, "erase")
@@ -66,7 +65,7 @@ async def erase(run: Run, user: _User, *, tenant: _Tenant, reason: _Reason, yes:
             until = f"until {one.until}" if one.until else "while the class is on hold"
             out.line(f"Kept {until}: {one.data_class}, because {one.reason} ({one.citation or one.basis}).")
 
-    return Answer(msgspec.to_builtins(done) | {"final": done.final}, show)
+    return Answer(_document(done) | {"final": done.final}, show)
 
 
 @command(app, "hold")
@@ -151,7 +150,7 @@ async def policies(run: Run, *, tenant: _Tenant) -> Answer:
         for p in found
     ]
     head = ("class", "least", "most", "", "policy", "why")
-    return Answer({"policies": msgspec.to_builtins(found)}, lambda out: out.table(head, rows, flexible=("why",)))
+    return Answer({"policies": _document(found)}, lambda out: out.table(head, rows, flexible=("why",)))
 
 
 @command(app, "sweep")
@@ -168,7 +167,7 @@ async def sweep(
     async with _desk(run, tenant, "retention policies") as db:
         lines = await db.privacy.explain()
         rows = [(x.action, x.data_class, f"{x.persons:,}", ", ".join(x.entities), x.why) for x in lines]
-        document["explained"] = msgspec.to_builtins(lines)
+        document["explained"] = _document(lines)
         due = sum(x.persons for x in lines if x.action == "erase")
         persons = held = keys = 0
         if due and not explain:
@@ -199,7 +198,7 @@ async def replay(run: Run) -> Answer:
         found = await replay_erasures(tally)
     rows = [(r.tenant, f"{r.lines:,}", f"{r.again:,}", f"{r.keys:,}") for r in found]
     return Answer(
-        {"tenants": msgspec.to_builtins(found)},
+        {"tenants": _document(found)},
         lambda out: out.table(("tenant", "erasures", "done again", "keys"), rows),
     )
 
@@ -233,6 +232,41 @@ async def check(
     )
 
 
+@command(app, "mask")
+async def mask(
+    run: Run,
+    *,
+    tenant: _Tenant,
+    into: Annotated[str, typer.Option("--into", metavar="URL", help="The admin URL of the other database, migrated.")],
+    slug: Annotated[str, typer.Option("--as", metavar="SLUG", help="What the copy's tenant is called.")],
+    keys: Annotated[
+        Path, typer.Option("--keys", metavar="FILE", help="The other database's key file; made when it is not there.")
+    ],
+) -> Answer:
+    """Copy a tenant into another database with made-up persons: every sealed value is replaced and sealed anew."""
+    from tallystick.domains.rights.masking import mask_into
+    from tallystick.privacy.keys import LocalKeys
+    from tallystick.schema.connect import acting_as_owner, connect
+    from tallystick.settings import connect_args
+
+    async with run.opened() as tally:
+        provider = LocalKeys.from_file(keys) if keys.exists() else LocalKeys.create(keys)
+        connection = await connect(connect_args(into, name="--into"), name="--into", statements=100)
+        try:
+            may = ("privacy.mask",)
+            async with tally.session(tenant, actor=_ACTOR, permissions=may, reason="a masked copy") as db:
+                with run.output.progress("Masking"):
+                    async with acting_as_owner(connection, tally.settings.roles):
+                        done = await mask_into(db, connection, provider, slug=slug)
+        finally:
+            await connection.close()
+    total = sum(done.rows.values())
+    return Answer(
+        _document(done),
+        lambda out: out.line(f"{slug}: {total:,} rows in {len(done.rows)} tables, {done.values:,} values made up."),
+    )
+
+
 @command(app, "offboard")
 async def offboard(run: Run, folder: _Folder, *, tenant: _Tenant, reason: _Reason, yes: _Yes = False) -> Answer:
     """Export a whole tenant, close it and destroy its keys: what stays behind can never be read again."""
@@ -251,3 +285,9 @@ def _id(text: str) -> UUID:
     from tallystick.ids import parse_id
 
     return parse_id(text)
+
+
+def _document(value: Any) -> Any:
+    import msgspec
+
+    return msgspec.to_builtins(value)

@@ -225,7 +225,7 @@ class Keyring:
             known = held.by_id.get(key_id)
             if known is None or (known.key is None) != (wrapping is None):
                 known = HeldKey(None, subject)
-                if wrapping is not None:
+                if wrapped is not None and wrapping is not None:
                     key, _ = unwrapped(wrapping, wrapped, wrap_context(tenant, subject, purpose), key_id)
                     known = HeldKey(key, subject)
             found[key_id] = known

@@ -14,8 +14,11 @@ from tallystick import (
     Community,
     Decision,
     Endorsement,
+    ErasureRequest,
+    ErasureStep,
     Invalid,
     Money,
+    RetentionPolicy,
     User,
     UserStatus,
     Wallet,
@@ -58,6 +61,10 @@ async def test_every_field_can_be_made(entity, db: Session, make: Make):
         values |= {"ended_on": None}
     if entity is Community:
         values |= {"max_loan_amount": Money(5, values["asset"])}
+    # Fields that go together, or not at all.
+    apart = {ErasureRequest: "refusal", ErasureStep: "erased_at", RetentionPolicy: "maximum_months"}
+    if entity in apart:
+        values |= {apart[entity]: None}
     made = await make(entity, **values)
     stored = await db[entity].get(made.id)
     for name, field in spec.fields.items():

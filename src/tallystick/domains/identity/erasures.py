@@ -114,7 +114,7 @@ class ErasureStep(Entity):
         ),
         kept(),
         retain="audit",
-        readable={"data_class": Readable.CODE, "reason": Readable.NOTE, "citation": Readable.NOTE},
+        readable={"data_class": Readable.CODE, "reason": Readable.TERMS, "citation": Readable.TERMS},
     )
 
 

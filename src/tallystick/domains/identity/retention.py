@@ -31,9 +31,8 @@ class RetentionPolicy(Entity):
         Unique("data_class"),
         Check("minimum", "minimum_months between 0 and 1200"),
         Check("maximum", "maximum_months is null or maximum_months between greatest(minimum_months, 1) and 1200"),
-        Check("class_name", "data_class ~ '^[a-z][a-z0-9_]{0,62}$'"),
         retain="audit",
-        readable={"data_class": Readable.CODE, "reason": Readable.NOTE, "citation": Readable.NOTE},
+        readable={"data_class": Readable.CODE, "reason": Readable.TERMS, "citation": Readable.TERMS},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from tallystick.domains.rights.retention import Batch, Line
     from tallystick.session import Session
 
+_CLASS = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _OPEN = (ErasureStatus.REQUESTED, ErasureStatus.ON_HOLD, ErasureStatus.PARTIAL)
 _CONSENTS = (
     "SELECT 1 FROM tally.consent c WHERE c.tenant_id = $1 AND c.user_id = $2 AND c.withdrawn_at IS NULL "
@@ -202,6 +204,10 @@ class Privacy:
         """Decide how long a class is kept, with the ground; needs "privacy.policies". Raises ``Invalid``."""
         db = self._db
         await db.require("privacy.policies")
+        if not isinstance(data_class, str) or not _CLASS.fullmatch(data_class):
+            raise Invalid(
+                "A retention class is a plain lower-case name.", field="data_class", remedy='Write "marketing".'
+            )
         if minimum_months and not citation:
             raise Invalid(
                 "A minimum needs the source that asks for it.",

@@ -157,7 +157,6 @@ RETENTION_POLICY = Table(
             "ck_retention_policy_maximum",
             "maximum_months is null or maximum_months between greatest(minimum_months, 1) and 1200",
         ),
-        Check("ck_retention_policy_class_name", "data_class ~ '^[a-z][a-z0-9_]{0,62}$'"),
     ),
     foreign_keys=(ForeignKey("fk_retention_policy_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),),
     indexes=(Index("uq_retention_policy_data_class", ("tenant_id", "data_class"), unique=True),),

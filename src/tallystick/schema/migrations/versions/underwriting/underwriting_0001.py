@@ -176,9 +176,9 @@ APPLICATION = Table(
         Trigger(
             "tally_sealed",
             "BEFORE INSERT OR UPDATE",
-            "tally.sealed_live('full_legal_name', 'ssn', 'ssn_mask', 'credit_score', 'email', 'phone', "
-            "'address', 'identity_verification', 'credit_report', "
-            "'kyc_documents', 'ip_address', 'user_agent', 'device_fingerprint')",
+            "tally.sealed_live('full_legal_name', 'ssn', 'ssn_mask', 'credit_score', 'email', "
+            "'phone', 'address', 'identity_verification', 'credit_report', 'kyc_documents', "
+            "'ip_address', 'user_agent', 'device_fingerprint')",
         ),
         Trigger(
             "tally_start_status",

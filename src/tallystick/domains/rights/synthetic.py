@@ -1,0 +1,98 @@
+"""Synthetic values: in place of a personal one, of the same form, and the same for the same value in one run.
+
+What is made depends on the run's key, the column and the value, so that equal values stay equal and nobody without the
+key can try names until one fits. Letters become letters and digits digits; lengths and punctuation stay.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from tallystick.errors import Invalid, Unsupported
+from tallystick.spec import FieldSpec
+
+_FIRST: Final = date(1940, 1, 1).toordinal()
+_DAYS: Final = 365 * 60
+_SMALL, _LARGE = "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+class Synthetic:
+    """Makes synthetic values under one run's key, at least 32 bytes."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: bytes) -> None:
+        if key.__class__ is not bytes or len(key) < 32:
+            raise Invalid("A run's key is at least 32 bytes.", field="key", remedy="Use os.urandom(32), and keep none.")
+        self._key = key
+
+    def value(self, table: str, field: FieldSpec, value: Any) -> Any:
+        """A value for a sealed field in place of its own. Raises ``Unsupported`` for a type that cannot be made up."""
+        made = self._made(f"{table}.{field.name}", value, email=field.search == "email")
+        if type(made) is type(value):
+            return made
+        try:
+            return msgspec.convert(made, field.inner)
+        except msgspec.ValidationError:
+            pass
+        raise Unsupported(f"{table}.{field.name} is of a type for which nothing can be made up.")
+
+    def raw(self, place: str, value: bytes) -> bytes:
+        """As many bytes."""
+        stream = self._stream(place, value)
+        return bytes(next(stream) for _ in value)
+
+    def _made(self, place: str, value: Any, *, email: bool = False) -> Any:
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return self._email(place, value) if email else self._text(place, value)
+        if isinstance(value, int):
+            return int(self._text(place, str(value)))
+        if isinstance(value, datetime):
+            return value - timedelta(days=self._number(place, value.isoformat()) % 3_650)
+        if isinstance(value, date):
+            return date.fromordinal(_FIRST + self._number(place, value.isoformat()) % _DAYS)
+        if isinstance(value, (Decimal, float)):
+            return type(value)(self._text(place, str(value)))
+        if isinstance(value, (list, tuple)):
+            return [self._made(place, v) for v in value]
+        if isinstance(value, dict):
+            return {k: self._made(f"{place}.{k}", v) for k, v in value.items()}
+        return self._made(place, msgspec.to_builtins(value))
+
+    def _text(self, place: str, value: str) -> str:
+        stream = self._stream(place, value.encode())
+        made = []
+        for character in value:
+            if character.isdecimal():
+                # A leading zero would make a number shorter.
+                made.append(str(next(stream) % 9 + 1))
+            elif character.isalpha():
+                letters = _LARGE if character.isupper() else _SMALL
+                made.append(letters[next(stream) % 26])
+            else:
+                made.append(character)
+        return "".join(made)
+
+    def _email(self, place: str, value: str) -> str:
+        # Enough of a hash that two addresses never meet, whatever unique rule there is.
+        return f"masked.{self._digest(place, value.strip().casefold().encode())[:10].hex()}@example.org"
+
+    def _number(self, place: str, value: str) -> int:
+        return int.from_bytes(self._digest(place, value.encode())[:8], "big")
+
+    def _digest(self, place: str, value: bytes, count: int = 0) -> bytes:
+        return hmac.digest(self._key, b"%d\0%s\0%s" % (count, place.encode(), value), "sha256")
+
+    def _stream(self, place: str, value: bytes) -> Iterator[int]:
+        count = 0
+        while True:
+            yield from self._digest(place, value, count)
+            count += 1

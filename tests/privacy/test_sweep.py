@@ -1,0 +1,88 @@
+"""The sweep: it explains itself, goes by batches, passes over who is held, and is run again where it stopped."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+from tests.privacy.rights import Letter, person
+
+from tallystick import Invalid, LegalBasis, User
+from tallystick.session import Session
+
+
+class Later:
+    def __init__(self, now: datetime) -> None:
+        self._now = now
+
+    def now(self) -> datetime:
+        return self._now
+
+
+async def readers(office: Session, count: int) -> list[User]:
+    made = [await office.users.add(User(first_name=f"P{i}")) for i in range(count)]
+    await office[Letter].add_many([Letter(author=u.ref, about="my loan", leaflet="buy!") for u in made])
+    return made
+
+
+async def test_what_was_not_touched_for_longer_than_its_maximum_goes(office: Session, monkeypatch: pytest.MonkeyPatch):
+    people = await readers(office, 5)
+    await office.privacy.hold(people[0], matter="2026-1")
+    assert await office.privacy.explain() == []
+    # The shipped example for marketing says 24 months at most, and for lending says nothing.
+    monkeypatch.setattr(office._app, "clock", Later(office.now() + timedelta(days=740)))
+    lines = {line.action: line for line in await office.privacy.explain()}
+    assert (lines["erase"].data_class, lines["erase"].persons, lines["erase"].entities) == ("marketing", 4, ("Letter",))
+    assert "24 months" in lines["erase"].why
+    assert (lines["keep"].persons, lines["keep"].why) == (1, "past its maximum, and held")
+    # Nothing was changed by asking.
+    assert sum(x.leaflet is not None for x in await office[Letter].find()) == 5
+
+    sweeping = office.privacy.sweep(batch=2)
+    first = await anext(sweeping)
+    assert first.persons + first.held == 2
+    await sweeping.aclose()  # type: ignore[attr-defined]
+    batches = [b async for b in office.privacy.sweep(batch=2)]
+    assert first.persons + sum(b.persons for b in batches) == 4
+    left = [x for x in await office[Letter].find() if x.leaflet is not None]
+    assert [x.author.id for x in left] == [people[0].id]
+    assert all(x.about == "my loan" for x in await office[Letter].find())
+    assert len(office.sealer.keyring().provider.erasures(office.tenant_id)) == 4
+    assert [line.action for line in await office.privacy.explain()] == ["keep"]
+
+
+async def test_a_class_on_hold_and_one_that_is_used_stay(office: Session, monkeypatch: pytest.MonkeyPatch):
+    await readers(office, 2)
+    for hold in (True, False):
+        await office.privacy.set_policy(
+            "marketing", basis=LegalBasis.CONSENT, reason="two years", maximum_months=24, hold=hold
+        )
+        monkeypatch.setattr(office._app, "clock", Later(office.now() + timedelta(days=740 if hold else 0)))
+        lines = await office.privacy.explain()
+        assert [line.action for line in lines] == (["keep"] if hold else ["erase"])
+        if hold:
+            assert [b async for b in office.privacy.sweep()] == []
+    assert sum([b.persons async for b in office.privacy.sweep()]) == 2
+
+
+async def test_policies_are_judged(office: Session):
+    for bad in (
+        {"minimum_months": -1, "citation": "x"},
+        {"minimum_months": 12, "maximum_months": 6, "citation": "x"},
+        {"maximum_months": 0},
+        {"minimum_months": 12},
+        {"reason": ""},
+    ):
+        with pytest.raises(Invalid):
+            await office.privacy.set_policy("lending", **{"basis": LegalBasis.CONTRACT, "reason": "as decided"} | bad)  # type: ignore[arg-type]
+    with pytest.raises(Invalid):
+        await office.privacy.set_policy("No Class", basis=LegalBasis.CONTRACT, reason="as decided")
+    with pytest.raises(Invalid):
+        [b async for b in office.privacy.sweep(batch=0)]
+    found = await office.privacy.policies()
+    assert found["lending"].example
+    assert found["lending"].citation == "Regulation B, 12 CFR 1002.12(b)(1)"
+    await office.privacy.set_policy("lending", basis=LegalBasis.CONTRACT, reason="as decided")
+    assert not (await office.privacy.policies())["lending"].example
+    ada = await person(office)
+    assert (await office.privacy.erase(await office.privacy.request_erasure(ada))).kept == ()
