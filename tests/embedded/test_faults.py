@@ -345,3 +345,26 @@ async def test_a_full_disk_is_a_typed_error_and_goes_away_with_space(place: Path
 async def test_errors_of_this_package_are_in_the_tree() -> None:
     with pytest.raises(TallystickError):
         await EmbeddedServer.start(Path("/proc/nowhere/data"))
+
+
+def test_a_server_between_two_programs_is_running(monkeypatch, tmp_path):
+    """While it becomes another program a process has no command line for a moment."""
+    from threading import Timer
+
+    from tallystick.stores.embedded import process
+
+    cluster = Path("/data/cluster")
+    for number, state, command in ((7, "R", b""), (8, "Z", b""), (9, "S", b"cat\0")):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "stat").write_text(f"{number} (postgres) {state} 1")
+        (tmp_path / str(number) / "cmdline").write_bytes(command)
+    monkeypatch.setattr(process, "_PROC", tmp_path)
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "stat").write_text("")
+    assert not process.is_postmaster(7, cluster)
+    assert not process.is_postmaster(8, cluster)
+    assert not process.is_postmaster(9, cluster)
+    late = Timer(0.03, lambda: (tmp_path / "7" / "cmdline").write_bytes(b"postgres\0-D\0/data/cluster\0"))
+    late.start()
+    assert process.is_postmaster(7, cluster)
+    late.join()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import time
 from pathlib import Path
 
 _PROC = Path("/proc")
 _DEAD = (b"Z", b"X")
+_LOOKS = 40
+_LOOK = 0.005
 
 
 def is_postmaster(process: int, cluster: Path) -> bool:
@@ -36,13 +39,20 @@ def workers_of(cluster: Path) -> list[int]:
 
 
 def _by_proc(process: int, cluster: Path) -> bool:
-    try:
-        state = (_PROC / str(process) / "stat").read_bytes().rpartition(b")")[2].split()[0]
-        command = (_PROC / str(process) / "cmdline").read_bytes().split(b"\0")
-    except (FileNotFoundError, ProcessLookupError, IndexError):
-        return False
-    # Counted from the end: between fork and exec it is still the shell's command line, which ends the same.
-    return state not in _DEAD and command[-3:] == [b"-D", os.fsencode(cluster), b""]
+    for _ in range(_LOOKS):
+        try:
+            state = (_PROC / str(process) / "stat").read_bytes().rpartition(b")")[2].split()[0]
+            command = (_PROC / str(process) / "cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError, IndexError):
+            return False
+        if state in _DEAD:
+            return False
+        if command:
+            # Counted from the end: between fork and exec it is still the shell's command line, which ends the same.
+            return command.split(b"\0")[-3:] == [b"-D", os.fsencode(cluster), b""]
+        # In the middle of exec there is none for a moment, which on a busy machine lasts.
+        time.sleep(_LOOK)
+    return False
 
 
 def _by_ps(process: int, cluster: Path) -> bool:
