@@ -21,6 +21,7 @@ from tallystick.domains.identity.holds import RestrictionGround
 from tallystick.domains.identity.profiles import UserProfile
 from tallystick.domains.lending.loans import Loan
 from tallystick.domains.rights.replay import replay_erasures
+from tallystick.privacy import rotation
 from tallystick.privacy.cells import ERASED
 from tallystick.privacy.keys import LocalKeys
 from tallystick.session import Session
@@ -48,6 +49,7 @@ async def test_e8_a_restored_backup_resurrects_nobody(tally_server: KitServer, t
         async with tally.session(slug, actor="t", permissions=("*",)) as db:
             ada, bob = await person(db), await person(db, "Bob")
     backup = await tally_server.clone(database, "_e8_backup")
+    second = await tally_server.clone(database, "_e8_second")
     async with opened(tally_server, database, LocalKeys(root, folder=folder)) as tally:
         async with tally.session(slug, actor="t", permissions=("*",)) as db:
             done = await db.privacy.erase(await db.privacy.request_erasure(ada))
@@ -66,13 +68,23 @@ async def test_e8_a_restored_backup_resurrects_nobody(tally_server: KitServer, t
             assert (gone.first_name, gone.status) == (None, UserStatus.ERASED)
             assert await db.users.by_email("ada@example.org") is None
             assert (await db.users.get(bob.id)).first_name == "Bob"
+            await rotation.rotate(db)
+            assert (await rotation.rewrap(db)).left == 0
+            await rotation.destroy_epoch(db, 1)
+            assert (await db.users.get(bob.id)).first_name == "Bob"
         assert [r.again for r in await replay_erasures(tally) if r.tenant == slug] == [0]
+    await tally_server.drop(backup)
+
+    # The epoch has ended: another backup of then is unreadable although nobody replays anything.
+    async with opened(tally_server, second, LocalKeys(root, folder=folder)) as tally:
+        async with tally.session(slug, actor="t", permissions=("*",)) as db:
+            assert (await db.users.get(ada.id)).first_name is None
         ledger = folder / str(tenant) / "erasures.jsonl"
         assert b"Ada" not in ledger.read_bytes()
         ledger.write_bytes(ledger.read_bytes() + b'{"v":2}\n')
         with pytest.raises(Tampered):
             await replay_erasures(tally)
-    await tally_server.drop(backup)
+    await tally_server.drop(second)
 
 
 async def test_e10_one_of_two_joint_borrowers_is_erased(office: Session):
