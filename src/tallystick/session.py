@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import date, datetime
-from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 from uuid import UUID
@@ -25,6 +24,7 @@ from tallystick.loading import Backref, load_back, load_refs
 from tallystick.privacy.sealer import Sealer
 from tallystick.repository import Repository
 from tallystick.transaction import Transaction, run_atomic
+from tallystick.values import whole_numbers
 
 if TYPE_CHECKING:
     from tallystick.actors import Who
@@ -395,7 +395,7 @@ class Session:
         return self._app.known
 
     def has(self, domain: str) -> bool:
-        """Whether the application was opened with a built-in domain ("lending", "community", ...)."""
+        """Whether the application has a built-in domain ("lending", "community", ...)."""
         return domain in self._app.domains
 
     def now(self) -> datetime:
@@ -435,7 +435,7 @@ class Session:
         if into is dict:
             return rows  # type: ignore[return-value]
         try:
-            return [msgspec.convert(_whole(row), into, strict=False, from_attributes=False) for row in rows]
+            return [msgspec.convert(whole_numbers(row), into, strict=False, from_attributes=False) for row in rows]
         except (msgspec.ValidationError, TypeError):
             pass
         raise Invalid(
@@ -451,17 +451,6 @@ class Session:
         unit, self.unit = self.unit, _CLOSED
         while unit.depth:
             await unit.rollback()
-
-
-def _whole(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with whole numerics as ints: PostgreSQL's sum of a bigint is numeric, and its reader wrote ``int``."""
-    return {name: int(value) if _is_whole(value) else value for name, value in row.items()}
-
-
-def _is_whole(value: object) -> bool:
-    # 50000 may arrive as 5E+4; exponents of NaN and infinities are letters.
-    exponent = value.as_tuple().exponent if isinstance(value, Decimal) else None
-    return isinstance(exponent, int) and exponent >= 0
 
 
 class _Closed:

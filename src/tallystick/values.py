@@ -6,6 +6,7 @@ the thousand and needs none of them; a value is checked once, on its way to a st
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -245,3 +246,14 @@ _CHECKS: dict[Kind, Any] = {
     Kind.ENUM: state,
     Kind.JSON: document,
 }
+
+
+def whole_numbers(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with whole numerics as ints: PostgreSQL's sum of a bigint is numeric, and its reader wrote ``int``."""
+    return {name: int(value) if _is_whole(value) else value for name, value in row.items()}
+
+
+def _is_whole(value: object) -> bool:
+    # 50000 may arrive as 5E+4; exponents of NaN and infinities are letters.
+    exponent = value.as_tuple().exponent if isinstance(value, Decimal) else None
+    return isinstance(exponent, int) and exponent >= 0
