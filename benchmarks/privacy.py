@@ -26,7 +26,7 @@ from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 from benchmarks.arena import connected, new_database, pin_cores
-from benchmarks.lending.figures import RATE, TIME, Row, text_of
+from benchmarks.figures import RATE, TIME, Row, text_of
 from benchmarks.runner import note
 from tallystick import Entity, Index, LocalKeys, Mask, Rules, Search, Secret, Session, Settings, Tallystick, secret
 from tallystick.entity import spec_of

@@ -1,14 +1,14 @@
 """The review queue and statistics among 1,000,000 applications, beside queries written by hand.
 
 Both sides answer the same structs: tasks and applications with names and e-mail addresses decrypted, social security
-numbers and scores sealed. By hand fields are decrypted with the same key and cipher; a deep page starts behind the
+numbers and scores sealed. By hand fields are decrypted with the same keys and cipher; a deep page starts behind the
 place where the one before ended, for both. Tasks with their applications are two statements with Tallystick and one by
 hand, a join: a row that is only reported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -28,6 +28,7 @@ from tallystick.domains.underwriting.applications import Application, Applicatio
 from tallystick.domains.underwriting.reviews import ReviewState, ReviewTask
 from tallystick.domains.underwriting.statistics import Statistics
 from tallystick.privacy.envelope import associated_data
+from tallystick.privacy.keyring import HeldKey
 from tallystick.privacy.sealed import sealed
 
 LIMIT = 20
@@ -59,22 +60,36 @@ Pager = Callable[[Any], Awaitable[tuple[list[Any], Any]]]
 
 
 class Opener:
-    """What opens encrypted fields of one tenant: a key a column, and what binds an envelope to its row."""
+    """What opens encrypted fields of one tenant: people's keys, and what binds an envelope to row and person."""
 
-    def __init__(self, place: Place) -> None:
-        self.columns: dict[str, tuple[Any, bytes, bytes]] = {}
+    def __init__(self, place: Place, held: Mapping[bytes, HeldKey]) -> None:
+        self.keys = {
+            key_id: (one.key._cipher.decrypt, one.key._header, one.subject.bytes)
+            for key_id, one in held.items()
+            if one.key is not None
+        }
+        self.columns: dict[str, tuple[bytes, bytes]] = {}
         nil = UUID(int=0)
         for column in ("full_legal_name", "ssn_mask", "email", "phone", "ip_address", "user_agent"):
-            key = place.keys.data_key(place.tenant, "application", column)
-            bound = associated_data(place.tenant, "application", column, nil, None)
-            before, after = bound.split(nil.bytes)
-            self.columns[column] = (key._cipher.decrypt, key._header + before, after)
+            bound = associated_data(place.tenant, "application", column, nil, nil)
+            before, between, _ = bound.split(nil.bytes)
+            self.columns[column] = (before, between)
+
+    @staticmethod
+    async def of(place: Place) -> Opener:
+        """With every key of the tenant at hand, as a process has them that has been running."""
+        rows = await place.admin.fetch("select key_id from tally.data_key where tenant_id = $1", place.tenant)
+        async with place.opened(1) as tally, tally.session(SLUG, actor="bench") as db:
+            ring = tally.keyring
+            assert ring is not None
+            return Opener(place, await ring.load(db.unit, [bytes(row[0]) for row in rows]))
 
     def text(self, column: str, envelope: bytes | None, row: UUID) -> str | None:
         if envelope is None:
             return None
-        decrypt, before, after = self.columns[column]
-        return decrypt(envelope[18:30], envelope[30:], before + row.bytes + after).decode()
+        decrypt, header, person = self.keys[envelope[2:18]]
+        before, between = self.columns[column]
+        return decrypt(envelope[18:30], envelope[30:], header + before + row.bytes + between + person).decode()
 
 
 def task_of(row: Any) -> ReviewTask:
@@ -224,7 +239,7 @@ async def measure_queue(
     """Medians of ten pages of 20 in a row, in turns."""
     await populate(place, applications, review)
     count = turns or (21 if quick else 61)
-    opener = Opener(place)
+    opener = await Opener.of(place)
 
     def both(row: Any) -> ReviewTask:
         task = task_of(row[: len(_TASK)])
