@@ -466,4 +466,5 @@ def _assemble(cls: type[Entity], table: str, fields: dict[str, FieldSpec], share
         audit=declared.audit,
         audit_reads=declared.audit_reads,
         unaudited=constraints.unaudited(cls, fields, declared),
+        derived=constraints.derived(cls, declared),
     )

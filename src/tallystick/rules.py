@@ -163,11 +163,13 @@ class Rules:
 
     Every change of a row is written to the audit log in the same transaction; ``audit=False`` leaves an entity out,
     which is for machinery that says nothing about anybody. ``unaudited`` names maintained fields that stay out of the
-    log because the database works them out of rows that are in it. With ``audit_reads`` whoever reads rows is written
-    down too.
+    log because the database works them out of rows that are in it. ``derived`` names the SQL function that works them
+    out again, for the reconciler: STABLE, made by a revision, callable by the application; it takes the tenant and
+    an array of ids, and answers a row for each with ``id`` and the columns as they should be. With ``audit_reads``
+    whoever reads rows is written down too.
     """
 
-    __slots__ = ("audit", "audit_reads", "fillfactor", "items", "retain", "table", "unaudited")
+    __slots__ = ("audit", "audit_reads", "derived", "fillfactor", "items", "retain", "table", "unaudited")
 
     def __init__(
         self,
@@ -178,11 +180,13 @@ class Rules:
         audit: bool = True,
         audit_reads: bool = False,
         unaudited: tuple[str, ...] = (),
+        derived: str | None = None,
     ) -> None:
         self.fillfactor = fillfactor
         self.audit = audit
         self.audit_reads = audit_reads
         self.unaudited = unaudited
+        self.derived = derived
         for item in items:
             if not isinstance(item, Rule):
                 raise Declaration(

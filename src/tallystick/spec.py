@@ -161,6 +161,8 @@ class EntitySpec:
     audit_reads: bool = False
     unaudited: tuple[str, ...] = ()
     """Columns that stay out of the audit log although the entity is audited: blind indexes, what is worked out."""
+    derived: str | None = None
+    """The SQL function that works columns out again, so that they can be compared although no log has them."""
 
     @property
     def name(self) -> str:

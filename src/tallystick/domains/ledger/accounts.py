@@ -73,6 +73,7 @@ class Account(Entity):
         retain="lending",
         fillfactor=70,
         unaudited=("debits", "credits", "debits_pending", "credits_pending"),
+        derived="tally.account_derived",
     )
 
 
@@ -97,6 +98,7 @@ class Stripe(Entity):
         table="account_stripe",
         fillfactor=70,
         audit=False,
+        derived="tally.account_stripe_derived",
     )
 
 

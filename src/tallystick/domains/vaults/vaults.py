@@ -105,6 +105,7 @@ class Vault(Entity):
             "ltv_scaled",
             "health_scaled",
         ),
+        derived="tally.vault_derived",
     )
 
     @property
