@@ -246,3 +246,17 @@ def readable(cls: type[Entity], fields: dict[str, FieldSpec], rules: Rules) -> d
                 remedy='Write Rules(readable={"code": Readable.CODE}) for a field that is not sealed.',
             )
     return rules.readable
+
+
+def derived(cls: type[Entity], rules: Rules) -> str | None:
+    """The function that works unaudited columns out again; without one nobody could tell that they were edited."""
+    name = rules.derived
+    if name is None and not (rules.audit and rules.unaudited):
+        return None
+    if name is None or not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}\.[a-z_][a-z0-9_]{0,62}", name):
+        raise Declaration(
+            f"{cls.__name__} does not name the function that works its unaudited columns out again.",
+            entity=cls.__name__,
+            remedy='Write derived="schema.function"; it takes a tenant and an array of ids.',
+        )
+    return name

@@ -496,4 +496,5 @@ def _assemble(cls: type[Entity], table: str, fields: dict[str, FieldSpec], share
         audit_reads=declared.audit_reads,
         unaudited=constraints.unaudited(cls, fields, declared),
         readable=constraints.readable(cls, fields, declared),
+        derived=constraints.derived(cls, declared),
     )

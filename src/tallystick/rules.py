@@ -173,8 +173,10 @@ class Rules:
 
     Every change of a row is written to the audit log in the same transaction; ``audit=False`` leaves an entity out,
     which is for machinery that says nothing about anybody. ``unaudited`` names maintained fields that stay out of the
-    log because the database works them out of rows that are in it. With ``audit_reads`` whoever reads rows is written
-    down too.
+    log because the database works them out of rows that are in it. ``derived`` names the SQL function that works them
+    out again, for the reconciler: STABLE, made by a revision, callable by the application; it takes the tenant and
+    an array of ids, and answers a row for each with ``id`` and the columns as they should be. With ``audit_reads``
+    whoever reads rows is written down too.
 
     ``subject`` names the reference to the person whose data a row is: sealed fields are encrypted under that person's
     key of the class that ``retain`` names, and can be erased with it. Without one a row is its own subject.
@@ -182,7 +184,9 @@ class Rules:
     ``readable`` says of each text, document and bytes that is not sealed why it need not be: the linter asks.
     """
 
-    __slots__ = ("audit", "audit_reads", "fillfactor", "items", "readable", "retain", "subject", "table", "unaudited")
+    __slots__ = (
+        "audit", "audit_reads", "derived", "fillfactor", "items", "readable", "retain", "subject", "table", "unaudited"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -195,6 +199,7 @@ class Rules:
         unaudited: tuple[str, ...] = (),
         subject: str | None = None,
         readable: Mapping[str, Readable] | None = None,
+        derived: str | None = None,
     ) -> None:
         self.fillfactor = fillfactor
         self.audit = audit
@@ -202,6 +207,7 @@ class Rules:
         self.unaudited = unaudited
         self.subject = subject
         self.readable = dict(readable or {})
+        self.derived = derived
         for item in items:
             if not isinstance(item, Rule):
                 raise Declaration(

@@ -165,6 +165,8 @@ class EntitySpec:
     """The reference that names whose data a row is; without one the row is its own subject."""
     unaudited: tuple[str, ...] = ()
     """Columns that stay out of the audit log although the entity is audited: blind indexes, what is worked out."""
+    derived: str | None = None
+    """The SQL function that works columns out again, so that they can be compared although no log has them."""
 
     readable: Mapping[str, Readable] = field(default_factory=dict)
     """Why texts, documents and bytes are stored readable, by field."""

@@ -28,6 +28,7 @@ async def test_the_last_image_is_the_row_after_every_story_of_the_demo(tally: Ta
     assert report.clean
     assert report.entries > report.rows == report.logged > 400
     assert report.tables > 60
+    assert report.derived > 50
 
 
 async def test_writers_at_work_cause_no_alarm(sealed: SealedGround) -> None:

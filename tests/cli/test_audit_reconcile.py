@@ -19,6 +19,7 @@ def test_the_seeds_are_what_the_log_says(cli: Cli, data_dir: Path) -> None:
     assert said.code == 0, said.err
     assert (said.document["ok"], said.document["findings"], said.document["unknown"]) == (True, [], [])
     assert said.document["rows"] > 2_000
+    assert said.document["derived"] > 50
     said = cli("audit", "reconcile", "--tenant", "harbour", "--table", "tenant")
     assert said.code == 0
     assert "1 rows of 1 tenants compared" in said.out
@@ -62,7 +63,7 @@ def test_a_silent_edit_and_going_on(cli: Cli, data_dir: Path, tmp_path: Path) ->
         # As a run left it that was killed after it had found this in the first of two tenants.
         kept = {
             "of": {"tenants": ["sunrise", "harbour"], "tables": ["vault"], "deep": True},
-            "tenants": {"sunrise": {"after": None, "done": True, "rows": 36, "expired": 0}},
+            "tenants": {"sunrise": {"after": None, "done": True, "rows": 36, "derived": 0, "expired": 0}},
             "findings": [one],
             "unknown": [],
             "seconds": 1.0,

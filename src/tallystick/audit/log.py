@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -18,7 +19,9 @@ from tallystick.audit.anchors import Anchor, DirectoryAnchor
 from tallystick.audit.cursor import read_cursor, read_waiting
 from tallystick.audit.export import ExportReport, LogPart, write_bundle
 from tallystick.audit.merkle import verify_inclusion
+from tallystick.audit.partitions import drop_bodies
 from tallystick.audit.reconcile import BATCH, Reconciler, ReconcileReport
+from tallystick.audit.retention import Retention, read_retention, set_retention
 from tallystick.audit.seal_key import create_seal_key, read_seal_key
 from tallystick.audit.sealer import Sealer, SealReport
 from tallystick.audit.status import AuditStatus, read_status
@@ -176,6 +179,29 @@ class AuditLog:
         unit = self._tally.store.unit(found.id, "job:reconcile")
         reconciler = Reconciler(unit, self._tally.specs, batch=batch)
         return await reconciler.run(tables=tables, deep=deep, after=after, batches=batches, told=told)
+
+    async def retention(self, months: int | None = None) -> Retention:
+        """How long bodies are kept and which months are past it, or would be with ``months``. Raises ``Invalid``."""
+        async with self._read() as conn:
+            return await read_retention(conn, months)
+
+    async def set_retention(self, months: int, basis: str) -> None:
+        """Keep bodies for so many months, on a legal basis in words; needs the admin's URL. Raises ``Invalid``."""
+        from tallystick.schema.connect import connect
+        from tallystick.settings import connect_args
+
+        tally = self._tally
+        name = "TALLYSTICK_ADMIN_URL"
+        conn = await connect(connect_args(tally.admin_url, name=name), name=name)
+        try:
+            await set_retention(conn, tally.settings.roles.owner, months, basis)
+        finally:
+            await conn.close()
+
+    async def drop_bodies(self, month: date) -> int:
+        """Drop the bodies of a month that is past the policy; answers how many. See ``partitions.drop_bodies``."""
+        async with self._read() as conn:
+            return await drop_bodies(conn, month)
 
     async def vkey(self) -> str:
         """The public key as auditors need it, in one line. Raises ``NotProvisioned`` without a key file."""

@@ -4,6 +4,9 @@ Whoever owns a table can switch its capture off, edit a row or put old bytes bac
 sees that, and the log is whole; but the row is not what the log says it is. One statement compares a batch of rows with
 their images in one snapshot, and an entry commits with its row, so writers at work cause no alarm. It runs as the
 application's role within the wall of one tenant, and needs no right that this role does not have.
+
+What the database works out of other rows, balances above all, has no image: it is worked out again, by the function
+that the entity's rules name, in one snapshot too.
 """
 
 from __future__ import annotations
@@ -27,11 +30,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Discrepancy", "ReconcileReport", "Reconciler"]
 
-Kind = Literal["edited", "added", "back", "removed", "rewritten", "between"]
+Kind = Literal["edited", "added", "back", "removed", "rewritten", "between", "derived"]
 BATCH: Final = 1_000
 MOST: Final = 1_000
 """A call ends early after so many findings; it answers where it stopped."""
 _END: Final = "z"
+_LOGGED: Final = ("rows", "log", "entries")
 _TENANT: Final = "tenant"
 # The registry's rows are images without these; see the trigger of kit_0002.
 _TENANT_LEFT_OUT: Final = ("billing_address", "billing_email", "tenant_id")
@@ -44,7 +48,8 @@ class Discrepancy:
     ``edited``: the ``columns`` differ from the last image, that of entry ``seq``. ``added``: the log knows nothing of
     it. ``back``: it is there although the log says that it was removed. ``removed``: it is gone although the log does
     not say so. ``rewritten``: its last image is not what was sealed. ``between``: entry ``seq`` found other ``columns``
-    than the entry before it had left, so the row was edited between the two.
+    than the entry before it had left, so the row was edited between the two. ``derived``: the ``columns``, which no log
+    has, are not what the rows that they come from make of them.
     """
 
     table: str
@@ -59,7 +64,7 @@ class ReconcileReport:
     """What was compared for one tenant. ``next`` says where to go on, and is None when all was gone through.
 
     ``rows`` were compared with their images, ``logged`` keys of the log with the rows, and, where that was asked for,
-    ``entries`` with the entry before them. ``expired`` rows have not
+    ``entries`` with the entry before them; what ``derived`` rows hold was worked out again. ``expired`` rows have not
     changed since before retention dropped their images, so nothing can be said of them. ``unknown`` are captured
     tables that the application was not opened with.
     """
@@ -68,6 +73,7 @@ class ReconcileReport:
     rows: int = 0
     logged: int = 0
     entries: int = 0
+    derived: int = 0
     expired: int = 0
     tables: int = 0
     findings: list[Discrepancy] = field(default_factory=list)
@@ -83,12 +89,24 @@ class ReconcileReport:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """An audited table: the name it has in the log, where its rows are, and the columns that stay out of the log."""
+    """A table: the name it has in the log, where its rows are, and the columns that stay out of the log.
+
+    ``steps`` are what is done with it, in order, and ``derived`` is the function that works columns out again.
+    """
 
     name: str
     regclass: str
     rows: str
     left_out: tuple[str, ...]
+    steps: tuple[str, ...] = _LOGGED
+    derived: str = ""
+
+    @classmethod
+    def of(cls, spec: EntitySpec) -> _Table:
+        rows = f'{spec.schema}."{spec.table}"'
+        logged = _LOGGED if spec.audit else ()
+        steps = (*logged, "derived") if spec.derived else logged
+        return cls(spec.table, rows, rows, spec.unaudited, steps, spec.derived or "")
 
 
 class Reconciler:
@@ -99,11 +117,7 @@ class Reconciler:
             raise Invalid("A batch has 1 to 100,000 rows.", field="batch", remedy=f"The default is {BATCH:,}.")
         self._unit = unit
         self._batch = batch
-        found = [
-            _Table(s.table, f'{s.schema}."{s.table}"', f'{s.schema}."{s.table}"', s.unaudited)
-            for s in specs
-            if s.audit and s.schema == "tally"
-        ]
+        found = [_Table.of(s) for s in specs if (s.audit or s.derived) and s.schema == "tally"]
         found.append(_Table(_TENANT, "tally_ref.tenant", _REGISTRY, _TENANT_LEFT_OUT))
         self._tables = {t.name: t for t in sorted(found, key=lambda t: t.name)}
         self._added: dict[str, dict[str, list[Any]]] = {}
@@ -125,26 +139,29 @@ class Reconciler:
         started = time.perf_counter()
         report = ReconcileReport(self._unit.tenant)
         wanted = self._wanted(tables)
-        step, name, key = _position(after, wanted) if after is not None else ("rows", wanted[0], str(NIL))
-        await self._within(lambda: self._learn(report))
+        known = [self._tables[name] for name in wanted]
+        step, name, key = _position(after, known) if after is not None else _start(known[0])
+        await self._within(lambda: self._learn(report), _PLAIN)
         done, at = 0, wanted.index(name)
         while at < len(wanted):
             table = self._tables[wanted[at]]
             if (batches is not None and done >= batches) or len(report.findings) >= MOST:
                 report.next = f"{step}:{table.name}:{key}"
                 break
-            work = {"rows": self._rows, "log": self._log, "entries": self._entries}[step]
-            last = await self._within(lambda: work(report, table, key))  # noqa: B023
+            work = {"rows": self._rows, "log": self._log, "entries": self._entries, "derived": self._derived}[step]
+            settings = _PLAIN if step == "derived" else _PINNED
+            last = await self._within(lambda: work(report, table, key), settings)  # noqa: B023
             done += 1
             if last is not None:
                 key = last
-            elif step == "rows":
-                step, key = "log", _END
-            elif step == "log" and deep:
-                step, key = "entries", f"{_END}:0"
             else:
-                step, key, at = "rows", str(NIL), at + 1
-                report.tables += 1
+                rest = [s for s in table.steps[table.steps.index(step) + 1 :] if s != "entries" or deep]
+                if rest:
+                    step, key = rest[0], _FIRST[rest[0]]
+                else:
+                    at += 1
+                    report.tables += 1
+                    step, _, key = _start(known[min(at, len(known) - 1)])
             report.seconds = time.perf_counter() - started
             if told is not None:
                 report.next = None if at == len(wanted) else f"{step}:{wanted[at]}:{key}"
@@ -167,12 +184,12 @@ class Reconciler:
             )
         return found
 
-    async def _within(self, work: Callable[[], Awaitable[Any]]) -> Any:
+    async def _within(self, work: Callable[[], Awaitable[Any]], settings: str) -> Any:
         """One snapshot a statement, and values look as the capture has them look."""
         unit = self._unit
         await unit.begin(None, read_only=True)
         try:
-            await unit.call(_PINNED, ())
+            await unit.call(settings, ())
             found = await work()
         except BaseException:
             await unit.rollback()
@@ -247,6 +264,17 @@ class Reconciler:
         report.entries += len(rows[: self._batch])
         return f"{rows[self._batch - 1][0]}:{rows[self._batch - 1][1]}" if len(rows) > self._batch else None
 
+    async def _derived(self, report: ReconcileReport, table: _Table, key: str) -> str | None:
+        """A batch of rows whose columns no log has: are they what they come from?"""
+        tenant = self._unit.tenant
+        page = _PAGE.format(rows=table.rows, batch=self._batch)
+        ids = [row[0] for row in await self._unit.call(page, (tenant, UUID(key)))]
+        sql = _DERIVED.format(rows=table.rows, function=table.derived)
+        for id, columns in await self._unit.call(sql, (tenant, ids)) if ids else ():
+            report.findings.append(Discrepancy(table.name, str(id), "derived", tuple(columns)))
+        report.derived += len(ids)
+        return None if len(ids) < self._batch else str(ids[-1])
+
 
 def differing(now: Mapping[str, Any], image: Mapping[str, Any], added: Mapping[str, list[Any]]) -> tuple[str, ...]:
     """The columns of a row that are not as its image has them.
@@ -283,11 +311,15 @@ def constant(default: str | None) -> list[Any]:
     return []
 
 
-def _position(after: str, tables: list[str]) -> tuple[str, str, str]:
+def _start(table: _Table) -> tuple[str, str, str]:
+    return table.steps[0], table.name, _FIRST[table.steps[0]]
+
+
+def _position(after: str, tables: list[_Table]) -> tuple[str, str, str]:
     step, _, rest = after.partition(":")
     name, _, key = rest.partition(":")
-    form = {"rows": _ID, "log": _KEY, "entries": _NUMBERED}.get(step)
-    if name in tables and form is not None and form.fullmatch(key):
+    form = {"rows": _ID, "log": _KEY, "entries": _NUMBERED, "derived": _ID}.get(step)
+    if form is not None and form.fullmatch(key) and any(t.name == name and step in t.steps for t in tables):
         return step, name, key
     raise Invalid(
         "The position is not one of this comparison.",
@@ -296,6 +328,7 @@ def _position(after: str, tables: list[str]) -> tuple[str, str, str]:
     )
 
 
+_FIRST: Final = {"rows": str(NIL), "log": _END, "entries": f"{_END}:0", "derived": str(NIL)}
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _KEY = re.compile(r"[^\0]{0,512}")
 _NUMBERED = re.compile(r"[^\0]{0,512}:[0-9]{1,18}")
@@ -310,6 +343,8 @@ SELECT set_config('timezone', 'UTC', true), set_config('datestyle', 'ISO, YMD', 
   set_config('enable_sort', 'off', true), set_config('enable_hashjoin', 'off', true),
   set_config('enable_mergejoin', 'off', true), set_config('jit', 'off', true)
 """
+# A hot account may have tens of millions of transfers, and there is no way but to add them up.
+_PLAIN = "SELECT set_config('jit', 'off', true), set_config('statement_timeout', '600000', true)"
 _REGISTRY = "(SELECT r.id AS tenant_id, r.* FROM tally_ref.tenant_self() r)"
 _CAPTURED = """
 SELECT DISTINCT c.relname::text FROM pg_catalog.pg_trigger t
@@ -384,4 +419,14 @@ SELECT f.key, f.seq, CASE WHEN f.differs THEN f.old::text END, f.before::text FR
     ) e
   ) p
 ) f ORDER BY f.key DESC, f.seq DESC
+"""
+_PAGE = "SELECT t.id FROM {rows} t WHERE t.tenant_id = $1 AND t.id > $2 ORDER BY t.id LIMIT {batch}"
+# A row that the function leaves out has nothing to be compared with.
+_DERIVED = """
+SELECT f.id, f.columns FROM (
+  SELECT d.id, (SELECT array_agg(w.key ORDER BY w.key) FROM jsonb_each(to_jsonb(d) - 'id') w
+    WHERE to_jsonb(t) -> w.key IS DISTINCT FROM w.value) AS columns
+  FROM {function}($1::uuid, $2::uuid[]) d
+  JOIN (SELECT i.* FROM {rows} i WHERE i.tenant_id = $1 AND i.id = ANY ($2)) t ON t.id = d.id
+) f WHERE f.columns IS NOT NULL ORDER BY f.id
 """

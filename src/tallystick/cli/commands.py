@@ -7,6 +7,7 @@ import typer
 from tallystick.cli import (
     audit,
     audit_reconcile,
+    audit_retain,
     circles,
     database,
     demo,
@@ -70,6 +71,7 @@ command(load.app, "market-data")(vaults.prices)
 app.add_typer(report.app, name="report", rich_help_panel=_WATCH)
 command(app, "health", rich_help_panel=_WATCH)(health.health)
 command(audit.app, "reconcile")(audit_reconcile.reconcile)
+command(audit.app, "retain")(audit_retain.retain)
 app.add_typer(audit.app, name="audit", rich_help_panel=_WATCH)
 app.add_typer(keys.app, name="keys", rich_help_panel=_WATCH)
 app.add_typer(privacy.app, name="privacy", rich_help_panel=_WATCH)

@@ -1,4 +1,4 @@
-"""The demo's last story: the log is sealed, handed out and verified; a byte is changed, and a row in silence."""
+"""The demo's last story: the log is sealed, handed out and verified; a byte, a row and a balance are changed."""
 
 from __future__ import annotations
 
@@ -58,15 +58,31 @@ async def audit(tally: Tallystick, slug: str) -> Audited:
     before = await tally.audit.reconcile(tenant)
     told = f"{before.rows:,} rows compared, {len(before.findings)} differ"
     story.tell("each row and its last entry", told, before.clean)
-    await _edit(tally, loan)
+    account = await _account(tally, tenant)
+    await _edit(tally, _TABLE, loan, "principal = principal + 1")
+    await _edit(tally, "account", account, "credits = credits + 1")
     changes = (await tally.audit.status()).state_changes
     told = "; ".join(changes) or "guards are as they were sealed"
     story.tell("the owner edits, capture off and on again", told, not changes)
-    after = await tally.audit.reconcile(tenant, tables=[_TABLE])
-    found = [f"{f.kind}: {', '.join(f.columns)} of {f.table} {f.key}" for f in after.findings]
-    named = [f.key for f in after.findings] == [str(loan)]
-    story.tell("each loan and its last entry", "; ".join(found) or "nothing", named)
+    await _find(tally, story, tenant, "each loan and its last entry", (_TABLE, loan))
+    await _find(tally, story, tenant, "each balance and its transfers", ("account", account))
     return story
+
+
+async def _find(tally: Tallystick, story: Audited, tenant: UUID, at: str, edited: tuple[str, UUID]) -> None:
+    table, key = edited
+    report = await tally.audit.reconcile(tenant, tables=[table])
+    found = [f"{f.kind}: {', '.join(f.columns)} of {f.table} {f.key}" for f in report.findings]
+    story.tell(at, "; ".join(found) or "nothing", [f.key for f in report.findings] == [str(key)])
+
+
+async def _account(tally: Tallystick, tenant: UUID) -> UUID:
+    """One without a floor, so that no check stands in the way."""
+    from tallystick.domains.ledger.accounts import Account, FloorRule
+
+    async with tally.session(tenant, actor="demo", permissions=()) as db:
+        found = await db.ledger.accounts.find((Account.floor_rule == FloorRule.NONE) & (Account.stripes == 0), limit=1)
+    return found[0].id
 
 
 async def _loan(tally: Tallystick, tenant: UUID) -> UUID:
@@ -108,7 +124,7 @@ def _spoil(bundle: Path, copy: Path, loan: bytes) -> None:
     copy.write_bytes(content)
 
 
-async def _edit(tally: Tallystick, loan: UUID) -> None:
+async def _edit(tally: Tallystick, table: str, key: UUID, change: str) -> None:
     """What an owner of the tables can do between two looks of the sealer."""
     import asyncpg
 
@@ -119,14 +135,14 @@ async def _edit(tally: Tallystick, loan: UUID) -> None:
         async with connection.transaction():
             await connection.execute(f"SET LOCAL ROLE {tally.settings.roles.owner}")
             await connection.execute("SELECT set_config('tally.actor', 'owner', true)")
-            await connection.execute(f"ALTER TABLE tally.{_TABLE} NO FORCE ROW LEVEL SECURITY, DISABLE TRIGGER USER")
-            await connection.execute(f"UPDATE tally.{_TABLE} SET principal = principal + 1 WHERE id = $1", loan)
+            await connection.execute(f"ALTER TABLE tally.{table} NO FORCE ROW LEVEL SECURITY, DISABLE TRIGGER USER")
+            await connection.execute(f"UPDATE tally.{table} SET {change} WHERE id = $1", key)
             triggers = await connection.fetch(
                 "SELECT quote_ident(tgname) FROM pg_trigger WHERE tgrelid = $1::text::regclass AND NOT tgisinternal",
-                f"tally.{_TABLE}",
+                f"tally.{table}",
             )
             again = ", ".join(f"ENABLE ALWAYS TRIGGER {row[0]}" for row in triggers)
-            await connection.execute(f"ALTER TABLE tally.{_TABLE} FORCE ROW LEVEL SECURITY, {again}")
+            await connection.execute(f"ALTER TABLE tally.{table} FORCE ROW LEVEL SECURITY, {again}")
     finally:
         await connection.close()
 

@@ -74,6 +74,7 @@ class Account(Entity):
         fillfactor=70,
         unaudited=("debits", "credits", "debits_pending", "credits_pending"),
         readable={"code": Readable.CODE, "asset": Readable.CODE, "name": Readable.CODE},
+        derived="tally.account_derived",
     )
 
 
@@ -98,6 +99,7 @@ class Stripe(Entity):
         table="account_stripe",
         fillfactor=70,
         audit=False,
+        derived="tally.account_stripe_derived",
     )
 
 

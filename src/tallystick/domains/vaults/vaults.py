@@ -106,6 +106,7 @@ class Vault(Entity):
             "health_scaled",
         ),
         readable={"contract": Readable.DIGEST, "external_id": Readable.CODE, "quote": Readable.CODE},
+        derived="tally.vault_derived",
     )
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 from alembic import op
 
 from tallystick.schema.model import Check, Column, ForeignKey, Grant, Index, Policy, Table, Trigger
-from tallystick.schema.operations import CreateTables, Sql, Undo
+from tallystick.schema.operations import CreateTables, Sql, Undo, role
 
 revision = "ledger_0002"
 down_revision = "ledger_0001"
@@ -140,6 +140,62 @@ BEGIN
   END LOOP;
   RETURN NULL;
 END $f$"""
+
+# What the trigger keeps, from the beginning: what was posted, and what is pending and not resolved yet.
+SUMS = """
+CREATE FUNCTION tally.account_sums(me uuid, accounts uuid[])
+  RETURNS TABLE (id uuid, debits numeric, credits numeric, debits_pending numeric, credits_pending numeric)
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT x.account, sum(x.dr), sum(x.cr), sum(x.dp), sum(x.cp)
+  FROM (
+    SELECT w.account, 0::numeric AS dr, 0::numeric AS cr, 0::numeric AS dp, 0::numeric AS cp
+    FROM unnest(accounts) w (account)
+    UNION ALL
+    SELECT d.debit_id, CASE WHEN d.phase IN ('posted', 'post') THEN d.amount ELSE 0 END, 0,
+      CASE WHEN d.phase = 'pending' AND NOT EXISTS (SELECT FROM tally.transfer r
+        WHERE r.tenant_id = me AND r.resolves_id = d.id) THEN d.amount ELSE 0 END, 0
+    FROM tally.transfer d WHERE d.tenant_id = me AND d.debit_id = ANY (accounts)
+    UNION ALL
+    SELECT c.credit_id, 0, CASE WHEN c.phase IN ('posted', 'post') THEN c.amount ELSE 0 END, 0,
+      CASE WHEN c.phase = 'pending' AND NOT EXISTS (SELECT FROM tally.transfer r
+        WHERE r.tenant_id = me AND r.resolves_id = c.id) THEN c.amount ELSE 0 END
+    FROM tally.transfer c WHERE c.tenant_id = me AND c.credit_id = ANY (accounts)
+  ) x GROUP BY x.account
+$f$"""
+# A striped account's own row stays at zero; were its stripes gone, its sums would be missed in it.
+ACCOUNT_DERIVED = """
+CREATE FUNCTION tally.account_derived(me uuid, accounts uuid[])
+  RETURNS TABLE (id uuid, debits numeric, credits numeric, debits_pending numeric, credits_pending numeric)
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  WITH asked AS MATERIALIZED (
+    SELECT a.id, a.stripes > 0 AND EXISTS (SELECT FROM tally.account_stripe s
+      WHERE s.tenant_id = me AND s.account_id = a.id) AS striped
+    FROM tally.account a WHERE a.tenant_id = me AND a.id = ANY (accounts)
+  )
+  SELECT s.id, s.debits, s.credits, s.debits_pending, s.credits_pending
+  FROM tally.account_sums(me, ARRAY(SELECT a.id FROM asked a WHERE NOT a.striped)) s
+  UNION ALL
+  SELECT a.id, 0, 0, 0, 0 FROM asked a WHERE a.striped
+$f$"""
+# Which stripe a transfer fell on is not kept. The first one of an account stands for all: it has what the others lack.
+STRIPE_DERIVED = """
+CREATE FUNCTION tally.account_stripe_derived(me uuid, stripes uuid[])
+  RETURNS TABLE (id uuid, debits numeric, credits numeric, debits_pending numeric, credits_pending numeric)
+  LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  WITH lanes AS MATERIALIZED (
+    SELECT o.account_id, (array_agg(o.id ORDER BY o.number))[1] AS first, sum(o.debits) AS debits,
+      sum(o.credits) AS credits, sum(o.debits_pending) AS debits_pending, sum(o.credits_pending) AS credits_pending
+    FROM tally.account_stripe o
+    WHERE o.tenant_id = me AND o.account_id IN (SELECT a.account_id FROM tally.account_stripe a
+      WHERE a.tenant_id = me AND a.id = ANY (stripes))
+    GROUP BY o.account_id
+  )
+  SELECT f.id, f.debits + s.debits - l.debits, f.credits + s.credits - l.credits,
+    f.debits_pending + s.debits_pending - l.debits_pending, f.credits_pending + s.credits_pending - l.credits_pending
+  FROM tally.account_sums(me, ARRAY(SELECT n.account_id FROM lanes n WHERE n.first = ANY (stripes))) s
+  JOIN lanes l ON l.account_id = s.id
+  JOIN tally.account_stripe f ON f.tenant_id = me AND f.id = l.first
+$f$"""
 
 JOURNAL = Table(
     "journal",
@@ -303,14 +359,24 @@ TRANSFER = Table(
     comment="An amount from one account to another of the same asset.",
 )
 
+DERIVED = {
+    SUMS: "tally.account_sums(uuid, uuid[])",
+    ACCOUNT_DERIVED: "tally.account_derived(uuid, uuid[])",
+    STRIPE_DERIVED: "tally.account_stripe_derived(uuid, uuid[])",
+}
+
 
 def upgrade() -> None:
     """Journals, transfers, and the trigger that maintains balances."""
     op.invoke(Sql([APPLY, "REVOKE ALL ON FUNCTION tally.ledger_apply() FROM PUBLIC"]))
     op.invoke(CreateTables(JOURNAL, TRANSFER))
+    for create, name in DERIVED.items():
+        op.invoke(Sql([create, f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC"]))
+        op.invoke(Sql([f"GRANT EXECUTE ON FUNCTION {name} TO {role('app')}"]))
 
 
 def downgrade() -> None:
     """Take it back."""
+    op.invoke(Sql([f"DROP FUNCTION {name}" for name in reversed(DERIVED.values())]))
     op.invoke(Undo(CreateTables(JOURNAL, TRANSFER)))
     op.invoke(Sql(["DROP FUNCTION tally.ledger_apply()"]))
