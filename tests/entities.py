@@ -74,6 +74,7 @@ APART = frozenset(
         "CounterOffer",
         "Device",
         "DeviceTask",
+        "ErasureStep",
         "LenderPayout",
     }
 )

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from sqlalchemy import select
 from tests.attacks.test_secrets import everything
 from tests.privacy.rights import ENTITIES
 
-from tallystick import Purpose, User, secret
+from tallystick import NoticeBasis, Purpose, User, secret
 from tallystick.app import Tallystick
 from tallystick.domains.catalog import DOMAINS, entities_of
 from tallystick.domains.identity.profiles import UserProfile
@@ -76,13 +76,26 @@ class Nest:
         return [f"{place} in {where}" for place, needle in self.needles() if needle in content]
 
 
+DAY = date(2026, 11, 2)
+# Checks that tie several fields together.
+TIED: dict[str, dict[str, Any]] = {
+    "adverse_action_notice": {
+        "basis": NoticeBasis.INCOMPLETE,
+        "needed": "a payslip",
+        "decided_on": DAY,
+        "counted_from": DAY,
+        "due_on": DAY + timedelta(days=30),
+    }
+}
+
+
 async def plant(db: Session, nest: Nest, entities: list[type[Entity]]) -> dict[str, Any]:
     make, made = Make(db, seed="canary"), dict[str, Any]()
     for entity in entities:
         spec = spec_of(entity)
         if spec.sealed:
             given = {f.name: nest.value(f"{spec.table}.{f.name}", f) for f in spec.fields.values() if f.sealed}
-            made[spec.table] = await make(entity, **given)
+            made[spec.table] = await make(entity, **given, **TIED.get(spec.table, {}))
     return made
 
 

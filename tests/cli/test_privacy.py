@@ -19,7 +19,7 @@ from tallystick.stores.embedded.server import EmbeddedServer
 
 @pytest.fixture
 def slug(cli: Cli, data_dir: Path) -> str:
-    return str(cli("tenants", "--json").document["tenants"][0]["slug"])
+    return "sunrise"
 
 
 @pytest.fixture

@@ -51,8 +51,14 @@ async def test_rows_that_were_there_get_a_baseline(kit: Database, tmp_path: Path
         ids[tenant] = sorted(uuid4() for _ in range(3))
         for number, id in enumerate(ids[tenant]):
             await conn.execute(
+                "INSERT INTO tally.data_key (tenant_id, subject, class, key_id, epoch, wrapped) "
+                "VALUES ($1, $2, 'general', uuid_send($2), 1, '\\x01')",
+                tenant,
+                id,
+            )
+            await conn.execute(
                 "INSERT INTO tally.folk (tenant_id, id, name, mail, mail_bidx) "
-                "VALUES ($1, $2, $3, '\\x01', '\\xbeefbeef')",
+                "VALUES ($1, $2, $3, '\\x0101'::bytea || uuid_send($2), '\\xbeefbeef')",
                 tenant,
                 id,
                 f"n{number}",

@@ -85,7 +85,7 @@ class AdverseActionNotice(Entity):
         kept(),
         retain="lending",
         subject="application",
-        readable={"bureau": Readable.CODE},
+        readable={"bureau": Readable.CODE, "needed": Readable.NOTE},
     )
 
 
