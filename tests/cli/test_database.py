@@ -79,7 +79,7 @@ def test_an_entity_of_ones_own_is_migrated_linted_shown_and_changed(cli: Cli, ow
     declared = {b["branch"]: b for b in cli("status", *app, "--json").document["branches"]}["declared"]
     assert declared["applied"] == ["visit"]
 
-    (fresh / f"{own}2.py").write_text(textwrap.dedent(ENTITY.format(more='place: str = ""')))
+    (fresh / f"{own}2.py").write_text(textwrap.dedent(ENTITY.format(more='place: int = 0')))
     changed = ("--app", f"{own}2:entities", "--data-dir", str(fresh / "d"))
     unsafe = cli("migrate", *changed)
     assert unsafe.code == 7
