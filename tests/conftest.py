@@ -51,8 +51,9 @@ _ONCE = frozenset(
 
 
 def _again(item: pytest.Item) -> bool:
-    """Whether a test runs on the second server too: what a server decides, and of a race the first repeat."""
+    """Whether a test runs on the second server too: what a server decides, of a race the first repeat, no crash."""
     parts = frozenset(item.path.relative_to(item.config.rootpath).parts)
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     repeat = parameters.get("_", parameters.get("repeat", 0))
-    return not parts & _ONCE and not (isinstance(repeat, int) and repeat > 0 and "races" in parts)
+    again = "races" in parts and ((isinstance(repeat, int) and repeat > 0) or "crash" in item.path.name)
+    return not parts & _ONCE and not again

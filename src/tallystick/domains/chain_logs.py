@@ -35,6 +35,6 @@ def log_columns(log: object) -> dict[str, Any]:
     """The columns of a log by name, none for None. Raises ``Invalid`` for what is not a ``ChainLog``."""
     if log is None:
         return {}
-    if log.__class__ is not ChainLog:
+    if not isinstance(log, ChainLog):
         raise Invalid("A log is given as ChainLog(...).", field="log", remedy="Write ChainLog(chain_id=8453, ...).")
     return msgspec.structs.asdict(log)
