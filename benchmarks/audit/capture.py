@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.arena import connected, new_database
-from benchmarks.lending.figures import TIME, Row
+from benchmarks.figures import TIME, Row
 from benchmarks.runner import note, percentile
 from benchmarks.table import Payment, PaymentStatus, fresh, payment
 from tallystick import Entity, Index, Rules, Session, Settings, Tallystick

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lending.figures import Row, text_of
+from benchmarks.figures import Row, text_of
 from benchmarks.runner import note
 from tallystick.errors import TallystickError
 

@@ -16,7 +16,7 @@ from uuid import UUID
 import asyncpg
 
 from benchmarks.arena import connected, new_database, pin_cores
-from benchmarks.lending.figures import RATE, TIME, Row
+from benchmarks.figures import RATE, TIME, Row
 from benchmarks.runner import note, percentile
 from tallystick import Settings, Tallystick
 from tallystick.audit import verifier
