@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import socket
 import threading
@@ -269,3 +270,8 @@ async def test_every_row_of_domains_is_measured_on_the_same_effects(made):
     ]
     assert all(row.ours > 0 and row.theirs > 0 for row in rows)
     assert [row.name for row in rows if not row.aims] == [row.name for row in rows if "with applications" in row.name]
+
+
+@pytest.mark.parametrize("suite", ["audit", "domains", "lending"])
+def test_every_suite_can_be_asked_for(suite):
+    importlib.import_module(f"benchmarks.{suite}.command")

@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 
 from tallystick.domains.guarded import Guarded, alter, put
+from tallystick.domains.named import id_of
 from tallystick.domains.proofs.signals import BN254, Signal, check_signals, is_prime
 from tallystick.entity import Entity
 from tallystick.errors import Invalid
@@ -149,7 +150,7 @@ class Circuits(Guarded[Circuit]):
         if document.__class__ is not bytes or not 1 <= len(document) <= _LONGEST_KEY:
             raise Invalid("A verifying key is 1 to 1,000,000 bytes.", field="document", entity="VerifyingKey")
         made = VerifyingKey(
-            circuit=Ref(_id(circuit)),
+            circuit=Ref(id_of(circuit, Circuit, "circuit")),
             circuit_version=version,
             protocol=protocol,
             document=document,
@@ -165,7 +166,7 @@ class Circuits(Guarded[Circuit]):
 
     async def newest_key(self, circuit: Circuit | UUID) -> VerifyingKey | None:
         """The key of a circuit's newest version that is not retired."""
-        where: Any = VerifyingKey.circuit == Ref(_id(circuit))
+        where: Any = VerifyingKey.circuit == Ref(id_of(circuit, Circuit, "circuit"))
         found = await self.db[VerifyingKey].find(
             where, missing(VerifyingKey.retired_at), order=desc(VerifyingKey.circuit_version), limit=1
         )
@@ -179,16 +180,3 @@ class Circuits(Guarded[Circuit]):
         if key.retired_at is not None:
             return key
         return await alter(self.db[VerifyingKey], key, retired_at=self.db.now())
-
-
-def _id(circuit: Any) -> UUID:
-    if isinstance(circuit, UUID):
-        return circuit
-    if isinstance(circuit, Circuit):
-        return circuit.id
-    raise Invalid(
-        "A circuit is named by itself or its id.",
-        field="circuit",
-        entity="Circuit",
-        remedy="Find it: db.circuits.one(Circuit.name == 'income at least').",
-    )

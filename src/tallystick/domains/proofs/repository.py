@@ -11,6 +11,7 @@ from uuid import UUID
 from tallystick.domains.guarded import Guarded, alter, put
 from tallystick.domains.identity.consents import Purpose
 from tallystick.domains.identity.users import UserLike, user_id
+from tallystick.domains.named import id_of
 from tallystick.domains.proofs.binding import check_shown, context_of, nullifier_of
 from tallystick.domains.proofs.circuits import MANAGE, Circuit
 from tallystick.domains.proofs.judging import judge
@@ -105,7 +106,7 @@ class Proofs(Guarded[Proof]):
             raise Invalid("A proof is 1 to 1,000,000 bytes.", field="proof", entity="Proof")
         db = self.db
         async with db.transaction():
-            found = await self.lock(_id(request))
+            found = await self.lock(id_of(request, Proof, "request"))
             if found.status is not _S.REQUESTED:
                 raise Conflict("The request was answered already.", entity="Proof", rule="status", remedy="Ask again.")
             if found.expired(db.now()):
@@ -125,7 +126,7 @@ class Proofs(Guarded[Proof]):
         when it cannot sign, ``Conflict`` for a proof that is not waiting for a verdict, ``Denied`` for an attestation
         that does not fit, ``Invalid``.
         """
-        return await judge(self.db, _id(proof), verifier)
+        return await judge(self.db, id_of(proof, Proof, "proof"), verifier)
 
     async def consume(self, proof: Proof | UUID, *, reason: str, key: str | None = None) -> Proof:
         """Use a verified proof, for the one time that it can be used.
@@ -135,7 +136,7 @@ class Proofs(Guarded[Proof]):
         """
         from tallystick.domains.idempotency import idempotent
 
-        id, why = _id(proof), _reason(reason)
+        id, why = id_of(proof, Proof, "proof"), _reason(reason)
         async with idempotent(self.db, "proofs.consume", key, (id, why)) as once:
             if once.replayed:
                 return await self.get(id)
@@ -148,14 +149,14 @@ class Proofs(Guarded[Proof]):
         Raises ``Conflict`` for a proof that is not verified, ``RoleMissing`` without "proofs.manage".
         """
         await self.db.require(MANAGE)
-        id, why = _id(proof), _reason(reason)
+        id, why = id_of(proof, Proof, "proof"), _reason(reason)
         async with self.db.transaction():
             return await self._end(id, _K.REVOKED, why)
 
     async def events(self, proof: Proof | UUID) -> list[ProofEvent]:
         """What happened to a proof since it was received, in order."""
         return await self.db[ProofEvent].find(
-            ProofEvent.proof == Ref(_id(proof)), order=(ProofEvent.created_at, ProofEvent.id)
+            ProofEvent.proof == Ref(id_of(proof, Proof, "proof")), order=(ProofEvent.created_at, ProofEvent.id)
         )
 
     async def purge_unanswered(self) -> int:
@@ -171,14 +172,6 @@ class Proofs(Guarded[Proof]):
             raise Conflict("The proof has expired.", entity="Proof", rule="expires_at", remedy="Ask for a new one.")
         await put(self.db[ProofEvent], ProofEvent(proof=found.ref, kind=kind, reason=reason))
         return await self.get(id)
-
-
-def _id(proof: Any) -> UUID:
-    if isinstance(proof, UUID):
-        return proof
-    if isinstance(proof, (Proof, Ref)):
-        return proof.id
-    raise Invalid("A proof is named by itself or its id.", field="proof", remedy="Parse text with ids.parse_id().")
 
 
 def _reason(given: Any) -> str:

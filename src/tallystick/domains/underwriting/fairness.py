@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 
 from tallystick.domains.guarded import Guarded, alter, put
+from tallystick.domains.named import id_of
 from tallystick.domains.underwriting.applications import Application
 from tallystick.domains.underwriting.decisions import Decision
 from tallystick.domains.underwriting.fairness_metrics import GroupOutcome, Impact, impacts
@@ -197,7 +198,7 @@ class Fairness(Guarded[BiasFlag]):
         """Say that somebody looks into it. Raises ``InvalidTransition``."""
         await self.db.require(self.permission)
         async with self.db.transaction():
-            return await alter(self, await self.lock(_id(flag)), state=_S.ACKNOWLEDGED)
+            return await alter(self, await self.lock(id_of(flag, BiasFlag, "flag")), state=_S.ACKNOWLEDGED)
 
     async def mitigate(self, flag: BiasFlag | UUID, note: str) -> BiasFlag:
         """Close a flag because of what was done about it. Raises ``Conflict`` when it is closed."""
@@ -210,7 +211,7 @@ class Fairness(Guarded[BiasFlag]):
     async def _answer(self, flag: BiasFlag | UUID, state: FlagState, note: str) -> BiasFlag:
         await self.db.require(self.permission)
         async with self.db.transaction():
-            found = await self.lock(_id(flag))
+            found = await self.lock(id_of(flag, BiasFlag, "flag"))
             if found.state not in STANDING:
                 raise Conflict(f"The flag is {found.state.value}.", entity="BiasFlag", remedy="It was closed before.")
             return await self._close(found, state, note)
@@ -278,7 +279,3 @@ def _truths(truth: Any) -> Mapping[UUID, bool]:
         raise Invalid("The truth is a dict from application ids to whether each was worth approving.", field="truth")
     known: Mapping[UUID, bool] = truth
     return known
-
-
-def _id(flag: BiasFlag | UUID) -> UUID:
-    return flag.id if isinstance(flag, BiasFlag) else flag
