@@ -31,6 +31,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--server-only", action="store_true", help="only the tests that run on the kit's server, for another PostgreSQL"
     )
+    parser.addoption(
+        "--through",
+        choices=("pgbouncer", "sync"),
+        default=None,
+        help="the same tests, their application reached another way: behind PgBouncer, or by the synchronous facade",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
