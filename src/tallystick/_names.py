@@ -134,6 +134,8 @@ _HOMES = {
     ),
     "repository": "Repository",
     "rules": "Check Foreign Guard Index Queue Readable Rules Transitions Unique append_only kept",
+    "schema.adopt": "Adoption adopt",
+    "schema.host": "AlembicHooks beside",
     "session": "Session",
     "settings": "Settings",
     "stores.postgres.meter": "Metrics PoolUse StatementTimes",

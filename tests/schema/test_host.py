@@ -10,7 +10,7 @@ from sqlalchemy.pool import NullPool
 from tests.schema.support import Database
 
 from tallystick.schema.connect import connect
-from tallystick.schema.host import include_name
+from tallystick.schema.host import beside
 from tallystick.settings import connect_args
 
 
@@ -27,5 +27,5 @@ async def test_a_hosts_autogenerate_leaves_ours_alone(kit: Database) -> None:
 
     async with engine.connect() as connection:
         assert await connection.run_sync(differences) >= {"tally", "tally_ref", "shop"}
-        assert await connection.run_sync(lambda c: differences(c, include_name=include_name)) == {"shop"}
+        assert await connection.run_sync(lambda c: differences(c, **beside())) == {"shop"}
     await engine.dispose()

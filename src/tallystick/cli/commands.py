@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from tallystick.cli import (
+    adopt,
     audit,
     audit_reconcile,
     audit_retain,
@@ -20,6 +21,7 @@ from tallystick.cli import (
     portfolio,
     privacy,
     proofs,
+    remove,
     report,
     schema,
     seed,
@@ -45,6 +47,7 @@ _DATA = "Data"
 _WATCH = "Look"
 
 command(app, "demo", rich_help_panel="Start here")(demo.demo)
+command(app, "adopt", rich_help_panel=_SETUP)(adopt.adopt)
 command(app, "init", rich_help_panel=_SETUP)(database.init)
 command(app, "provision", rich_help_panel=_SETUP)(database.provision)
 command(app, "harden", rich_help_panel=_SETUP)(harden.harden)
@@ -52,6 +55,7 @@ command(app, "migrate", rich_help_panel=_SETUP)(migrations.migrate)
 command(app, "rollback", rich_help_panel=_SETUP)(migrations.rollback)
 command(app, "revision", rich_help_panel=_SETUP)(migrations.revision)
 command(app, "status", rich_help_panel=_SETUP)(migrations.status)
+command(app, "remove", rich_help_panel=_SETUP)(remove.remove)
 app.add_typer(proofs.app, name="proofs", rich_help_panel=_SETUP)
 app.add_typer(tenants.app, name="tenants", rich_help_panel=_DATA)
 command(app, "seed", rich_help_panel=_DATA)(seed.seed)

@@ -20,7 +20,7 @@ from tallystick.tls import tls_failure
 
 __all__ = ["ProvisionReport", "provision", "provision_sql"]
 
-_OLDEST = 150_000
+OLDEST = 150_000
 _ADMIN_OPTION_SINCE = 160_000
 _ATTEMPTS = 8
 _CONNECT_TIMEOUT = 30
@@ -82,7 +82,7 @@ async def provision(
                 await asyncio.sleep(random.uniform(0.01, 0.1) * attempt)  # noqa: S311  jitter, not a secret
                 attempt += 1
     except asyncpg.InsufficientPrivilegeError as error:
-        raise NotProvisioned(f"The admin role lacks a right: {error.args[0]}.", remedy=_REMEDY) from error
+        raise NotProvisioned(f"The admin role lacks a right: {error.args[0]}.", remedy=REMEDY) from error
     except (asyncpg.PostgresError, OSError) as error:
         raise Unavailable(
             f"The database refused to be provisioned ({type(error).__name__}).", remedy="Look at the server's log."
@@ -112,7 +112,7 @@ async def _provision(
 ) -> ProvisionReport:
     await connection.execute(f"SELECT pg_catalog.pg_advisory_xact_lock({LOCK})")
     # fetch, because fetchrow may say None; current_user always has a row.
-    (before,) = await connection.fetch(_STATE, list(roles.all), list(SCHEMAS))
+    (before,) = await connection.fetch(STATE, list(roles.all), list(SCHEMAS))
     _check(before, roles, verifiers)
     await connection.execute(steps(roles, admin=None, created_by_us=created_by_us))
     for role, verifier in verifiers.items():
@@ -133,12 +133,12 @@ async def _provision(
     )
 
 
-_REMEDY = (
+REMEDY = (
     "Use a role that may in TALLYSTICK_ADMIN_URL, or give the output of `tallystick provision --sql` to whoever "
     "administers the server."
 )
 
-_STATE = """
+STATE = """
 SELECT current_setting('server_version_num')::int AS version, current_database()::text AS database,
   current_user::text AS "user", me.rolsuper AS super, me.rolcreaterole AS create_role,
   has_database_privilege(current_database(), 'CREATE') AS create_schema,
@@ -164,16 +164,17 @@ FROM pg_roles AS me WHERE me.rolname = current_user
 
 def _check(found: asyncpg.Record, roles: Roles, verifiers: Mapping[str, str]) -> None:
     """Say everything that is missing or dangerous at once, before anything is changed."""
-    if found["version"] < _OLDEST:
+    if found["version"] < OLDEST:
         raise Unsupported(
             f"The server is PostgreSQL {found['version'] // 10_000}.", remedy="Use PostgreSQL 15 or later."
         )
-    problems = [*_missing_rights(found, roles, verifiers), *_dangers(found, roles)]
+    problems = [*missing_rights(found, roles, verifiers), *dangers(found, roles)]
     if problems:
-        raise NotProvisioned(f"Provisioning cannot go on: {'; '.join(problems)}.", remedy=_REMEDY)
+        raise NotProvisioned(f"Provisioning cannot go on: {'; '.join(problems)}.", remedy=REMEDY)
 
 
-def _missing_rights(found: asyncpg.Record, roles: Roles, verifiers: Mapping[str, str]) -> Iterator[str]:
+def missing_rights(found: asyncpg.Record, roles: Roles, verifiers: Mapping[str, str]) -> Iterator[str]:
+    """What the role that is connected would need, given ``STATE`` as it found it."""
     user, database = found["user"], found["database"]
     missing = [role for role in roles.all if role not in found["roles"]]
     if missing and not (found["create_role"] or found["super"]):
@@ -192,7 +193,7 @@ def _missing_rights(found: asyncpg.Record, roles: Roles, verifiers: Mapping[str,
             yield f"role {user} may not SET ROLE {role}: GRANT {role} TO {quoted(user)} is missing"
 
 
-def _dangers(found: asyncpg.Record, roles: Roles) -> Iterator[str]:
+def dangers(found: asyncpg.Record, roles: Roles) -> Iterator[str]:
     """What makes roles and schemas that already exist unfit, each with the statement that mends it."""
     wanted = {schema: roles.audit if schema == "tally_audit" else roles.owner for schema in SCHEMAS}
     for schema, owner in found["schema_owners"]:

@@ -1,0 +1,412 @@
+"""What Tallystick would do to a database that is in use already, said without doing any of it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from tallystick.errors import Unavailable
+from tallystick.schema import adopt_facts as ask
+from tallystick.schema import branches
+from tallystick.schema.connect import acting_as_owner, connect
+from tallystick.schema.provision import OLDEST, STATE, dangers, missing_rights, provision_sql
+from tallystick.schema.roles import SCHEMAS, Roles
+from tallystick.settings import connect_args
+
+if TYPE_CHECKING:
+    from tallystick.entity import Entity
+
+NEWEST = 180_000
+"""The newest PostgreSQL that the library is tested on."""
+_TIMEOUT = 60
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptionFinding:
+    """Something about the database that matters: what ``stops`` has to go first, the rest is worth knowing."""
+
+    code: str
+    stops: bool
+    problem: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class DomainPlan:
+    """What one domain would add: its tables that are missing, those that are there, revisions not yet applied."""
+
+    domain: str
+    missing: tuple[str, ...]
+    there: tuple[str, ...]
+    pending: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HostSchema:
+    """A schema of the host's, none of which is touched; ``refer`` are the tables with foreign keys into ours."""
+
+    name: str
+    owners: tuple[str, ...]
+    tables: tuple[str, ...]
+    refer: tuple[str, ...]
+    migrations: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """What ``adopt`` found. ``ready`` is true when nothing stands in the way; ``adopted`` when nothing is left to do.
+
+    ``commands`` are to be run next, in their order. ``sql`` is for a DBA, and empty unless a right is missing.
+    """
+
+    database: str
+    server: str
+    version: int
+    user: str
+    superuser: bool
+    create_role: bool
+    create_schema: bool
+    facts: Mapping[str, str]
+    roles: Mapping[str, bool]
+    schemas: Mapping[str, bool]
+    domains: tuple[DomainPlan, ...]
+    host: tuple[HostSchema, ...]
+    findings: tuple[AdoptionFinding, ...]
+    commands: tuple[str, ...]
+    sql: str
+
+    @property
+    def ready(self) -> bool:
+        """Whether provisioning and migrating can go on."""
+        return not any(f.stops for f in self.findings)
+
+    @property
+    def adopted(self) -> bool:
+        """Whether roles, schemas and every table asked for are there."""
+        here = all(self.roles.values()) and all(self.schemas.values())
+        return here and not any(d.missing or d.pending for d in self.domains)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The answers, as the server gave them."""
+
+    server: asyncpg.Record
+    state: asyncpg.Record
+    pooled: bool
+    schemas: Mapping[str, asyncpg.Record]
+    tables: frozenset[str]
+    host: Sequence[asyncpg.Record]
+    paths: Sequence[asyncpg.Record]
+    own_path: Sequence[str]
+    public_creates: bool
+    watchers: Sequence[asyncpg.Record]
+    publications: Sequence[str]
+    versions: tuple[str, ...] | None
+
+
+async def adopt(
+    url: str,
+    *,
+    roles: Roles | None = None,
+    domains: Iterable[str] | None = None,
+    entities: Iterable[type[Entity]] = (),
+    version_locations: Sequence[str | Path] = (),
+) -> Adoption:
+    """Look at a live database and say what adopting it would add, what is missing, and what stays as it is.
+
+    Reads catalogs in one read-only transaction and takes no lock that a writer waits for. Give it the URL that is to
+    provision and migrate; any other works and is told which rights it lacks. Raises ``Unavailable`` and
+    ``NotProvisioned`` when the server cannot be reached or refuses the login, ``Invalid`` for a domain nobody knows.
+    """
+    from tallystick.domains.catalog import chosen, entities_of
+    from tallystick.entity import spec_of
+
+    roles = roles or Roles()
+    wanted = chosen(domains)
+    history = branches.history(version_locations)
+    names = branches.chosen(history, wanted, version_locations)
+    tables = {domain: tuple(spec_of(e).table for e in entities_of([domain])) for domain in wanted}
+    tables["yours"] = tuple(spec_of(e).table for e in entities)
+    found = await _look(url, roles)
+    applied = history.implied(found.versions or ())
+    plans = tuple(
+        DomainPlan(
+            name,
+            tuple(t for t in tables.get(name, ()) if t not in found.tables),
+            tuple(t for t in tables.get(name, ()) if t in found.tables),
+            tuple(r for r in history.order(name) if r not in applied) if name in history.branches else (),
+        )
+        for name in (*names, *(("yours",) if tables["yours"] else ()))
+    )
+    server, state = found.server, found.state
+    rights = tuple(missing_rights(state, roles, {}))
+    findings = tuple(
+        sorted(
+            (*_server(found), *_rights(found, roles, rights), *_ours(found, roles, history), *_hazards(found, roles)),
+            key=lambda f: not f.stops,
+        )
+    )
+    there = frozenset(state["roles"])
+    adoption = Adoption(
+        database=server["database"],
+        server=server["server"],
+        version=server["version"],
+        user=server["user"],
+        superuser=server["super"],
+        create_role=server["create_role"],
+        create_schema=server["create_schema"],
+        facts=_facts(found),
+        roles={role: role in there for role in roles.all},
+        schemas={schema: schema in found.schemas for schema in SCHEMAS},
+        domains=plans,
+        host=_host(found.host),
+        findings=findings,
+        commands=(),
+        sql=provision_sql(roles, server["database"], admin=server["user"]) if rights else "",
+    )
+    return _with_commands(adoption, None if domains is None else wanted, roles)
+
+
+async def _look(url: str, roles: Roles) -> _Found:
+    """Ask everything in one read-only transaction. Raises ``Unavailable`` when the server breaks off."""
+    conn = await connect(connect_args(url), name="the database")
+    try:
+        return await _asked(conn, roles)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        problem = Unavailable(
+            f"The database could not be looked at ({type(error).__name__}).",
+            remedy="Try again, and look at the server's log when it stays so.",
+        )
+    finally:
+        conn.terminate()
+    raise problem
+
+
+async def _asked(conn: asyncpg.Connection, roles: Roles) -> _Found:
+    ours, all_roles = list(SCHEMAS), list(roles.all)
+    async with conn.transaction(isolation="repeatable_read", readonly=True):
+        await conn.execute(f"SET LOCAL statement_timeout = '{_TIMEOUT}s'; SET LOCAL lock_timeout = '5s'")
+        own_path = [p.strip(' "') for p in str(await conn.fetchval("SHOW search_path")).split(",")]
+        await conn.execute("SET LOCAL search_path = pg_catalog, pg_temp")
+        (server,) = await conn.fetch(ask.SERVER)
+        (state,) = await conn.fetch(STATE, all_roles, ours)
+        schemas = {r["name"]: r for r in await conn.fetch(ask.SCHEMAS, ours)}
+        tables = frozenset(r[0] for r in await conn.fetch(ask.OURS))
+        return _Found(
+            server=server,
+            state=state,
+            pooled=conn.get_server_pid() != server["process"],
+            schemas=schemas,
+            tables=tables,
+            host=await conn.fetch(ask.HOST, ours),
+            paths=await conn.fetch(ask.PATHS, all_roles),
+            own_path=own_path,
+            public_creates=bool(await conn.fetchval(ask.PUBLIC_CREATES)),
+            watchers=await conn.fetch(ask.WATCHERS),
+            publications=[r["name"] for r in await conn.fetch(ask.PUBLICATIONS, ours)],
+            versions=await _versions(conn, roles),
+        )
+
+
+async def _versions(conn: asyncpg.Connection, roles: Roles) -> tuple[str, ...] | None:
+    """The rows of our version table: none when there is no such table, None when this role may not read it."""
+    if not await conn.fetchval(_VERSIONED):
+        return ()
+    try:
+        async with acting_as_owner(conn, roles):
+            return tuple(r[0] for r in await conn.fetch("SELECT version_num FROM tally_ref.schema_version"))
+    except asyncpg.InsufficientPrivilegeError:
+        return None
+
+
+_VERSIONED = """
+SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = 'tally_ref' AND c.relname = 'schema_version')
+"""
+
+
+def _server(found: _Found) -> Iterator[AdoptionFinding]:
+    server = found.server
+    if server["version"] < OLDEST:
+        yield AdoptionFinding(
+            "server-old", True, f"PostgreSQL {server['server']} is too old.", "Upgrade to 15 or later."
+        )
+    elif server["version"] // 10_000 > NEWEST // 10_000:
+        yield AdoptionFinding(
+            "server-new",
+            False,
+            f"PostgreSQL {server['server']} is newer than any that this version was tested on.",
+            "Try it on a copy first, or take a newer version of Tallystick.",
+        )
+    if server["standby"]:
+        yield AdoptionFinding("standby", True, "The server is a standby and takes no writes.", "Name the primary.")
+    if server["read_only"]:
+        yield AdoptionFinding(
+            "read-only",
+            True,
+            "Transactions are read-only here by default.",
+            "ALTER DATABASE ... RESET default_transaction_read_only; or name another role.",
+        )
+    if server["encoding"] != "UTF8":
+        yield AdoptionFinding(
+            "encoding",
+            True,
+            f"The database is encoded as {server['encoding']}, which cannot hold every name.",
+            "Use a database that is encoded as UTF8.",
+        )
+    if found.pooled:
+        yield AdoptionFinding(
+            "pooler",
+            True,
+            "A pooler stands between: another process answers than the one that took the login.",
+            "Point TALLYSTICK_ADMIN_URL at the server itself; the application may go through the pooler "
+            "(TALLYSTICK_POOLER=transaction).",
+        )
+    if not server["tls"] and not server["socket"] and not server["local"] and not found.pooled:
+        yield AdoptionFinding(
+            "tls", False, "The connection is not encrypted.", "Switch TLS on at the server; write sslmode=verify-full."
+        )
+
+
+def _rights(found: _Found, roles: Roles, rights: Sequence[str]) -> Iterator[AdoptionFinding]:
+    for problem in rights:
+        yield AdoptionFinding(
+            "right-missing",
+            True,
+            f"{problem[0].upper()}{problem[1:]}.",
+            "Use a role that may, or give the SQL to a DBA.",
+        )
+    for problem in dangers(found.state, roles):
+        remedy = "Mend it as it says; where the role is another application's, set TALLYSTICK_ROLE_PREFIX instead."
+        if problem.startswith("schema "):
+            remedy = "Rename that schema, or give Tallystick a database of its own: its schemas have fixed names."
+        yield AdoptionFinding("name-taken", True, f"{problem[0].upper()}{problem[1:]}.", remedy)
+    if found.state["roles"] and not found.schemas:
+        yield AdoptionFinding(
+            "roles-there",
+            False,
+            f"This server has {', '.join(sorted(found.state['roles']))} already; another database may live by them.",
+            "Set TALLYSTICK_ROLE_PREFIX to have roles of this database's own.",
+        )
+
+
+def _ours(found: _Found, roles: Roles, history: branches.History) -> Iterator[AdoptionFinding]:
+    tally = found.schemas.get("tally")
+    if found.versions == () and tally is not None and tally["things"]:
+        yield AdoptionFinding(
+            "schema-not-ours",
+            True,
+            f"Schema tally holds {tally['things']} tables or views, and no revision of ours made them.",
+            "Rename that schema, or give Tallystick a database of its own: its schemas have fixed names.",
+        )
+    if found.versions is None:
+        yield AdoptionFinding(
+            "revisions-hidden",
+            False,
+            f"Tallystick is installed, and {found.server['user']} may not read how far.",
+            f"Use a role that may become {roles.owner}.",
+        )
+    if unknown := [v for v in found.versions or () if v not in history.revisions]:
+        yield AdoptionFinding(
+            "newer-revision",
+            True,
+            f"The database is at revision {unknown[0]}, which this installation does not know.",
+            "Upgrade the library to the version that migrated it, or name the folder of your revisions (--revisions).",
+        )
+
+
+def _hazards(found: _Found, roles: Roles) -> Iterator[AdoptionFinding]:
+    for row in found.paths:
+        if named := sorted(set(_path(row["setting"])) & set(SCHEMAS)):
+            who = f"role {row['role']}" if row["role"] else f"database {row['database']}"
+            yield AdoptionFinding(
+                "search-path",
+                False,
+                f"The search path of {who} names {', '.join(named)}: its reflection then calls our tables its own.",
+                f"Take {', '.join(named)} off it and write schema names; only {roles.app} has them on its path.",
+            )
+    if found.public_creates:
+        yield AdoptionFinding(
+            "public-creates",
+            False,
+            "Everybody may make objects in schema public, which can hide yours from unqualified names.",
+            "REVOKE CREATE ON SCHEMA public FROM PUBLIC; ours name their schemas and do not care.",
+        )
+    for row in found.watchers:
+        yield AdoptionFinding(
+            "event-trigger",
+            False,
+            f"Event trigger {row['name']} runs {row['function']} at {row['event']}, our migrations included.",
+            "Try the migration on a copy; if it fails there, have the trigger ignore schemas named tally*.",
+        )
+    for name in found.publications:
+        yield AdoptionFinding(
+            "publication",
+            False,
+            f"Publication {name} takes every new table, so subscribers would get ours too.",
+            "List its tables instead, or make our schemas on the subscribers.",
+        )
+
+
+def _path(setting: str) -> list[str]:
+    return [p.strip(' "') for p in setting.partition("=")[2].split(",")]
+
+
+def _facts(found: _Found) -> dict[str, str]:
+    server = found.server
+    tls = server["tls"] or ("none needed, a socket" if server["socket"] else "none, a local address")
+    return {
+        "connection": f"{'through a pooler' if found.pooled else 'direct'}; TLS: {tls}",
+        "time zone": f"{server['time_zone']} (moments are stored with their zone, business days in the tenant's)",
+        "text": f"{server['encoding']}, {server['locale']} (our columns sort by their own collation)",
+        "extensions": f"none is needed; {', '.join(server['extensions']) or 'none'} stay as they are",
+        "connections": f"at most {server['max_connections']}; pools of all processes must fit in",
+        "passwords": server["password_encryption"],
+        "search path": ", ".join(found.own_path),
+    }
+
+
+def _host(rows: Sequence[asyncpg.Record]) -> tuple[HostSchema, ...]:
+    by_schema: dict[str, list[asyncpg.Record]] = {}
+    for row in rows:
+        by_schema.setdefault(row["schema"], []).append(row)
+    return tuple(
+        HostSchema(
+            name,
+            tuple(sorted({r["owner"] for r in mine})),
+            tuple(r["name"] for r in mine),
+            tuple(r["name"] for r in mine if r["refers"]),
+            tuple(
+                f"{r['name']} ({'Alembic' if r['alembic'] else 'Django'})" for r in mine if r["alembic"] or r["django"]
+            ),
+        )
+        for name, mine in by_schema.items()
+    )
+
+
+def _with_commands(found: Adoption, domains: Sequence[str] | None, roles: Roles) -> Adoption:
+    from dataclasses import replace
+
+    only = "" if domains is None else f" --domains {','.join(domains)}"
+    steps: list[str] = []
+    codes = {f.code for f in found.findings if f.stops}
+    if "right-missing" in codes:
+        admin, database = shlex.quote(found.user), shlex.quote(found.database)
+        steps.append(f"tallystick provision --sql --admin {admin} --database {database} > tallystick.sql")
+        steps.append(f"psql --dbname {database} --file tallystick.sql     # a DBA, once")
+    elif not all((*found.roles.values(), *found.schemas.values())):
+        steps.append("tallystick provision --app-password-env APP_PASSWORD")
+    if codes - {"right-missing"}:
+        steps = ["tallystick adopt     # again, when what stops it is mended"]
+    elif not found.adopted:
+        steps.append(f"tallystick migrate{only}")
+        steps.append(f"tallystick schema lint{only}")
+    else:
+        steps.append(f"tallystick status{only}")
+    return replace(found, commands=tuple(steps))
