@@ -1,0 +1,257 @@
+"""A portal: one event loop in one thread, and how other threads have coroutines run on it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextvars import Context, copy_context
+from typing import Any, TypeVar
+
+from tallystick.errors import Unavailable, Unsupported
+
+R = TypeVar("R")
+_GRACE = 10.0
+_here = threading.local()
+
+
+class Portal:
+    """Runs coroutines for threads, each to its end before the thread goes on. Any number of threads may share one."""
+
+    def __init__(self) -> None:
+        self.inherited = False
+        self.loop: asyncio.AbstractEventLoop
+        self._thread: threading.Thread | None = None
+        self._calls: set[Call] = set()
+
+    def start(self) -> None:
+        """Start the loop in a thread of its own that does not keep the process alive."""
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, name="tallystick", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+        finally:
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self.loop.close()
+
+    def stop(self) -> None:
+        """Cancel what still runs and end the thread."""
+        if self._thread is None or self.inherited or not self._thread.is_alive():
+            return
+        self.loop.call_soon_threadsafe(self._drain)
+        self._thread.join(_GRACE)
+
+    def _drain(self) -> None:
+        for call in tuple(self._calls):
+            call.cancel()
+        # One turn for what was cancelled to end before the loop does.
+        self.loop.call_soon(self.loop.call_soon, self.loop.stop)
+
+    def run(self, coro: Coroutine[Any, Any, R]) -> R:
+        """The result of a coroutine that runs on the loop.
+
+        An interrupt of the waiting thread cancels it. Raises ``Unsupported`` inside a running event loop, which it
+        would block, and ``Unavailable`` when the portal is closed or belongs to the process that forked this one.
+        """
+        outer: Call | None = getattr(_here, "call", None)
+        if outer is not None and outer.portal is self:
+            return outer.nested(coro)
+        if asyncio._get_running_loop() is not None:
+            coro.close()
+            raise Unsupported(
+                "The synchronous facade was called inside a running event loop, which it would block.",
+                remedy="Use the asynchronous surface there: `from tallystick import Tallystick`, and await.",
+            )
+        if self.inherited:
+            coro.close()
+            raise Unavailable(
+                "This session was opened before the process forked.",
+                remedy="Open a session in this process: `with tally.session(...)`; the tally opens itself again.",
+            )
+        call = Call(self)
+        try:
+            self.loop.call_soon_threadsafe(call.begin, coro, copy_context())
+        except RuntimeError:
+            coro.close()
+            raise closed() from None
+        return call.wait()  # type: ignore[no-any-return]
+
+    def finish(self, source: AsyncIterator[Any]) -> None:
+        """Close an async generator that nobody reads any more, wherever this happens to be called."""
+        aclose = getattr(source, "aclose", None)
+        if aclose is None or self.inherited or self.loop.is_closed():
+            return
+        if asyncio._get_running_loop() is self.loop:
+            self.loop.create_task(aclose())
+        elif asyncio._get_running_loop() is None:
+            self.run(aclose())
+
+
+class Call:
+    """One call of a thread: what runs for it on the loop, and what the thread is asked to run meanwhile."""
+
+    __slots__ = ("_asked", "_inbox", "_problem", "_turn", "_value", "ended", "inner", "portal", "task", "thread")
+
+    def __init__(self, portal: Portal) -> None:
+        self.portal = portal
+        self.thread = threading.get_ident()
+        self.task: asyncio.Task[None] | None = None
+        self.ended = False
+        self.inner: Call | None = None
+        self._turn = threading.Lock()
+        self._turn.acquire()
+        self._asked: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
+        self._inbox: asyncio.Queue[Any] | None = None
+        self._value: Any = None
+        self._problem: BaseException | None = None
+
+    # -- on the loop -----------------------------------------------------------------------------------------------
+
+    def begin(self, coro: Coroutine[Any, Any, Any], context: Context) -> None:
+        """Start the coroutine, in the context of the thread that called."""
+        self.portal._calls.add(self)
+        self.task = self.portal.loop.create_task(self._run(coro), context=context)
+
+    async def _run(self, coro: Coroutine[Any, Any, Any]) -> None:
+        try:
+            self._value = await coro
+        except BaseException as problem:
+            self._problem = problem
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        if not self.ended:
+            self.ended = True
+            self.portal._calls.discard(self)
+            self._turn.release()
+
+    def cancel(self) -> None:
+        """Cancel what runs for the call; on the loop."""
+        task = self.task
+        if task is not None and not self.ended:
+            task.cancel()
+            task.add_done_callback(self._cancelled)
+
+    def _cancelled(self, task: asyncio.Task[None]) -> None:
+        # A task that is cancelled before its first step never enters its coroutine.
+        if not self.ended:
+            self._problem = asyncio.CancelledError()
+            self._end()
+
+    async def ask(self, fn: Callable[..., Any], *args: Any) -> Any:
+        """Have the calling thread run ``fn``, and run here, in this task, what ``fn`` calls meanwhile."""
+        inbox = self._inbox = asyncio.Queue()
+        self._asked = (fn, args)
+        self._turn.release()
+        try:
+            while True:
+                coro, reply = await inbox.get()
+                if coro is None:
+                    break
+                await self._within(coro, reply)
+        finally:
+            self._inbox = None
+            while not inbox.empty():
+                self._deliver(*inbox.get_nowait())
+        if reply._problem is not None:
+            raise reply._problem
+        return reply._value
+
+    async def _within(self, coro: Coroutine[Any, Any, Any], reply: Call) -> None:
+        task = reply.task = self.task
+        self.inner = reply
+        try:
+            reply._value = await coro
+        except BaseException as problem:
+            if isinstance(problem, asyncio.CancelledError) and task is not None:
+                task.uncancel()
+            reply._problem = problem
+        finally:
+            self.inner = None
+            reply._end()
+
+    def _deliver(self, coro: Coroutine[Any, Any, Any] | None, reply: Call) -> None:
+        if self._inbox is not None:
+            self._inbox.put_nowait((coro, reply))
+        elif coro is not None:
+            # The call was cancelled while the thread was busy.
+            coro.close()
+            reply._problem = asyncio.CancelledError()
+            reply._end()
+
+    # -- in the calling thread ---------------------------------------------------------------------------------------
+
+    def wait(self) -> Any:
+        """Block until the coroutine has ended; its result."""
+        try:
+            while True:
+                self._turn.acquire()
+                asked, self._asked = self._asked, None
+                if asked is None:
+                    break
+                self._perform(*asked)
+        except BaseException:
+            self._abandon()
+            raise
+        return self._result()
+
+    def _result(self) -> Any:
+        problem, self._problem = self._problem, None
+        if problem is None:
+            return self._value
+        if isinstance(problem, asyncio.CancelledError):
+            raise closed() from problem
+        trace = problem.__traceback__
+        try:
+            # Without the frames between the loop and the coroutine.
+            raise problem.with_traceback(trace.tb_next if trace is not None else None)
+        finally:
+            del problem, trace
+
+    def _perform(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        reply = Call(self.portal)
+        outer, _here.call = getattr(_here, "call", None), self
+        try:
+            reply._value = fn(*args)
+        except BaseException as problem:
+            reply._problem = problem
+        finally:
+            _here.call = outer
+        self.portal.loop.call_soon_threadsafe(self._deliver, None, reply)
+
+    def nested(self, coro: Coroutine[Any, Any, R]) -> R:
+        """Run a coroutine inside the task of this call, which waits for what the thread is doing."""
+        reply = Call(self.portal)
+        try:
+            self.portal.loop.call_soon_threadsafe(self._deliver, coro, reply)
+        except RuntimeError:
+            coro.close()
+            raise closed() from None
+        return reply.wait()  # type: ignore[no-any-return]
+
+    def _abandon(self) -> None:
+        if not self.ended:
+            self.portal.loop.call_soon_threadsafe(self.cancel)
+            self._turn.acquire(timeout=_GRACE)
+
+
+def closed() -> Unavailable:
+    """What a call finds that comes too late."""
+    return Unavailable(
+        "Tallystick was closed while this was under way, or before it.",
+        remedy="Work inside `with Tallystick.open(...) as tally`, and open it again after closing.",
+    )
+
+
+def current(portal: Portal) -> Call:
+    """The innermost call that the running task works for; on the loop."""
+    task = asyncio.current_task()
+    call = next(call for call in portal._calls if call.task is task)
+    while call.inner is not None:
+        call = call.inner
+    return call
