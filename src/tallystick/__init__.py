@@ -35,13 +35,7 @@ if TYPE_CHECKING:
     from tallystick.domains.idempotency import idempotent
     from tallystick.domains.identity.authenticators import Authenticator
     from tallystick.domains.identity.consents import Consent, LegalBasis, Purpose
-    from tallystick.domains.identity.erasures import (
-        ErasureGround,
-        ErasureRequest,
-        ErasureStatus,
-        ErasureStep,
-        RefusalGround,
-    )
+    from tallystick.domains.identity.erasures import ErasureGround, ErasureRequest, ErasureStatus, ErasureStep, RefusalGround
     from tallystick.domains.identity.external_identities import ExternalIdentity, ExternalSubject
     from tallystick.domains.identity.holds import LegalHold, Restriction, RestrictionGround
     from tallystick.domains.identity.login_policy import Delay, LoginPolicy
@@ -71,20 +65,15 @@ if TYPE_CHECKING:
     from tallystick.domains.lending.provisioning import ProvisionRates
     from tallystick.domains.lending.receipts import LoanReceipt
     from tallystick.domains.lending.schedule import Installment, Schedule, make_schedule
-    from tallystick.domains.lending.servicing import (
-        AllocationStyle,
-        ChargeBasis,
-        ChargeKind,
-        Component,
-        FeeRule,
-        FutureAllocation,
-        LateFee,
-        Overpayment,
-        Servicing,
-    )
+    from tallystick.domains.lending.servicing import AllocationStyle, ChargeBasis, ChargeKind, Component, FeeRule, FutureAllocation, LateFee, Overpayment, Servicing
     from tallystick.domains.lending.settling import Payoff
     from tallystick.domains.lending.terms import Amortization, EmiAdjustment, InterestCalc, InterestMethod, Terms
     from tallystick.domains.lending.transactions import LoanAllocation, LoanCharge, LoanTransaction, TransactionKind
+    from tallystick.domains.outbox.message import Message
+    from tallystick.domains.outbox.messages import OutboxMessage, OutboxState
+    from tallystick.domains.outbox.outbox import TopicStatus
+    from tallystick.domains.outbox.retry import Retry
+    from tallystick.domains.outbox.workers import Handled, Handling
     from tallystick.domains.proofs.circuits import Circuit, ProofProtocol, ProofType, VerifyingKey
     from tallystick.domains.proofs.proofs import Proof, ProofEvent, ProofEventKind, VerificationStatus
     from tallystick.domains.proofs.signals import Signal, SignalRole
@@ -115,19 +104,7 @@ if TYPE_CHECKING:
     from tallystick.domains.underwriting.device_tasks import DeviceTask, TaskState
     from tallystick.domains.underwriting.devices import Device, DeviceStatus
     from tallystick.domains.underwriting.fairness import BiasFlag, FlagState, Monitored
-    from tallystick.domains.underwriting.fairness_metrics import (
-        GroupOutcome,
-        Impact,
-        Interval,
-        Spread,
-        demographic_parity,
-        equalized_odds,
-        generalized_entropy,
-        impacts,
-        outcomes,
-        reweighing,
-        wilson,
-    )
+    from tallystick.domains.underwriting.fairness_metrics import GroupOutcome, Impact, Interval, Spread, demographic_parity, equalized_odds, generalized_entropy, impacts, outcomes, reweighing, wilson
     from tallystick.domains.underwriting.notices import AdverseActionNotice, NoticeBasis, NoticeChannel
     from tallystick.domains.underwriting.reasons import DenialGroup, ReasonCode, denial_groups, hmda_denial_codes
     from tallystick.domains.underwriting.reviews import ReviewState, ReviewTask
@@ -144,58 +121,8 @@ if TYPE_CHECKING:
     from tallystick.domains.vaults.ticks import PriceTick
     from tallystick.domains.vaults.vaults import Vault, VaultPosition, VaultSide, VaultStatus
     from tallystick.entity import Entity
-    from tallystick.errors import (
-        CommitUnknown,
-        Conflict,
-        ConsentMissing,
-        Declaration,
-        Denied,
-        Duplicate,
-        Erased,
-        InsufficientFunds,
-        Invalid,
-        InvalidTransition,
-        KeyReused,
-        LeaseLost,
-        LoginRefused,
-        MigrationUnsafe,
-        NotFound,
-        NotMigrated,
-        NotProvisioned,
-        OnHold,
-        QuotaExceeded,
-        RoleMissing,
-        Serialization,
-        StaleVersion,
-        StillReferenced,
-        StorageFull,
-        TallystickError,
-        Tampered,
-        TenantMissing,
-        TlsFailed,
-        Unavailable,
-        UnknownReference,
-        Unsupported,
-        WrongTenant,
-    )
-    from tallystick.fields import (
-        ChainAmount,
-        Fraction,
-        Json,
-        LedgerAmount,
-        Length,
-        Maintained,
-        Mask,
-        Numeric,
-        Once,
-        OwnAsset,
-        Personal,
-        Price,
-        Rate,
-        Ref,
-        Retain,
-        Search,
-    )
+    from tallystick.errors import CommitUnknown, Conflict, ConsentMissing, Declaration, Denied, Duplicate, Erased, InsufficientFunds, Invalid, InvalidTransition, KeyReused, LeaseLost, LoginRefused, MigrationUnsafe, NotFound, NotMigrated, NotProvisioned, OnHold, QuotaExceeded, RoleMissing, Serialization, StaleVersion, StillReferenced, StorageFull, TallystickError, Tampered, TenantMissing, TlsFailed, Unavailable, UnknownReference, Unsupported, WrongTenant
+    from tallystick.fields import ChainAmount, Fraction, Json, LedgerAmount, Length, Maintained, Mask, Numeric, Once, OwnAsset, Personal, Price, Rate, Ref, Retain, Search
     from tallystick.ids import uuid7
     from tallystick.loading import backref
     from tallystick.money import Money, Rounding, eur, gbp, kes, money, ngn, sum_of, usd
@@ -205,39 +132,9 @@ if TYPE_CHECKING:
     from tallystick.privacy.kms import TinkRoot
     from tallystick.privacy.redact import RedactingFilter, redacting_processor
     from tallystick.privacy.sealed import Secret, secret
-    from tallystick.query import (
-        all_of,
-        any_of,
-        asc,
-        at_least,
-        at_most,
-        between,
-        contains,
-        desc,
-        key,
-        less_than,
-        missing,
-        more_than,
-        not_,
-        one_of,
-        order_by,
-        prefix,
-        present,
-    )
+    from tallystick.query import all_of, any_of, asc, at_least, at_most, between, contains, desc, key, less_than, missing, more_than, not_, one_of, order_by, prefix, present
     from tallystick.repository import Repository
-    from tallystick.rules import (
-        Check,
-        Foreign,
-        Guard,
-        Index,
-        Queue,
-        Readable,
-        Rules,
-        Transitions,
-        Unique,
-        append_only,
-        kept,
-    )
+    from tallystick.rules import Check, Foreign, Guard, Index, Queue, Readable, Rules, Transitions, Unique, append_only, kept
     from tallystick.schema.adopt import Adoption, adopt
     from tallystick.schema.host import AlembicHooks, beside
     from tallystick.session import Session
@@ -259,37 +156,39 @@ __all__ = [
     "ErasureGround", "ErasureRequest", "ErasureStatus", "ErasureStep", "ExportReport", "ExternalIdentity",
     "ExternalSubject", "FeeRule", "FixedClock", "FlagState", "FloorRule", "Foreign", "Fraction", "Frequency",
     "FundingStatus", "FutureAllocation", "Governance", "GroupMember", "GroupMemberStatus", "GroupOutcome", "GroupRate",
-    "GroupRound", "GroupStatus", "Guard", "HolidayCalendar", "HomeOwnership", "Impact", "InclusionProof", "Index",
-    "InputSource", "InputType", "Installment", "InsufficientFunds", "InterestCalc", "InterestMethod", "Interval",
-    "Invalid", "InvalidTransition", "Journal", "Json", "KeyFolder", "KeyProvider", "KeyReused", "KeyStore", "LateFee",
-    "LeaseLost", "LedgerAmount", "LegalBasis", "LegalHold", "LenderPayout", "Length", "LiquidationEvent",
-    "LiquidationOrigin", "Loan", "LoanAllocation", "LoanCharge", "LoanFunding", "LoanInstallment", "LoanProduct",
-    "LoanReceipt", "LoanSchedule", "LoanStatus", "LoanTransaction", "LocalKeys", "LogPart", "LogStatus", "Login",
-    "LoginPolicy", "LoginRefused", "LoginThrottle", "LoginToken", "Logins", "Maintained", "Mask", "MemberRole",
-    "MembershipStatus", "Metrics", "MigrationUnsafe", "Money", "Monitored", "MonthEnd", "NotFound", "NotMigrated",
-    "NotProvisioned", "NoticeBasis", "NoticeChannel", "Numeric", "OfferState", "Offset", "OnHold", "Once", "OrderKind",
-    "Outcome", "Overdue", "Overpayment", "OwnAsset", "Page", "PageQuery", "Payoff", "Payout", "PayoutKind",
-    "PayoutStatus", "Personal", "Plan", "Planned", "PoolUse", "Price", "PriceTick", "Proof", "ProofEvent",
-    "ProofEventKind", "ProofProtocol", "ProofType", "Protection", "ProtectionKind", "ProtectionRule", "ProvisionRates",
-    "Purpose", "Queue", "QuotaExceeded", "Rate", "Readable", "ReasonCode", "Receipt", "ReconcileReport", "RecoveryCode",
-    "RedactingFilter", "Ref", "RefusalGround", "Repository", "ReputationEvidence", "ReputationPolicy",
-    "ReputationRecord", "ReputationStatus", "Restriction", "RestrictionGround", "Retain", "RetentionPolicy",
-    "ReviewState", "ReviewTask", "RiskAlert", "RoleMissing", "RootKey", "RoundStatus", "Rounding", "RuleFiring",
-    "Rules", "SavingsGroup", "Schedule", "Score", "ScoringCategory", "ScoringPeriod", "SealReport", "Search", "Secret",
+    "GroupRound", "GroupStatus", "Guard", "Handled", "Handling", "HolidayCalendar", "HomeOwnership", "Impact",
+    "InclusionProof", "Index", "InputSource", "InputType", "Installment", "InsufficientFunds", "InterestCalc",
+    "InterestMethod", "Interval", "Invalid", "InvalidTransition", "Journal", "Json", "KeyFolder", "KeyProvider",
+    "KeyReused", "KeyStore", "LateFee", "LeaseLost", "LedgerAmount", "LegalBasis", "LegalHold", "LenderPayout",
+    "Length", "LiquidationEvent", "LiquidationOrigin", "Loan", "LoanAllocation", "LoanCharge", "LoanFunding",
+    "LoanInstallment", "LoanProduct", "LoanReceipt", "LoanSchedule", "LoanStatus", "LoanTransaction", "LocalKeys",
+    "LogPart", "LogStatus", "Login", "LoginPolicy", "LoginRefused", "LoginThrottle", "LoginToken", "Logins",
+    "Maintained", "Mask", "MemberRole", "MembershipStatus", "Message", "Metrics", "MigrationUnsafe", "Money",
+    "Monitored", "MonthEnd", "NotFound", "NotMigrated", "NotProvisioned", "NoticeBasis", "NoticeChannel", "Numeric",
+    "OfferState", "Offset", "OnHold", "Once", "OrderKind", "OutboxMessage", "OutboxState", "Outcome", "Overdue",
+    "Overpayment", "OwnAsset", "Page", "PageQuery", "Payoff", "Payout", "PayoutKind", "PayoutStatus", "Personal",
+    "Plan", "Planned", "PoolUse", "Price", "PriceTick", "Proof", "ProofEvent", "ProofEventKind", "ProofProtocol",
+    "ProofType", "Protection", "ProtectionKind", "ProtectionRule", "ProvisionRates", "Purpose", "Queue",
+    "QuotaExceeded", "Rate", "Readable", "ReasonCode", "Receipt", "ReconcileReport", "RecoveryCode", "RedactingFilter",
+    "Ref", "RefusalGround", "Repository", "ReputationEvidence", "ReputationPolicy", "ReputationRecord",
+    "ReputationStatus", "Restriction", "RestrictionGround", "Retain", "RetentionPolicy", "Retry", "ReviewState",
+    "ReviewTask", "RiskAlert", "RoleMissing", "RootKey", "RoundStatus", "Rounding", "RuleFiring", "Rules",
+    "SavingsGroup", "Schedule", "Score", "ScoringCategory", "ScoringPeriod", "SealReport", "Search", "Secret",
     "Serialization", "Servicing", "Session", "SessionStatus", "SessionType", "Settings", "Signal", "SignalRole",
     "Spread", "StaleVersion", "Standing", "StatementTimes", "Statistics", "StillReferenced", "StorageFull",
     "StoredKeys", "SystemClock", "Tallystick", "TallystickError", "Tampered", "TaskState", "Tenant", "TenantInfo",
-    "TenantMissing", "Terms", "ThrottleScope", "TickReceipt", "TinkRoot", "TlsFailed", "TokenUse", "TransactionKind",
-    "Transfer", "Transitions", "TrustEdge", "TrustPolicy", "Unavailable", "Unique", "UnknownReference", "Unsupported",
-    "User", "UserProfile", "UserReputationSummary", "UserRole", "UserStatus", "Vault", "VaultAsset", "VaultAssetChange",
-    "VaultMetric", "VaultObservation", "VaultPosition", "VaultSide", "VaultStatus", "Verdict", "VerificationStatus",
-    "Verifier", "VerifyingKey", "Version", "Wallet", "WrongTenant", "adopt", "all_of", "any_of", "append_only", "asc",
-    "asset", "at_least", "at_most", "backref", "beside", "between", "check_export", "commitment", "compare", "contains",
-    "decayed", "demographic_parity", "denial_groups", "desc", "equalized_odds", "eur", "gbp", "generalized_entropy",
-    "hmda_denial_codes", "idempotent", "impacts", "input_set_hash", "kept", "kes", "key", "less_than", "make_periods",
-    "make_schedule", "missing", "money", "more_than", "ngn", "not_", "one_of", "order_by", "outcomes", "periods_to",
-    "prefix", "present", "redacting_processor", "register", "replay_erasures", "reweighing", "secret", "sum_of",
-    "transfer", "usd", "uuid7", "wilson",
+    "TenantMissing", "Terms", "ThrottleScope", "TickReceipt", "TinkRoot", "TlsFailed", "TokenUse", "TopicStatus",
+    "TransactionKind", "Transfer", "Transitions", "TrustEdge", "TrustPolicy", "Unavailable", "Unique",
+    "UnknownReference", "Unsupported", "User", "UserProfile", "UserReputationSummary", "UserRole", "UserStatus",
+    "Vault", "VaultAsset", "VaultAssetChange", "VaultMetric", "VaultObservation", "VaultPosition", "VaultSide",
+    "VaultStatus", "Verdict", "VerificationStatus", "Verifier", "VerifyingKey", "Version", "Wallet", "WrongTenant",
+    "adopt", "all_of", "any_of", "append_only", "asc", "asset", "at_least", "at_most", "backref", "beside", "between",
+    "check_export", "commitment", "compare", "contains", "decayed", "demographic_parity", "denial_groups", "desc",
+    "equalized_odds", "eur", "gbp", "generalized_entropy", "hmda_denial_codes", "idempotent", "impacts",
+    "input_set_hash", "kept", "kes", "key", "less_than", "make_periods", "make_schedule", "missing", "money",
+    "more_than", "ngn", "not_", "one_of", "order_by", "outcomes", "periods_to", "prefix", "present",
+    "redacting_processor", "register", "replay_erasures", "reweighing", "secret", "sum_of", "transfer", "usd", "uuid7",
+    "wilson",
 ]
 # fmt: on
 

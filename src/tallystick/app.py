@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from tallystick.actors import Who
     from tallystick.audit.log import AuditLog
+    from tallystick.domains.outbox.workers import OutboxWorkers
     from tallystick.domains.proofs.verifier import Verifier
     from tallystick.privacy.keyring import Keyring
     from tallystick.schema.migrate import MigrationReport
@@ -311,6 +312,13 @@ class Tallystick:
 
             self._audit = AuditLog(self)
         return self._audit
+
+    @property
+    def outbox(self) -> OutboxWorkers:
+        """The outboxes of all tenants: ``run()`` hands their messages to handlers."""
+        from tallystick.domains.outbox.workers import OutboxWorkers
+
+        return OutboxWorkers(self)
 
     @property
     def server(self) -> EmbeddedServer | None:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from tallystick.domains.lending.portfolio import Portfolio
     from tallystick.domains.lending.products import Products
     from tallystick.domains.lending.repository import Loans
+    from tallystick.domains.outbox.outbox import Outbox
     from tallystick.domains.proofs.circuits import Circuits
     from tallystick.domains.proofs.repository import Proofs
     from tallystick.domains.proofs.verifier import Verifier
@@ -347,6 +348,13 @@ class Session:
         from tallystick.domains.vaults.prices import Prices
 
         return Prices(self)
+
+    @property
+    def outbox(self) -> Outbox:
+        """Messages that leave with the transaction that adds them."""
+        from tallystick.domains.outbox.outbox import Outbox
+
+        return Outbox(self, self._app)
 
     def _built_in(self, kind: type[R]) -> R:
         found: Any = self[kind.entity]  # type: ignore[attr-defined]

@@ -105,6 +105,10 @@ _ENTITIES: dict[str, tuple[tuple[str, str], ...]] = {
         ("tallystick.domains.vaults.liquidations", "LiquidationEvent"),
         ("tallystick.domains.vaults.observations", "VaultObservation"),
     ),
+    "outbox": (
+        ("tallystick.domains.outbox.messages", "OutboxLane"),
+        ("tallystick.domains.outbox.messages", "OutboxMessage"),
+    ),
 }
 # Idempotency keys are kept beside the ledger, so whatever takes one needs it.
 _NEEDS = {

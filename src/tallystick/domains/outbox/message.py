@@ -1,0 +1,226 @@
+"""A message in a consumer's hands: what it says, and how the work on it ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from tallystick.domains.outbox import statements
+from tallystick.domains.outbox.messages import OutboxMessage, OutboxState
+from tallystick.entity import spec_of
+from tallystick.errors import Invalid, LeaseLost
+
+if TYPE_CHECKING:
+    from tallystick.domains.outbox.retry import Retry
+    from tallystick.session import Session
+
+P = TypeVar("P")
+_LONGEST_NAME = 100
+_LONGEST_LEASE = timedelta(days=1)
+
+
+class Lease:
+    """What messages of one claim share: the token, the policy, and the keys whose rest went back."""
+
+    __slots__ = ("db", "into", "over", "retry", "seconds", "token")
+
+    def __init__(self, db: Session, token: UUID, lease: timedelta, retry: Retry, into: Any) -> None:
+        self.db = db
+        self.token = token
+        self.seconds = seconds(lease)
+        self.retry = retry
+        self.into = into
+        self.over: set[str] = set()
+
+    async def run(self, sql: str, id: UUID | None, *more: Any) -> bool:
+        """One statement about what this lease holds; whether it still held it."""
+        db = self.db
+        return bool(await db.unit.change(sql, (db.tenant_id, id, self.token, *more), spec_of(OutboxMessage)))
+
+    async def renew(self, db: Session) -> set[UUID]:
+        """Hold everything that is still held for another while; answers the ids of that."""
+        rows = await db.unit.change(statements.EXTEND, (db.tenant_id, None, self.token, self.seconds))
+        return {row[0] for row in rows}
+
+
+class Message(Generic[P]):
+    """One delivery of a message. Enter it to work: normal exit marks it done, an exception sends it back to wait.
+
+    ``attempt`` counts its deliveries, this one included; ``redelivered`` says that an earlier one may have been
+    handled, wholly or in part. An effect outside this database is repeated only if whoever receives it does not know
+    ``id`` already; effects inside it happen once in ``transaction()``.
+    """
+
+    __slots__ = ("_lease", "_row", "_settled")
+
+    def __init__(self, lease: Lease, row: OutboxMessage) -> None:
+        self._lease = lease
+        self._row = row
+        self._settled = False
+
+    @property
+    def id(self) -> UUID:
+        """What stays the same in every delivery; give it to others as their idempotency key."""
+        return self._row.id
+
+    @property
+    def topic(self) -> str:
+        """What it is about."""
+        return self._row.topic
+
+    @property
+    def key(self) -> str | None:
+        """What it is in order with, where there is an order."""
+        return self._row.key
+
+    @property
+    def payload(self) -> P:
+        """What it says, as the type that ``claim`` was given. Raises ``Invalid`` where it does not fit."""
+        return _typed(self._row.payload, self._lease.into)  # type: ignore[no-any-return]
+
+    @property
+    def personal(self) -> dict[str, Any] | None:
+        """What it says of its subject; None once that person was erased."""
+        return self._row.personal
+
+    @property
+    def subject(self) -> UUID | None:
+        """The user whose data ``personal`` is."""
+        return None if self._row.subject is None else self._row.subject.id
+
+    @property
+    def attempt(self) -> int:
+        """The how many-th delivery this is."""
+        return self._row.tries
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether it was delivered before."""
+        return self._row.tries > 1
+
+    @property
+    def added_at(self) -> datetime:
+        """When the transaction that added it began, UTC."""
+        return self._row.created_at
+
+    @property
+    def actor(self) -> str:
+        """Who added it."""
+        return self._row.created_by
+
+    @property
+    def reason(self) -> str | None:
+        """Why, as the session that added it said."""
+        return self._row.reason
+
+    @property
+    def request_id(self) -> str | None:
+        """In which request it was added."""
+        return self._row.request_id
+
+    @property
+    def db(self) -> Session:
+        """The session that claimed it."""
+        return self._lease.db
+
+    async def done(self) -> None:
+        """Mark it handled. Raises ``LeaseLost`` when the lease ran out and somebody else has it."""
+        if not await self._lease.run(statements.FINISH, self.id):
+            raise _lost()
+        self._settled = True
+
+    async def fail(self, error: BaseException | type[BaseException] | None = None) -> None:
+        """Send it back to wait for its next delivery, or set it aside as a dead letter when it had enough of them.
+
+        The name of the error's class is kept and never its text, which may quote a person. A lease that is already
+        lost is no error.
+        """
+        retry = self._lease.retry
+        state = OutboxState.PENDING
+        if self.attempt >= retry.attempts:
+            state = OutboxState.STUCK if retry.block and self.key is not None else OutboxState.DEAD
+        await self._give(state, retry.wait(self.attempt), error)
+
+    async def release(self) -> None:
+        """Give it back at once, for anybody; a lease that is already lost is no error."""
+        await self._give(OutboxState.PENDING, timedelta(0), None)
+
+    async def extend(self, lease: timedelta | None = None) -> None:
+        """Hold it, and what else this claim still holds, for so long from now. Raises ``LeaseLost``."""
+        for_seconds = self._lease.seconds if lease is None else seconds(lease)
+        if not await self._lease.run(statements.EXTEND, self.id, for_seconds):
+            raise _lost()
+        await self._lease.run(statements.EXTEND, None, for_seconds)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Session]:
+        """A transaction that handles the message: what is written in it stands exactly if the message is done.
+
+        Raises ``LeaseLost`` at its end, and keeps nothing, when somebody else has the message by then.
+        """
+        db = self.db
+        async with db.transaction():
+            yield db
+            if not await self._lease.run(statements.FINISH, self.id):
+                raise _lost()
+        self._settled = True
+
+    async def _give(
+        self, state: OutboxState, wait: timedelta, error: BaseException | type[BaseException] | None
+    ) -> None:
+        kind = error if error is None or isinstance(error, type) else type(error)
+        name = None if kind is None else kind.__name__[:_LONGEST_NAME]
+        if self.key is not None and state is not OutboxState.DEAD:
+            self._lease.over.add(self.key)
+        self._settled = True
+        await self._lease.run(statements.FAIL, self.id, state.value, wait.total_seconds(), name)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._settled:
+            return
+        if kind is None:
+            await self.done()
+        elif issubclass(kind, Exception):
+            await self.fail(kind)
+        else:
+            await self.release()
+
+
+def seconds(lease: Any) -> float:
+    """A lease in seconds. Raises ``Invalid``."""
+    if not isinstance(lease, timedelta) or not timedelta(0) < lease <= _LONGEST_LEASE:
+        raise Invalid(
+            "A lease is a timedelta above zero and up to a day.", field="lease", remedy="Write timedelta(minutes=1)."
+        )
+    return lease.total_seconds()
+
+
+def _typed(value: Any, into: Any) -> Any:
+    if into is None:
+        return value
+    try:
+        return msgspec.convert(value, into, str_keys=True)
+    except (msgspec.ValidationError, TypeError):
+        pass
+    # Raised outside the handler: the first error may quote the value, and a chained error would carry it along.
+    raise Invalid(
+        f"The message's payload does not fit {getattr(into, '__name__', 'what was given as into')}.",
+        field="payload",
+        entity="OutboxMessage",
+        remedy="Claim it into the type that it was added as, and give new fields defaults.",
+    )
+
+
+def _lost() -> LeaseLost:
+    return LeaseLost("The lease on this message is over, and somebody else may have it.", entity="OutboxMessage")

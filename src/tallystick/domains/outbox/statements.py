@@ -1,0 +1,111 @@
+"""The SQL of claiming and settling. Every statement names its tenant first and touches that tenant's rows only.
+
+``due_at`` is both when a message is due and how long a lease holds, so what others hold is passed over by the same
+condition as what waits for its time.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_M = "tally.outbox_message"
+_OPEN = "m.key IS NOT NULL AND m.state IN ('pending', 'stuck')"
+_FREE = "m.state = 'pending' AND m.due_at <= now()"
+_LEASE = "token = $3, due_at = now() + make_interval(secs => $4), tries = m.tries + 1"
+
+
+def heads(columns: str) -> str:
+    """Lease messages of keys: $1 tenant, $2 topic, $3 token, $4 seconds, $5 how many, $6 the key to begin after.
+
+    It steps from key to key in the index, so a long backlog of one key costs nothing, and takes the first message of
+    each that is free. That message's lock is the key's: nobody else leases what follows it. Few keys give several
+    messages each; one that may have been delivered before comes alone, so that poison takes nothing with it.
+    """
+    first = f"SELECT m.id, m.key FROM {_M} m WHERE m.tenant_id = $1 AND m.topic = $2 AND {_OPEN}"
+    order = "ORDER BY m.key, m.position LIMIT 1"
+    return f"""
+WITH RECURSIVE lane AS (
+  ({first} AND m.key > $6 {order})
+  UNION ALL
+  SELECT n.id, n.key FROM lane l CROSS JOIN LATERAL ({first} AND m.key > l.key {order}) n
+), head AS MATERIALIZED (
+  SELECT h.* FROM lane l CROSS JOIN LATERAL (
+    SELECT m.id, m.key, m.position, m.tries FROM {_M} m
+    WHERE m.tenant_id = $1 AND m.id = l.id AND {_FREE} FOR NO KEY UPDATE SKIP LOCKED
+  ) h LIMIT $5
+), taken AS MATERIALIZED (
+  SELECT f.id FROM head h CROSS JOIN LATERAL (
+    SELECT w.id, w.nth, bool_and(w.free) OVER (ORDER BY w.nth) AS free FROM (
+      SELECT m.id, row_number() OVER (ORDER BY m.position) AS nth,
+        {_FREE} AND (m.id = h.id OR (m.tries = 0 AND h.tries = 0)) AS free
+      FROM (
+        SELECT * FROM {_M} m WHERE m.tenant_id = $1 AND m.topic = $2 AND m.key = h.key
+          AND m.position >= h.position AND {_OPEN}
+        ORDER BY m.key, m.position LIMIT greatest(1, $5 / greatest(1, (SELECT count(*) FROM head)))
+      ) m
+    ) w
+  ) f WHERE f.free
+)
+UPDATE {_M} m SET {_LEASE} WHERE m.tenant_id = $1 AND m.id = ANY (ARRAY(SELECT t.id FROM taken t)) AND {_FREE}
+RETURNING {columns}"""
+
+
+def loose(columns: str) -> str:
+    """Lease messages without a key: $1 tenant, $2 topic, $3 token, $4 seconds, $5 how many."""
+    return f"""
+WITH taken AS MATERIALIZED (
+  SELECT m.id FROM {_M} m WHERE m.tenant_id = $1 AND m.topic = $2 AND m.key IS NULL AND {_FREE}
+  ORDER BY m.due_at, m.id LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE {_M} m SET {_LEASE} WHERE m.tenant_id = $1 AND m.id = ANY (ARRAY(SELECT t.id FROM taken t))
+RETURNING {columns}"""
+
+
+_MINE = "tenant_id = $1 AND id = $2 AND token = $3 AND state = 'pending'"
+FINISH: Final = f"UPDATE {_M} SET state = 'done', finished_at = now(), token = NULL WHERE {_MINE} RETURNING id"
+EXTEND: Final = (
+    f"UPDATE {_M} SET due_at = now() + make_interval(secs => $4) "
+    "WHERE tenant_id = $1 AND token = $3 AND state = 'pending' AND ($2::uuid IS NULL OR id = $2) RETURNING id"
+)
+# What follows a message that goes back was never handed out, so it does not count as delivered.
+_REST = (
+    f"UPDATE {_M} m SET due_at = now(), token = NULL, tries = m.tries - 1 FROM gone g "
+    "WHERE m.tenant_id = $1 AND m.token = $3 AND m.state = 'pending' AND m.topic = g.topic AND m.key = g.key "
+    "AND m.position > g.position"
+)
+FAIL: Final = (
+    f"WITH gone AS (UPDATE {_M} SET state = $4, due_at = now() + make_interval(secs => $5), token = NULL, "
+    f"error = coalesce($6, error) WHERE {_MINE} RETURNING topic, key, position), "
+    f"rest AS ({_REST} AND $4 <> 'dead') SELECT 1 FROM gone"
+)
+"""Give a message back or up: $4 its state, $5 seconds until it is due, $6 the name of the error."""
+UNREAD: Final = (
+    f"UPDATE {_M} SET due_at = now(), token = NULL, tries = tries - 1 "
+    "WHERE tenant_id = $1 AND id = ANY ($2) AND token = $3 AND state = 'pending'"
+)
+AGAIN: Final = (
+    f"UPDATE {_M} SET state = 'pending', due_at = now(), tries = 0, error = NULL "
+    "WHERE tenant_id = $1 AND id = $2 AND state IN ('dead', 'stuck') RETURNING id"
+)
+DISCARD: Final = (
+    f"UPDATE {_M} SET state = 'discarded', finished_at = now(), token = NULL "
+    "WHERE tenant_id = $1 AND id = $2 AND state IN ('pending', 'dead', 'stuck') RETURNING id"
+)
+PURGE: Final = (
+    f"DELETE FROM {_M} WHERE tenant_id = $1 AND id = ANY (ARRAY(SELECT m.id FROM {_M} m WHERE m.tenant_id = $1 "
+    "AND m.finished_at < now() - make_interval(secs => $2) ORDER BY m.finished_at LIMIT $3 FOR UPDATE SKIP LOCKED)) "
+    "RETURNING id"
+)
+# Each part is what one of the partial indexes holds: messages that are over are many, and are not looked at.
+_UNFINISHED = " UNION ALL ".join(
+    f"SELECT m.topic, m.state, m.token, m.due_at, m.created_at FROM {_M} m WHERE m.tenant_id = $1 AND {part}"
+    for part in (_OPEN, "m.key IS NULL AND m.state = 'pending'", "m.state IN ('dead', 'stuck') AND m.state = 'dead'")
+)
+STATUS: Final = (
+    "SELECT m.topic, count(*) FILTER (WHERE m.state = 'pending' AND m.due_at <= now()), "
+    "count(*) FILTER (WHERE m.state = 'pending' AND m.token IS NULL AND m.due_at > now()), "
+    "count(*) FILTER (WHERE m.token IS NOT NULL AND m.due_at > now()), count(*) FILTER (WHERE m.state = 'dead'), "
+    "count(*) FILTER (WHERE m.state = 'stuck'), "
+    "coalesce(extract(epoch FROM now() - min(m.created_at) FILTER (WHERE m.state = 'pending')), 0)::bigint "
+    f"FROM ({_UNFINISHED}) m GROUP BY m.topic ORDER BY m.topic"
+)
