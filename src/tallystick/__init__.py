@@ -35,7 +35,13 @@ if TYPE_CHECKING:
     from tallystick.domains.idempotency import idempotent
     from tallystick.domains.identity.authenticators import Authenticator
     from tallystick.domains.identity.consents import Consent, LegalBasis, Purpose
-    from tallystick.domains.identity.erasures import ErasureGround, ErasureRequest, ErasureStatus, ErasureStep, RefusalGround
+    from tallystick.domains.identity.erasures import (
+        ErasureGround,
+        ErasureRequest,
+        ErasureStatus,
+        ErasureStep,
+        RefusalGround,
+    )
     from tallystick.domains.identity.external_identities import ExternalIdentity, ExternalSubject
     from tallystick.domains.identity.holds import LegalHold, Restriction, RestrictionGround
     from tallystick.domains.identity.login_policy import Delay, LoginPolicy
@@ -65,7 +71,17 @@ if TYPE_CHECKING:
     from tallystick.domains.lending.provisioning import ProvisionRates
     from tallystick.domains.lending.receipts import LoanReceipt
     from tallystick.domains.lending.schedule import Installment, Schedule, make_schedule
-    from tallystick.domains.lending.servicing import AllocationStyle, ChargeBasis, ChargeKind, Component, FeeRule, FutureAllocation, LateFee, Overpayment, Servicing
+    from tallystick.domains.lending.servicing import (
+        AllocationStyle,
+        ChargeBasis,
+        ChargeKind,
+        Component,
+        FeeRule,
+        FutureAllocation,
+        LateFee,
+        Overpayment,
+        Servicing,
+    )
     from tallystick.domains.lending.settling import Payoff
     from tallystick.domains.lending.terms import Amortization, EmiAdjustment, InterestCalc, InterestMethod, Terms
     from tallystick.domains.lending.transactions import LoanAllocation, LoanCharge, LoanTransaction, TransactionKind
@@ -104,7 +120,19 @@ if TYPE_CHECKING:
     from tallystick.domains.underwriting.device_tasks import DeviceTask, TaskState
     from tallystick.domains.underwriting.devices import Device, DeviceStatus
     from tallystick.domains.underwriting.fairness import BiasFlag, FlagState, Monitored
-    from tallystick.domains.underwriting.fairness_metrics import GroupOutcome, Impact, Interval, Spread, demographic_parity, equalized_odds, generalized_entropy, impacts, outcomes, reweighing, wilson
+    from tallystick.domains.underwriting.fairness_metrics import (
+        GroupOutcome,
+        Impact,
+        Interval,
+        Spread,
+        demographic_parity,
+        equalized_odds,
+        generalized_entropy,
+        impacts,
+        outcomes,
+        reweighing,
+        wilson,
+    )
     from tallystick.domains.underwriting.notices import AdverseActionNotice, NoticeBasis, NoticeChannel
     from tallystick.domains.underwriting.reasons import DenialGroup, ReasonCode, denial_groups, hmda_denial_codes
     from tallystick.domains.underwriting.reviews import ReviewState, ReviewTask
@@ -121,8 +149,58 @@ if TYPE_CHECKING:
     from tallystick.domains.vaults.ticks import PriceTick
     from tallystick.domains.vaults.vaults import Vault, VaultPosition, VaultSide, VaultStatus
     from tallystick.entity import Entity
-    from tallystick.errors import CommitUnknown, Conflict, ConsentMissing, Declaration, Denied, Duplicate, Erased, InsufficientFunds, Invalid, InvalidTransition, KeyReused, LeaseLost, LoginRefused, MigrationUnsafe, NotFound, NotMigrated, NotProvisioned, OnHold, QuotaExceeded, RoleMissing, Serialization, StaleVersion, StillReferenced, StorageFull, TallystickError, Tampered, TenantMissing, TlsFailed, Unavailable, UnknownReference, Unsupported, WrongTenant
-    from tallystick.fields import ChainAmount, Fraction, Json, LedgerAmount, Length, Maintained, Mask, Numeric, Once, OwnAsset, Personal, Price, Rate, Ref, Retain, Search
+    from tallystick.errors import (
+        CommitUnknown,
+        Conflict,
+        ConsentMissing,
+        Declaration,
+        Denied,
+        Duplicate,
+        Erased,
+        InsufficientFunds,
+        Invalid,
+        InvalidTransition,
+        KeyReused,
+        LeaseLost,
+        LoginRefused,
+        MigrationUnsafe,
+        NotFound,
+        NotMigrated,
+        NotProvisioned,
+        OnHold,
+        QuotaExceeded,
+        RoleMissing,
+        Serialization,
+        StaleVersion,
+        StillReferenced,
+        StorageFull,
+        TallystickError,
+        Tampered,
+        TenantMissing,
+        TlsFailed,
+        Unavailable,
+        UnknownReference,
+        Unsupported,
+        WrongTenant,
+    )
+    from tallystick.fields import (
+        ChainAmount,
+        Fraction,
+        Json,
+        LedgerAmount,
+        Length,
+        Maintained,
+        Mask,
+        Numeric,
+        Once,
+        OwnAsset,
+        Personal,
+        Price,
+        Rate,
+        Ref,
+        Retain,
+        Search,
+    )
     from tallystick.ids import uuid7
     from tallystick.loading import backref
     from tallystick.money import Money, Rounding, eur, gbp, kes, money, ngn, sum_of, usd
@@ -132,9 +210,39 @@ if TYPE_CHECKING:
     from tallystick.privacy.kms import TinkRoot
     from tallystick.privacy.redact import RedactingFilter, redacting_processor
     from tallystick.privacy.sealed import Secret, secret
-    from tallystick.query import all_of, any_of, asc, at_least, at_most, between, contains, desc, key, less_than, missing, more_than, not_, one_of, order_by, prefix, present
+    from tallystick.query import (
+        all_of,
+        any_of,
+        asc,
+        at_least,
+        at_most,
+        between,
+        contains,
+        desc,
+        key,
+        less_than,
+        missing,
+        more_than,
+        not_,
+        one_of,
+        order_by,
+        prefix,
+        present,
+    )
     from tallystick.repository import Repository
-    from tallystick.rules import Check, Foreign, Guard, Index, Queue, Readable, Rules, Transitions, Unique, append_only, kept
+    from tallystick.rules import (
+        Check,
+        Foreign,
+        Guard,
+        Index,
+        Queue,
+        Readable,
+        Rules,
+        Transitions,
+        Unique,
+        append_only,
+        kept,
+    )
     from tallystick.schema.adopt import Adoption, adopt
     from tallystick.schema.host import AlembicHooks, beside
     from tallystick.session import Session
