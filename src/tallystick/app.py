@@ -250,15 +250,18 @@ class Tallystick:
         permissions: Iterable[str] | None = None,
         reason: str | None = None,
         request_id: str | None = None,
+        connection: Any = None,
     ) -> SessionContext:
         """A session for one tenant (slug, id or info) and one actor: ``async with tally.session(...) as db``.
 
         ``actor`` is free text that every write records ("user:<id>", "job:nightly"). ``permissions`` are what it
         may do; by default those of the user account that "user:<id>" names. ``reason`` (why, up to 500 characters)
-        and ``request_id`` go into the audit log with every change. Raises ``NotFound`` for an unknown tenant,
-        ``Denied`` for an inactive one, ``NotMigrated``.
+        and ``request_id`` go into the audit log with every change. ``connection`` is asyncpg's or SQLAlchemy's with
+        a transaction of the application's own open on it, which the session then joins (docs/joining.md); whether
+        that commits is the application's affair. Raises ``NotFound`` for an unknown tenant, ``Denied`` for an
+        inactive one, ``NotMigrated``; of a connection, ``Invalid``, ``NotProvisioned`` and ``Unsupported``.
         """
-        return SessionContext(self, tenant, checked_who(actor, reason, request_id), permissions)
+        return SessionContext(self, tenant, checked_who(actor, reason, request_id), permissions, connection)
 
     async def system(
         self, *, actor: str = SYSTEM_ACTOR, reason: str | None = None, request_id: str | None = None
@@ -273,9 +276,15 @@ class Tallystick:
                 async with SessionContext(self, id, who, ("*",)) as db:
                     yield db
 
-    def unit(self, tenant: UUID, who: Who) -> Unit:
+    async def joined(self, connection: Any) -> PostgresStore:
+        """The store in a transaction that is open on a connection of the application's own."""
+        from tallystick.stores.postgres.joined import JoinedStore
+
+        return await JoinedStore.join(self.store, connection, self.settings.roles)
+
+    def unit(self, tenant: UUID, who: Who, within: PostgresStore | None = None) -> Unit:
         """A hand on the store for one session; it writes reads down where an entity asks for that."""
-        store = self.store
+        store = within or self.store
 
         def fresh() -> Unit:
             return store.unit(tenant, who.actor, who.reason, who.request_id)

@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from tallystick.domains.vaults.protection import ProtectionRules
     from tallystick.domains.vaults.repository import Vaults
     from tallystick.stores.base import Isolation, Unit
+    from tallystick.stores.postgres.store import PostgresStore
 
 E = TypeVar("E", bound=Entity)
 R = TypeVar("R")
@@ -77,12 +78,19 @@ class Session:
 
     __slots__ = ("_app", "_permissions", "_repositories", "actor", "sealer", "tenant", "tenant_id", "unit")
 
-    def __init__(self, app: Tallystick, tenant: TenantInfo, who: Who, permissions: Iterable[str] | None) -> None:
+    def __init__(
+        self,
+        app: Tallystick,
+        tenant: TenantInfo,
+        who: Who,
+        permissions: Iterable[str] | None,
+        within: PostgresStore | None = None,
+    ) -> None:
         self._app = app
         self.tenant = tenant
         self.tenant_id: UUID = tenant.id
         self.actor = who.actor
-        self.unit: Unit = app.unit(tenant.id, who)
+        self.unit: Unit = app.unit(tenant.id, who, within)
         self.sealer = Sealer(app.keyring, self.unit)
         self._permissions = Permissions(self, permissions)
         self._repositories: dict[type[Entity], Repository[Any]] = {}
@@ -455,16 +463,16 @@ class Session:
     # -- life --------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """End the session; an open transaction is rolled back."""
+        """End the session; an open transaction is rolled back, one that was joined stays the application's."""
         unit, self.unit = self.unit, _CLOSED
-        while unit.depth:
+        while unit.depth > unit.outer:
             await unit.rollback()
 
 
 class _Closed:
     """Stands in for the unit of a session that has ended."""
 
-    depth = 0
+    depth = outer = 0
 
     def __getattr__(self, name: str) -> Any:
         raise Invalid("The session is closed.", remedy="Work inside `async with tally.session(...)`.")
@@ -476,19 +484,23 @@ _CLOSED: Any = _Closed()
 class SessionContext:
     """``async with tally.session(...) as db``."""
 
-    __slots__ = ("_app", "_db", "_permissions", "_tenant", "_who")
+    __slots__ = ("_app", "_connection", "_db", "_permissions", "_tenant", "_who")
 
-    def __init__(self, app: Tallystick, tenant: Any, who: Who, permissions: Iterable[str] | None) -> None:
+    def __init__(
+        self, app: Tallystick, tenant: Any, who: Who, permissions: Iterable[str] | None, connection: Any = None
+    ) -> None:
         self._app = app
         self._tenant = tenant
         self._who = who
         self._permissions = permissions
+        self._connection = connection
         self._db: Session | None = None
 
     async def __aenter__(self) -> Session:
         app = self._app
         info = app.tenants.known(self._tenant) or await app.tenants.resolve(self._tenant)
-        self._db = Session(app, info, self._who, self._permissions)
+        within = None if self._connection is None else await app.joined(self._connection)
+        self._db = Session(app, info, self._who, self._permissions, within)
         return self._db
 
     async def __aexit__(

@@ -31,10 +31,12 @@ class Unit(Protocol):
     actor: str
     reason: str | None
     request: str | None
+    outer: int
+    """How many of the levels are somebody else's to end: 1 in a transaction that was joined, else 0."""
 
     @property
     def depth(self) -> int:
-        """0 outside a transaction, 1 inside, more inside savepoints."""
+        """0 outside a transaction, 1 inside, also of one that was joined, more inside savepoints."""
         ...
 
     async def get(self, codec: Codec, id: UUID) -> Row | None:

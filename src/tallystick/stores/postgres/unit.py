@@ -42,6 +42,7 @@ class PostgresUnit:
     """
 
     __slots__ = ("_depth", "_link", "_lone", "_owner", "_store", "_tag", "actor", "reason", "request", "tenant")
+    outer = 0
 
     def __init__(
         self, store: PostgresStore, tenant: UUID, actor: str, reason: str | None = None, request: str | None = None
@@ -398,9 +399,7 @@ class _Own:
 
     def __init__(self, unit: PostgresUnit) -> None:
         self._own = unit._link is None
-        self._unit = (
-            PostgresUnit(unit._store, unit.tenant, unit.actor, unit.reason, unit.request) if self._own else unit
-        )
+        self._unit = type(unit)(unit._store, unit.tenant, unit.actor, unit.reason, unit.request) if self._own else unit
 
     async def __aenter__(self) -> PostgresUnit:
         if self._own:
