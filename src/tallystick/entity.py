@@ -18,6 +18,7 @@ from tallystick.rules import Rules
 if TYPE_CHECKING:
     from sqlalchemy import Table
 
+    from tallystick.inputs import Change, New
     from tallystick.spec import EntitySpec
 
     # Type checkers take the constructor's rules (keyword-only, frozen) from the nearest dataclass_transform, and
@@ -61,6 +62,15 @@ class EntityMeta(_StructMeta):
             if found is not None:
                 return found
         return super().__getattribute__(name)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(cls, name: str) -> Any:
+            if name in ("New", "Change") and cls is not _base():
+                from tallystick import inputs
+
+                return inputs.input_type(spec_of(cls), getattr(inputs, name))
+            raise AttributeError(f"type object {cls.__name__!r} has no attribute {name!r}")
 
 
 E = TypeVar("E", bound="Entity")
@@ -107,6 +117,18 @@ class Entity(_Struct, metaclass=EntityMeta):
 
         class Filter(Filter, frozen=True):
             """The filter that HTTP queries decode into, derived from the fields."""
+
+        class New(New, frozen=True):
+            """What a client may give of a new one, derived from the fields."""
+
+        class Change(Change, frozen=True):
+            """What a client may change, derived from the fields."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        from tallystick.web.models import core_schema
+
+        return core_schema(source)
 
     @property
     def ref(self) -> Ref[Self]:

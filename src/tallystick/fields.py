@@ -30,6 +30,12 @@ class Ref(msgspec.Struct, Generic[T], omit_defaults=True, eq=False):
     id: UUID
     loaded: Any = None
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        from tallystick.web.models import core_schema
+
+        return core_schema(source)
+
     @property
     def value(self) -> T:
         """The referenced entity, once loaded."""
@@ -156,6 +162,11 @@ class Maintained:
 
     The field needs a default, which is what a new row has.
     """
+
+
+@dataclass(frozen=True, slots=True)
+class Internal:
+    """A field that the application sets and no client: ``X.New`` and ``X.Change`` do not have it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from tallystick.errors import Invalid
+from tallystick.errors import Declaration, Invalid
 
 if TYPE_CHECKING:
     from tallystick.conditions import Condition
@@ -31,6 +31,14 @@ class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
 
     _tally_entity: ClassVar[Any] = None
     _tally_plan: ClassVar[dict[str, tuple[str, str]]] = {}
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        raise Declaration(
+            f"{cls.__name__} reads a query string, and this router does not know how.",
+            remedy="Call tallystick.web.fastapi.install(app, ...) first, and make routers with "
+            "APIRouter(route_class=TallystickRoute).",
+        )
 
     @classmethod
     def parse(cls, params: Mapping[str, Any] | Iterable[tuple[str, str]]) -> Self:

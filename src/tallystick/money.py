@@ -130,6 +130,12 @@ class Money(Struct, frozen=True, gc=False):
             )
 
     @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        from tallystick.web.models import core_schema
+
+        return core_schema(source)
+
+    @classmethod
     def of(cls, amount: str | Decimal | int, asset: str) -> Money:
         """Return a decimal amount as money: ``Money.of("12.50", "USD")``; an int is whole units, not minor ones.
 

@@ -53,6 +53,12 @@ class Page(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
     total: int | None = None
     offset: int | None = None
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        from tallystick.web.models import core_schema
+
+        return core_schema(source)
+
     @property
     def has_next(self) -> bool:
         """Whether more items follow."""

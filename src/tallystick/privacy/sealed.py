@@ -53,6 +53,12 @@ class Secret(Generic[T]):
     def __init__(self, *_: object, **__: object) -> None:
         raise Invalid("A Secret is not made by calling its class.", remedy="Use secret(value).")
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        from tallystick.web.models import core_schema
+
+        return core_schema(source)
+
     @property
     def is_sealed(self) -> bool:
         """True when only the ciphertext is held, False while the plaintext waits to be written."""

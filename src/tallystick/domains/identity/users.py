@@ -11,7 +11,7 @@ import msgspec
 
 from tallystick.entity import Entity
 from tallystick.errors import Invalid
-from tallystick.fields import Length, Personal, Ref, Search
+from tallystick.fields import Internal, Length, Personal, Ref, Search
 from tallystick.privacy.sealed import Secret
 from tallystick.repository import Repository
 from tallystick.rules import Check, Index, Readable, Rules, Transitions, Unique
@@ -54,16 +54,16 @@ class User(Entity):
     first_name: Personal[str] | None = None
     last_name: Personal[str] | None = None
     phone: Annotated[Personal[str], Search("phone")] | None = None
-    role: UserRole = UserRole.USER
-    permissions: list[str] = msgspec.field(default_factory=list)
+    role: Annotated[UserRole, Internal()] = UserRole.USER
+    permissions: Annotated[list[str], Internal()] = msgspec.field(default_factory=list)
     status: UserStatus = UserStatus.PENDING
-    is_verified: bool = False
-    password_hash: Secret[str] | None = None
-    mfa_enabled: bool = False
-    mfa_secret: Secret[str] | None = None
-    failed_login_attempts: int = 0
-    locked_until: datetime | None = None
-    last_login_at: datetime | None = None
+    is_verified: Annotated[bool, Internal()] = False
+    password_hash: Annotated[Secret[str] | None, Internal()] = None
+    mfa_enabled: Annotated[bool, Internal()] = False
+    mfa_secret: Annotated[Secret[str] | None, Internal()] = None
+    failed_login_attempts: Annotated[int, Internal()] = 0
+    locked_until: Annotated[datetime | None, Internal()] = None
+    last_login_at: Annotated[datetime | None, Internal()] = None
 
     rules = Rules(
         Unique("email"),

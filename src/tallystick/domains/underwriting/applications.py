@@ -17,7 +17,7 @@ from tallystick.domains.named import id_of
 from tallystick.domains.underwriting.addresses import check_addresses
 from tallystick.entity import Entity
 from tallystick.errors import Conflict, Invalid
-from tallystick.fields import Json, Length, Mask, Once, Personal, Ref, Search
+from tallystick.fields import Internal, Json, Length, Mask, Once, Personal, Ref, Search
 from tallystick.money import Money
 from tallystick.privacy.sealed import Secret
 from tallystick.query import at_most, one_of
@@ -86,24 +86,24 @@ class Application(Entity):
     requested_amount: Money | None = None
     requested_months: int | None = None
     purpose: External | None = None
-    credit_score: Secret[int] | None = None
+    credit_score: Annotated[Secret[int] | None, Internal()] = None
     email: Annotated[Personal[str], Search("email"), Length(320, min=3)] | None = None
     phone: Annotated[Personal[str], Search("phone")] | None = None
     address: Personal[dict[str, Any]] | None = None
-    identity_verification: Personal[dict[str, Any]] | None = None
-    credit_report: Personal[dict[str, Any]] | None = None
-    kyc_documents: Personal[dict[str, Any]] | None = None
-    ip_address: Personal[str] | None = None
-    user_agent: Personal[str] | None = None
-    device_fingerprint: Personal[dict[str, Any]] | None = None
+    identity_verification: Annotated[Personal[dict[str, Any]] | None, Internal()] = None
+    credit_report: Annotated[Personal[dict[str, Any]] | None, Internal()] = None
+    kyc_documents: Annotated[Personal[dict[str, Any]] | None, Internal()] = None
+    ip_address: Annotated[Personal[str] | None, Internal()] = None
+    user_agent: Annotated[Personal[str] | None, Internal()] = None
+    device_fingerprint: Annotated[Personal[dict[str, Any]] | None, Internal()] = None
     monitoring: Annotated[dict[str, str], Json(promote={"sex": str, "age_band": str})] = msgspec.field(
         default_factory=dict
     )
     status: ApplicationStatus = ApplicationStatus.CREATED
-    submitted_at: datetime | None = None
-    decided_at: Annotated[datetime, Once()] | None = None
-    expires_at: datetime | None = None
-    idempotency_key: External | None = None
+    submitted_at: Annotated[datetime | None, Internal()] = None
+    decided_at: Annotated[datetime, Once(), Internal()] | None = None
+    expires_at: Annotated[datetime | None, Internal()] = None
+    idempotency_key: Annotated[External | None, Internal()] = None
 
     rules = Rules(
         Unique("idempotency_key"),

@@ -1,0 +1,267 @@
+"""FastAPI: sessions for handlers, entities in and out, filters in query strings, errors as problem documents.
+
+    install(app, tally, tenant=tenant_of, actor=actor_of)
+
+    @app.get("/loans")
+    async def loans(db: Db, where: Loan.Filter = Query(), page: PageQuery = Depends()) -> Page[Loan]:
+        return await db.loans.page(where, after=page.after, limit=page.limit)
+
+``TallystickRoute`` is what makes that read so: FastAPI's own extension point, a route class. ``install`` sets it for the
+application; a router is made with ``APIRouter(route_class=TallystickRoute)``.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, get_args, get_origin
+
+import msgspec
+from fastapi import Body, Depends, FastAPI, Header, Request, Response
+from fastapi.datastructures import DefaultPlaceholder
+from fastapi.exceptions import RequestValidationError
+from fastapi.params import Depends as Depending
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+
+from tallystick.app import Tallystick
+from tallystick.entity import Entity
+from tallystick.errors import Declaration, TallystickError
+from tallystick.filters import Filter
+from tallystick.page import PageQuery
+from tallystick.session import Session
+from tallystick.web import queries, schemas
+from tallystick.web.models import Wire, is_ours
+from tallystick.web.problems import MEDIA_TYPE, Mistake, Problem, encode, place, problem_of, unreadable
+from tallystick.web.requests import REQUEST_ID, Access, ActorOf, PermissionsOf, Precondition, TenantOf, opened
+
+__all__ = ["Db", "IfMatch", "TallystickRoute", "install", "session_of"]
+
+MAX_BODY = 1 << 20
+"""Bytes of a request's body, where the application sets no limit of its own."""
+_PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": schemas.REF.format(name="Problem")}}}
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "The request cannot be answered so; `code` and `remedy` say why.", "content": _PROBLEM},
+    "503": {"description": "Not now; try again after `Retry-After`.", "content": _PROBLEM},
+}
+
+
+def install(
+    app: FastAPI,
+    tally: Tallystick,
+    *,
+    tenant: TenantOf,
+    actor: ActorOf,
+    permissions: PermissionsOf | None = None,
+    request_id: str = REQUEST_ID,
+) -> None:
+    """Connect an application with its database; call it before any route is declared.
+
+    ``tenant``, ``actor`` and ``permissions`` are called with each request and may be coroutine functions: see ``Access``.
+    ``tally`` is opened and closed with the application unless somebody has opened it already. Errors become problem
+    documents, FastAPI's own answer to unreadable requests too, because that repeats what was sent.
+    """
+    app.state.tallystick = Access(tally, tenant, actor, permissions, request_id)
+    inherited = app.router.route_class
+    app.router.route_class = (
+        TallystickRoute if inherited is APIRoute else type("TallystickRoute", (TallystickRoute, inherited), {})
+    )
+    if app.max_body_size is None:
+        app.max_body_size = MAX_BODY
+    app.add_exception_handler(TallystickError, _failed)
+    app.add_exception_handler(RequestValidationError, _unreadable)
+    inner = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(running: FastAPI) -> AsyncIterator[Any]:
+        ours = await opened(tally)
+        try:
+            async with inner(running) as state:
+                yield state
+        finally:
+            if ours:
+                await tally.close()
+
+    app.router.lifespan_context = lifespan
+    described = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = described()
+        known = document.setdefault("components", {}).setdefault("schemas", {})
+        known.update(schemas.components(Problem)[1])
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+@asynccontextmanager
+async def session_of(request: Request) -> AsyncIterator[Session]:
+    """A session for a request, for code that is no handler: middleware, background tasks that outlive theirs."""
+    access: Access = request.app.state.tallystick
+    async with await access.session(request) as db:
+        yield db
+
+
+async def _session(request: Request) -> AsyncIterator[Session]:
+    # Alive until the response is sent, so that handlers can stream; outside `transaction()` it holds no connection.
+    async with session_of(request) as db:
+        yield db
+
+
+async def _precondition(if_match: Annotated[str | None, Header()] = None) -> Precondition:
+    return Precondition(if_match)
+
+
+Db = Annotated[Session, Depends(_session)]
+"""The session of the request: one tenant, one actor, closed when the response was sent."""
+IfMatch = Annotated[Precondition, Depends(_precondition)]
+"""The request's ``If-Match``: ``match.check(entity)`` raises ``StaleVersion``, which is answered as 412."""
+
+
+class WireResponse(JSONResponse):
+    """A body that msgspec has written already."""
+
+    def render(self, content: Any) -> bytes:
+        """The body's bytes."""
+        return content.encode() if isinstance(content, str) else schemas.encode(content)
+
+
+class TallystickRoute(APIRoute):
+    """A route whose handler may take filters, ``PageQuery``, ``X.New`` and ``X.Change``, and answer entities and pages.
+
+    Raises ``Declaration`` for a handler that takes a whole entity as its body.
+    """
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        described: list[dict[str, Any]] = []
+        plain = _signature(endpoint)
+        if plain is not None:
+            endpoint = self._adapted(endpoint, plain, described)
+            answer = options.get("response_model")
+            if isinstance(answer, DefaultPlaceholder) or answer is None:
+                answer = plain.return_annotation if isinstance(answer, DefaultPlaceholder) else None
+            if is_ours(answer) and not isinstance(answer, Response):
+                options["response_model"] = Annotated[answer, Wire(answer)]
+                if isinstance(options.get("response_class"), DefaultPlaceholder):
+                    options["response_class"] = WireResponse
+        options["responses"] = {**_PROBLEMS, **(options.get("responses") or {})}
+        if described:
+            extra = dict(options.get("openapi_extra") or {})
+            extra["parameters"] = [*extra.get("parameters", ()), *described]
+            options["openapi_extra"] = extra
+        self._known: dict[int, tuple[Any, frozenset[str]]] = {}
+        super().__init__(path, endpoint, **options)
+
+    def _adapted(
+        self, endpoint: Callable[..., Any], plain: inspect.Signature, described: list[dict[str, Any]]
+    ) -> Callable[..., Any]:
+        """The handler as FastAPI understands it, and the parameters that only we can describe."""
+        kinds = [k for p in plain.parameters.values() if (k := _query_of(p.annotation)) is not None]
+        names = frozenset(name for kind in kinds for name in queries.names_of(kind))
+        parameters = []
+        for parameter in plain.parameters.values():
+            annotation, default = parameter.annotation, parameter.default
+            bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+            kind = _query_of(annotation)
+            if kind is not None:
+                described += schemas.parameters(kind)
+                annotation, default = Annotated[kind, Depends(self._reader(kind, names))], inspect.Parameter.empty
+            elif bare is annotation and _is_body(bare) and not _depends(annotation, default):
+                marks = (Wire(bare),) if default is not inspect.Parameter.empty else (Body(), Wire(bare))
+                annotation = Annotated.__class_getitem__((bare, *marks))  # type: ignore[attr-defined]
+            elif isinstance(bare, type) and issubclass(bare, Entity) and not _depends(annotation, default):
+                raise Declaration(
+                    f"A handler takes a whole {bare.__name__} as its body.",
+                    entity=bare.__name__,
+                    remedy=f"Take {bare.__name__}.New or {bare.__name__}.Change: they hold what a client may set.",
+                )
+            parameters.append(
+                parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+            )
+        if not kinds and all(p == q for p, q in zip(parameters, plain.parameters.values(), strict=True)):
+            return endpoint
+        adapted = _wrapped(endpoint)
+        adapted.__signature__ = plain.replace(parameters=parameters)
+        return adapted
+
+    def _reader(self, kind: Any, names: frozenset[str]) -> Callable[..., Any]:
+        async def read(request: Request) -> Any:
+            return queries.read(kind, request.query_params.multi_items(), names | self._others(request))
+
+        return read
+
+    def _others(self, request: Request) -> frozenset[str]:
+        """The parameters that the rest of the handler takes, its router's dependencies included."""
+        context = request.scope.get("fastapi", {})
+        found = getattr(context.get("effective_route_context"), "dependant", None) or self.dependant
+        if id(found) not in self._known:
+            # The dependant is kept with its names, so that its id is not another's later.
+            self._known[id(found)] = (found, frozenset(_declared(found)))
+        return self._known[id(found)][1]
+
+
+def _declared(dependant: Any) -> set[str]:
+    names: set[str] = set()
+    for field in dependant.query_params:
+        inside = getattr(field.field_info.annotation, "model_fields", None)
+        names |= {(info.alias or name) for name, info in inside.items()} if inside else {field.alias}
+    return names.union(*(_declared(inner) for inner in dependant.dependencies))
+
+
+def _signature(endpoint: Callable[..., Any]) -> inspect.Signature | None:
+    """The handler's signature with its annotations read; None where one cannot be, which FastAPI tells better."""
+    try:
+        return inspect.signature(endpoint, eval_str=True)
+    except (NameError, TypeError):
+        return None
+
+
+def _query_of(annotation: Any) -> Any:
+    bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    return bare if isinstance(bare, type) and issubclass(bare, (Filter, PageQuery)) else None
+
+
+def _is_body(bare: Any) -> bool:
+    return isinstance(bare, type) and issubclass(bare, msgspec.Struct) and not issubclass(bare, Entity)
+
+
+def _depends(annotation: Any, default: Any) -> bool:
+    return isinstance(default, Depending) or any(isinstance(a, Depending) for a in get_args(annotation)[1:])
+
+
+def _wrapped(endpoint: Callable[..., Any]) -> Any:
+    """A function of its own to hang the signature on: the handler may be declared elsewhere too."""
+    if inspect.iscoroutinefunction(endpoint):
+
+        @functools.wraps(endpoint)
+        async def awaited(**given: Any) -> Any:
+            return await endpoint(**given)
+
+        return awaited
+
+    @functools.wraps(endpoint)
+    def called(**given: Any) -> Any:
+        return endpoint(**given)
+
+    return called
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    if not isinstance(error, TallystickError):
+        raise error
+    problem, headers = problem_of(error, conditional="if-match" in request.headers)
+    return Response(encode(problem), problem.status, headers, MEDIA_TYPE)
+
+
+async def _unreadable(request: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    mistakes = []
+    for one in error.errors():
+        about = one.get("ctx", {}) if one["type"] == "tallystick" else {}
+        where = [p for p in one["loc"] if one["type"] != "extra_forbidden" or p != one["loc"][-1]]
+        said = about.get("problem") or ("It is missing." if one["type"] == "missing" else "It has a wrong value.")
+        mistakes.append(Mistake(place([*where, about.get("field") or None]), said))
+    return Response(encode(unreadable(mistakes)), 422, None, MEDIA_TYPE)

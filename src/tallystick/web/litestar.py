@@ -1,0 +1,249 @@
+"""Litestar: sessions for handlers, filters in query strings, errors as problem documents.
+
+    app = Litestar([loans], plugins=[TallystickPlugin(tally, tenant=tenant_of, actor=actor_of)])
+
+    @get("/loans", dependencies={"where": filtered(Loan.Filter)})
+    async def loans(db: Session, where: Loan.Filter, page: PageQuery) -> Page[Loan]:
+        return await db.loans.page(where, after=page.after, limit=page.limit)
+
+Litestar is built on msgspec as entities are: bodies and answers need nothing. The plugin provides ``db`` (the session),
+``page`` (the paging part of a query string) and ``match`` (its ``If-Match``), and opens and closes the application.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Annotated, Any, get_args
+
+import msgspec
+from litestar import Litestar, Request, Response
+from litestar.config.app import AppConfig
+from litestar.di import Provide
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import OpenAPIType, Schema
+from litestar.params import Parameter
+from litestar.plugins import InitPlugin, OpenAPISchemaPlugin
+from litestar.plugins.base import ReceiveRoutePlugin
+from litestar.routes import BaseRoute, HTTPRoute
+from litestar.typing import FieldDefinition
+
+from tallystick.app import Tallystick
+from tallystick.entity import Entity
+from tallystick.errors import Declaration, TallystickError
+from tallystick.filters import Filter
+from tallystick.page import PageQuery
+from tallystick.privacy.sealed import Secret, secret_dec_hook
+from tallystick.session import Session
+from tallystick.web import queries
+from tallystick.web.problems import MEDIA_TYPE, Mistake, Problem, encode, place, problem_of, unreadable
+from tallystick.web.requests import REQUEST_ID, Access, ActorOf, PermissionsOf, Precondition, TenantOf, opened
+
+__all__ = ["TallystickPlugin", "filtered", "session_of"]
+
+_PROBLEMS: dict[Any, ResponseSpec] = {
+    "4XX": ResponseSpec(
+        Problem,
+        media_type=MEDIA_TYPE,
+        generate_examples=False,
+        description="The request cannot be answered so; `code` and `remedy` say why.",
+    ),
+    "503": ResponseSpec(
+        Problem,
+        media_type=MEDIA_TYPE,
+        generate_examples=False,
+        description="Not now; try again after `Retry-After`.",
+    ),
+}
+_Request = Request[Any, Any, Any]
+
+
+class TallystickPlugin(InitPlugin, ReceiveRoutePlugin, OpenAPISchemaPlugin):
+    """Connects an application with its database.
+
+    ``tenant``, ``actor`` and ``permissions`` are called with each request and may be coroutine functions: see ``Access``.
+    ``tally`` is opened and closed with the application unless somebody has opened it already. Litestar's own refusals
+    become problem documents too, because they repeat what was sent; a handler of the application's own wins.
+    """
+
+    def __init__(
+        self,
+        tally: Tallystick,
+        *,
+        tenant: TenantOf,
+        actor: ActorOf,
+        permissions: PermissionsOf | None = None,
+        request_id: str = REQUEST_ID,
+    ) -> None:
+        self.access = Access(tally, tenant, actor, permissions, request_id)
+
+    def on_app_init(self, app_config: AppConfig) -> AppConfig:
+        """Add what handlers can ask for, the encoding of secrets, the answers to errors, and the life of ``tally``."""
+        app_config.state["tallystick"] = self.access
+        app_config.lifespan.append(self._life)
+        app_config.dependencies = {
+            "db": Provide(_session),
+            "page": filtered(PageQuery),
+            "match": Provide(_precondition),
+            **(app_config.dependencies or {}),
+        }
+        app_config.type_encoders = {Secret: _masked, **(app_config.type_encoders or {})}
+        app_config.type_decoders = [(_is_secret, secret_dec_hook), *(app_config.type_decoders or [])]
+        handlers: dict[Any, Any] = {TallystickError: _failed, ValidationException: _unreadable, HTTPException: _refused}
+        app_config.exception_handlers = {**handlers, **app_config.exception_handlers}
+        return app_config
+
+    def receive_route(self, route: BaseRoute) -> None:
+        """Describe the problem documents. Raises ``Declaration`` for a handler that takes a whole entity as its body."""
+        if not isinstance(route, HTTPRoute):
+            return
+        for handler in route.route_handlers:
+            body = handler.parsed_fn_signature.parameters.get("data")
+            if body is not None and isinstance(body.annotation, type) and issubclass(body.annotation, Entity):
+                name = body.annotation.__name__
+                raise Declaration(
+                    f"A handler takes a whole {name} as its body.",
+                    entity=name,
+                    remedy=f"Take {name}.New or {name}.Change: they hold what a client may set.",
+                )
+            handler.responses = {**_PROBLEMS, **(handler.responses or {})}
+
+    @staticmethod
+    def is_plugin_supported_type(value: Any) -> bool:
+        """Whether a type is an entity or a sealed value."""
+        return _is_secret(value) or (isinstance(value, type) and issubclass(value, Entity))
+
+    def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
+        """Whether a field holds an entity or a sealed value."""
+        return not field_definition.is_union and self.is_plugin_supported_type(
+            field_definition.origin or field_definition.annotation
+        )
+
+    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
+        """A sealed value: its mask on the way out, its text on the way in. An entity: all its fields, always there."""
+        kind = field_definition.annotation
+        if _is_secret(kind):
+            inner = (get_args(kind) or (str,))[0]
+            return Schema(
+                type=OpenAPIType.STRING if inner is str else None, description="Sealed: goes out as its mask."
+            )
+        hints = field_definition.get_type_hints(include_extras=True)
+        fields = {f.name: FieldDefinition.from_annotation(hints[f.name], name=f.name) for f in _fields(kind)}
+        made: Schema = schema_creator.create_component_schema(
+            field_definition, required=sorted(fields), property_fields=fields
+        )
+        return made
+
+    @asynccontextmanager
+    async def _life(self, app: Litestar) -> AsyncIterator[None]:
+        ours = await opened(self.access.tally)
+        try:
+            yield
+        finally:
+            if ours:
+                await self.access.tally.close()
+
+
+@asynccontextmanager
+async def session_of(request: _Request) -> AsyncIterator[Session]:
+    """A session for a request, for code that is no handler: middleware, streams and tasks that outlive theirs."""
+    access: Access = request.app.state["tallystick"]
+    async with await access.session(request) as db:
+        yield db
+
+
+async def _session(request: _Request) -> AsyncIterator[Session]:
+    async with session_of(request) as db:
+        yield db
+
+
+async def _precondition(
+    if_match: Annotated[str | None, Parameter(header="If-Match")] = None,
+) -> Precondition:
+    return Precondition(if_match)
+
+
+def filtered(kind: type[Filter] | type[PageQuery]) -> Provide:
+    """What provides a filter of the query string: ``dependencies={"where": filtered(Loan.Filter)}``."""
+
+    async def read(request: _Request, **_given: Any) -> Any:
+        # Litestar reads the same parameters by the signature, which describes them; what is strict is read here.
+        return queries.read(kind, request.query_params.multi_items(), _known(request))
+
+    parameters, hints = [], {"request": _Request, "return": kind}
+    parameters.append(inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY, annotation=_Request))
+    for field in msgspec.structs.fields(kind):
+        # Under another name, because a field may be called as something that Litestar keeps for itself.
+        name = f"{kind.__name__}_{field.name}"
+        about = Parameter(query=field.name, ge=1, le=1000) if field.name == "limit" else Parameter(query=field.name)
+        bare = int if field.name == "limit" else field.type
+        hints[name] = Annotated[bare, about]  # type: ignore[assignment]
+        parameters.append(
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=hints[name], default=field.default)
+        )
+    read.__signature__ = inspect.Signature(parameters, return_annotation=kind)  # type: ignore[attr-defined]
+    read.__annotations__ = hints
+    return Provide(read)
+
+
+def _known(request: _Request) -> frozenset[str]:
+    """The names that a handler and its dependencies take of a query string."""
+    handler = request.route_handler
+    opt = handler.opt
+    found = opt.get("tallystick_known")
+    if found is None:
+        used = _used(handler.parsed_fn_signature.parameters, handler.resolve_dependencies(), set())
+        found = opt["tallystick_known"] = frozenset(used)
+    return frozenset(found)
+
+
+def _used(fields: Any, provided: Any, seen: set[str]) -> set[str]:
+    names: set[str] = set()
+    for name, field in fields.items():
+        if name in provided:
+            if name not in seen:
+                names |= _used(provided[name].parsed_fn_signature.parameters, provided, seen | {name})
+        else:
+            about = field.kwarg_definition
+            names.add(getattr(about, "query", None) or name)
+    return names
+
+
+def _fields(kind: Any) -> tuple[Any, ...]:
+    return msgspec.structs.fields(kind)
+
+
+def _is_secret(kind: Any) -> bool:
+    return kind is Secret or getattr(kind, "__origin__", None) is Secret
+
+
+def _masked(value: Secret[Any]) -> str:
+    return value.mask
+
+
+def _answer(problem: Problem, headers: dict[str, str] | None = None) -> Response[bytes]:
+    return Response(encode(problem), status_code=problem.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def _failed(request: _Request, error: TallystickError) -> Response[bytes]:
+    return _answer(*problem_of(error, conditional="if-match" in request.headers))
+
+
+def _unreadable(request: _Request, error: ValidationException) -> Response[bytes]:
+    found = error.extra if isinstance(error.extra, list) else []
+    mistakes = []
+    for one in found:
+        parts = str(one.get("key", "")).split(".") if isinstance(one, dict) else []
+        where = [getattr(one.get("source"), "value", one.get("source")) if isinstance(one, dict) else None, *parts]
+        mistakes.append(Mistake(place(where), "It is missing or has a wrong value."))
+    return _answer(unreadable(mistakes))
+
+
+def _refused(request: _Request, error: HTTPException) -> Response[bytes]:
+    phrase = HTTPStatus(error.status_code).phrase
+    return _answer(
+        Problem(type="about:blank", title=phrase, status=error.status_code, code="", detail=""), error.headers
+    )
