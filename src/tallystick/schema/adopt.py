@@ -382,9 +382,7 @@ def _host(rows: Sequence[asyncpg.Record]) -> tuple[HostSchema, ...]:
             tuple(sorted({r["owner"] for r in mine})),
             tuple(r["name"] for r in mine),
             tuple(r["name"] for r in mine if r["refers"]),
-            tuple(
-                f"{r['name']} ({'Alembic' if r['alembic'] else 'Django'})" for r in mine if r["alembic"] or r["django"]
-            ),
+            tuple(f"{r['name']} ({r['tool']})" for r in mine if r["tool"]),
         )
         for name, mine in by_schema.items()
     )

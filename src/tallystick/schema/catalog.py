@@ -65,8 +65,10 @@ SELECT k.conrelid AS oid, k.conname::text AS name, k.contype::text AS kind, k.co
   ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u (n, o)
     JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.n ORDER BY u.o) AS target_columns
 FROM pg_constraint k LEFT JOIN pg_class f ON f.oid = k.confrelid LEFT JOIN pg_namespace n ON n.oid = f.relnamespace
-WHERE k.conrelid = ANY ($1::oid[]) AND k.contype IN ('c', 'f') AND k.conparentid = 0 ORDER BY k.conrelid, k.conname
+WHERE k.conrelid = ANY ($1::oid[]) AND k.contype IN ('c', 'f') AND k.conparentid = 0
+  AND coalesce(n.nspname = ANY ('{tally,tally_ref,tally_sec,tally_audit}'), true) ORDER BY k.conrelid, k.conname
 """
+"""A foreign key to a table of the host's is the host's: made and dropped by its revisions."""
 _INDEXES = """
 SELECT i.indrelid AS oid, c.relname::text AS name, i.indisunique AS unique, i.indisvalid AS valid,
   pg_get_expr(i.indpred, i.indrelid) AS where, coalesce(obj_description(c.oid, 'pg_class'), '') AS comment,
@@ -101,8 +103,10 @@ SELECT a.attrelid, CASE WHEN x.grantee = 0 THEN 'PUBLIC' ELSE pg_get_userbyid(x.
   x.privilege_type::text, a.attname::text, a.attnum
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid, aclexplode(a.attacl) x
 WHERE a.attrelid = ANY ($1::oid[]) AND NOT a.attisdropped AND x.grantee <> c.relowner
+  AND NOT (x.privilege_type = 'REFERENCES' AND a.attname IN ('tenant_id', 'id') AND x.grantee <> 0)
 ORDER BY 1, 2, 3, 5
 """
+"""The right to refer to a key, given to a role, is what a host's foreign keys need; it is no drift."""
 _TRIGGER = re.compile(
     r"CREATE (?:CONSTRAINT )?TRIGGER .*? (?P<fires>(?:BEFORE|AFTER|INSTEAD OF) .+?) ON .+? "
     r"(?:REFERENCING (?P<referencing>.+?) )?FOR EACH (?P<each>ROW|STATEMENT)"

@@ -126,7 +126,7 @@ RULES = (
         "ALTER TABLE {object} DROP CONSTRAINT {more}; and make it (tenant_id, x_id) REFERENCES (tenant_id, id).",
         f"SELECT {_NAME}, quote_ident(k.conname) AS more FROM {_TABLES} JOIN pg_constraint k ON k.conrelid = c.oid "
         "JOIN pg_class f ON f.oid = k.confrelid JOIN pg_namespace fn ON fn.oid = f.relnamespace "
-        "WHERE n.nspname = 'tally' AND k.contype = 'f' AND fn.nspname <> 'tally_ref' AND NOT EXISTS ("
+        "WHERE n.nspname = 'tally' AND k.contype = 'f' AND fn.nspname = 'tally' AND NOT EXISTS ("
         "SELECT FROM unnest(k.conkey, k.confkey) u (l, r) "
         "JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.l "
         "JOIN pg_attribute b ON b.attrelid = k.confrelid AND b.attnum = u.r "

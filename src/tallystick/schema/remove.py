@@ -102,9 +102,9 @@ class RemovalPlan:
                 Conflict(
                     f"The ledgers, records and audit logs of {tenants} would go ({size // 1024:,} KiB).",
                     rule="data",
-                    remedy="Export first: `tallystick audit export --tenant NAME FILE` writes the log, `tallystick privacy "
-                    "offboard FOLDER --tenant NAME` everything of a tenant (and destroys its keys), a superuser's "
-                    "pg_dump --schema='tally*' keeps it all. Then give --data-too (data_too=True).",
+                    remedy="Export first: `tallystick audit export --tenant NAME FILE` writes its log, `tallystick "
+                    "privacy offboard FOLDER --tenant NAME` everything of a tenant (and destroys its keys), a "
+                    "superuser's pg_dump --schema='tally*' keeps it all. Then give --data-too (data_too=True).",
                 )
             )
         if self.sessions:
@@ -245,9 +245,7 @@ async def _role_rows(conn: asyncpg.Connection, roles: Roles) -> dict[str, str]:
 def _why(row: Any) -> str:
     if row["databases"]:
         return f"used by {_some(row['databases'])}"
-    if row["here"]:
-        return f"needed by {_some(row['here'])}"
-    return f"granted to {_some(row['members'])}" if row["members"] else ""
+    return f"needed by {_some(row['here'])}" if row["here"] else ""
 
 
 def _some(names: Sequence[str]) -> str:

@@ -78,14 +78,12 @@ SELECT r.rolname::text AS role,
       AND NOT (s.classid = 'pg_namespace'::regclass AND i.name = ANY ($2::text[]))
       AND NOT (s.classid = 'pg_policy'::regclass AND EXISTS (SELECT FROM pg_policy p
         JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE p.oid = s.objid AND n.nspname = ANY ($2::text[])))) AS here,
-  ARRAY(SELECT m.rolname::text FROM pg_auth_members a JOIN pg_roles m ON m.oid = a.member
-    WHERE a.roleid = r.oid AND m.rolname <> session_user
-      -- Who made a role is its member by that alone since PostgreSQL 16, and may not even use it.
-      AND NOT (a.admin_option AND NOT coalesce((to_jsonb(a) ->> 'set_option')::bool, true))) AS members
+        WHERE p.oid = s.objid AND n.nspname = ANY ($2::text[])))) AS here
 FROM pg_roles r WHERE r.rolname = ANY ($1::text[]) ORDER BY array_position($1::text[], r.rolname::text)
 """
-"""Our roles, and what lives by them besides our schemas: other databases, objects of the host's, members."""
+"""Our roles, and what lives by them besides our schemas: other databases, objects of the host's.
+
+A membership is no reason to stay: without our schemas there is nothing left that it gives."""
 
 USERS = """
 SELECT r.rolname::text AS role, count(*)::int AS sessions FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
