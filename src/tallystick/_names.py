@@ -23,6 +23,7 @@ _HOMES = {
     "domains.idempotency": "idempotent",
     "domains.identity.authenticators": "Authenticator",
     "domains.identity.consents": "Consent LegalBasis Purpose",
+    "domains.identity.custom_fields": "CustomField CustomFieldType CustomFields",
     "domains.identity.erasures": "ErasureGround ErasureRequest ErasureStatus ErasureStep RefusalGround",
     "domains.identity.external_identities": "ExternalIdentity ExternalSubject",
     "domains.identity.holds": "LegalHold Restriction RestrictionGround",
@@ -120,9 +121,10 @@ _HOMES = {
         "OnHold QuotaExceeded RoleMissing Serialization StaleVersion StillReferenced StorageFull TallystickError "
         "Tampered TenantMissing TlsFailed Unavailable UnknownReference Unsupported WrongTenant "
     ),
+    "extension": "added",
     "fields": (
-        "ChainAmount Fraction Json LedgerAmount Length Maintained Mask Numeric Once OwnAsset Personal Price Rate Ref "
-        "Retain Search "
+        "ChainAmount Custom Fraction Json LedgerAmount Length Maintained Mask Numeric Once OwnAsset Personal "
+        "PersonalCustom Price Rate Ref Retain Search "
     ),
     "ids": "uuid7",
     "loading": "backref",
@@ -138,7 +140,7 @@ _HOMES = {
         "order_by prefix present "
     ),
     "repository": "Repository",
-    "rules": "Check Foreign Guard Index Queue Readable Rules Transitions Unique append_only kept",
+    "rules": "Check Foreign Guard Index Queue Readable Rules Statuses Transitions Unique append_only kept",
     "schema.adopt": "Adoption adopt",
     "schema.host": "AlembicHooks beside",
     "session": "Session",

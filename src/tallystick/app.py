@@ -16,6 +16,7 @@ from tallystick.domains.identity.login_policy import LoginPolicy
 from tallystick.domains.identity.tenants import TenantInfo, Tenants
 from tallystick.entity import Entity, spec_of
 from tallystick.errors import Declaration, Denied, Invalid, NotProvisioned, Unavailable
+from tallystick.extension import extensions, living
 from tallystick.privacy.keys import ROOT_VARIABLE, KeyProvider, LocalKeys
 from tallystick.session import Session, SessionContext
 from tallystick.settings import Settings
@@ -61,11 +62,12 @@ class Tallystick:
         self.verifier = verifier
         self.login_policy = (logins or LoginPolicy()).checked()
         self.domains = domains
-        self.entities = entities
+        self.entities = tuple(e for e in entities if e not in extensions(entities))
         self.clock = clock
         self.keys = keys
         self.tenants = Tenants(self)
-        self._known = {*entities_of(domains), *entities}
+        self.extensions = extensions(entities)
+        self._known = set(living((*entities_of(domains), *entities)))
         self._version_locations = tuple(version_locations)
         self._server: EmbeddedServer | None = None
         self._store: PostgresStore | None = None
@@ -368,7 +370,7 @@ class Tallystick:
 
     def check_known(self, entity: type[Entity]) -> None:
         """Raise ``Invalid`` for an entity this application was not opened with."""
-        if entity not in self._known:
+        if entity not in self._known and entity not in self.extensions:
             raise Invalid(
                 f"{getattr(entity, '__name__', 'That')} is not an entity of this application.",
                 remedy="Name it: Tallystick.open(entities=[...]), or choose its domain in domains=[...].",

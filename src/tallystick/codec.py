@@ -264,7 +264,7 @@ def _guard(field: FieldSpec, column: str, expression: str) -> str:
 def _decoded(spec: EntitySpec, field: FieldSpec, column: str, at: dict[str, str], scope: dict[str, Any]) -> str:
     kind, name = field.kind, field.name
     if kind is Kind.ENUM:
-        scope[f"E_{name}"] = {str(m.value): m for m in field.python}
+        scope[f"E_{name}"] = {str(m.value): m for m in field.members}
         return f"E_{name}[{column}]"
     if kind is Kind.REF:
         return f"Ref({column})"
@@ -346,9 +346,10 @@ def _encoded(field: FieldSpec, spec: EntitySpec, scope: dict[str, Any]) -> list[
             "out.append(v)",
         ]
     if kind is Kind.ENUM:
-        scope[f"V_{field.name}"] = {m: str(m.value) for m in field.python}
+        scope[f"V_{field.name}"] = {m: str(m.value) for m in field.members}
         scope[f"C_{field.name}"] = field.python
-        return [f"out.append(V_{field.name}[v] if v.__class__ is C_{field.name} else check.member({f}, v))"]
+        known = f"v.__class__ is C_{field.name} and v in V_{field.name}"
+        return [f"out.append(V_{field.name}[v] if {known} else check.member({f}, v))"]
     if kind is Kind.REF:
         return [
             f"out.append(v.id if v.__class__ is Ref and v.loaded is None and isinstance(v.id, UUID) "

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tallystick.entity import Entity
 
 
+CUSTOM_BYTES = 65_536
+"""The most bytes a document of custom fields has, as the database writes it."""
 AUDIT_TRIGGER = "tally_0_audit"
 """Sorts before the names of all other triggers that follow a change: what those change is logged after it."""
 
@@ -127,7 +129,7 @@ def checks(table: str, fields: dict[str, FieldSpec], rules: Any, shared: list[Fi
     found = []
     for f in fields.values():
         if f.kind is Kind.ENUM:
-            values = ", ".join(quote(str(m.value)) for m in f.python)
+            values = ", ".join(quote(str(m.value)) for m in f.members)
             found.append(CheckSpec(short("ck", table, f.name), f"{f.column} in ({values})"))
         elif f.kind is Kind.TEXT and f.max_length is not None:
             found.append(
@@ -136,6 +138,9 @@ def checks(table: str, fields: dict[str, FieldSpec], rules: Any, shared: list[Fi
                     f"char_length({f.column}) between {f.min_length} and {f.max_length}",
                 )
             )
+        elif f.custom and f.kind is Kind.JSON:
+            whole = f"jsonb_typeof({f.column}) = 'object' and octet_length({f.column}::text) <= {CUSTOM_BYTES}"
+            found.append(CheckSpec(short("ck", table, f.name, "document"), whole))
         elif f.kind is Kind.CHAIN:
             found.append(
                 CheckSpec(short("ck", table, f.name, "range"), f"{f.column} >= 0 and {f.column} < {CHAIN_CEILING}")
@@ -173,6 +178,8 @@ def foreign_keys(cls: type[Entity], table: str, fields: dict[str, FieldSpec], ru
 
 def _table_of(cls: type) -> str:
     rules = cls.__dict__.get("rules")
+    if rules and rules.extends is not None:
+        return _table_of(rules.extends)
     return (rules.table if rules else None) or snake(cls.__name__)
 
 
@@ -188,7 +195,7 @@ def transitions(cls: type[Entity], fields: dict[str, FieldSpec], rules: Any) -> 
                 field=rule.field,
                 remedy="Declare the field as a StrEnum.",
             )
-        known = {str(m.value) for m in field.python}
+        known = {str(m.value) for m in field.members}
         named = {*rule.initial, *rule.steps, *(s for to in rule.steps.values() for s in to)}
         if named - known or not rule.initial:
             raise Declaration(
@@ -245,7 +252,8 @@ def readable(cls: type[Entity], fields: dict[str, FieldSpec], rules: Rules) -> d
                 field=str(name)[:40],
                 remedy='Write Rules(readable={"code": Readable.CODE}) for a field that is not sealed.',
             )
-    return rules.readable
+    # Personal values are refused there by name, so what it holds is the tenant's own terms.
+    return {**{f.name: Readable.TERMS for f in fields.values() if f.custom and not f.sealed}, **rules.readable}
 
 
 def derived(cls: type[Entity], rules: Rules) -> str | None:

@@ -16,11 +16,12 @@ from uuid import UUID
 
 import msgspec
 
-from tallystick import constraints
-from tallystick.entity import Entity, default_of, spec_of
+from tallystick import constraints, extension
+from tallystick.entity import Entity, default_of
 from tallystick.errors import Declaration
 from tallystick.fields import (
     ChainMark,
+    CustomMark,
     Json,
     LedgerMark,
     Length,
@@ -80,40 +81,9 @@ _PROMOTED = {
 }
 
 
-def handles_of(cls: type[Entity]) -> dict[str, Any]:
-    """What ``cls.<name>`` answers: a condition handle per field, ``Filter`` and ``table``."""
-    from tallystick.conditions import Field
-    from tallystick.filters import filter_type
-
-    spec = spec_of(cls)
-    handles: dict[str, Any] = {name: Field(spec, field) for name, field in spec.fields.items()}
-    handles["Filter"] = filter_type(spec)
-    handles["table"] = _LazyTable(spec)
-    return _Handles(handles)
-
-
-class _LazyTable:
-    """Stands for the Core table until somebody asks, because importing SQLAlchemy costs a quarter of a second."""
-
-    __slots__ = ("spec",)
-
-    def __init__(self, spec: EntitySpec) -> None:
-        self.spec = spec
-
-
-class _Handles(dict[str, Any]):
-    def get(self, name: str, default: Any = None) -> Any:
-        found = super().get(name, default)
-        if found.__class__ is _LazyTable:
-            from tallystick.schema.tables import table_of
-
-            found = self[name] = table_of(found.spec)
-        return found
-
-
 def resolve(cls: type[Entity]) -> EntitySpec:
     """Read one class into an ``EntitySpec``. Raises ``Declaration`` with the field and the remedy."""
-    rules = cls.__dict__.get("rules") or cls.rules
+    rules = extension.rules_of(cls)
     table = rules.table or constraints.snake(cls.__name__)
     if not IDENTIFIER.match(table):
         raise Declaration(
@@ -134,7 +104,7 @@ def resolve(cls: type[Entity]) -> EntitySpec:
         if name in SYSTEM_FIELDS:
             continue
         _refuse_name(cls, name)
-        field = _fixed(cls, _field(cls, name, hints[name]), hints[name])
+        field = extension.field_of(cls, _fixed(cls, _field(cls, name, hints[name]), hints[name]))
         if field.kind is Kind.MONEY and field.asset_column == "asset":
             shared_asset.append(field)
         fields[name] = field
@@ -323,6 +293,8 @@ def _fixed(cls: type[Entity], field: FieldSpec, hint: Any) -> FieldSpec:
     """The field with what the application may not write taken out of its reach."""
     marks: list[Any] = []
     _strip(hint, marks)
+    if any(isinstance(m, CustomMark) for m in marks):
+        field = replace(field, custom=True)
     maintained = any(isinstance(m, Maintained) for m in marks)
     if not maintained and not any(isinstance(m, Once) for m in marks):
         return field
@@ -396,7 +368,7 @@ def _of_class(field: FieldSpec, retain: str | None) -> FieldSpec:
 
 
 def _assemble(cls: type[Entity], table: str, fields: dict[str, FieldSpec], shared: list[FieldSpec]) -> EntitySpec:
-    declared = cls.__dict__.get("rules") or cls.rules
+    declared, extends = extension.rules_of(cls), extension.base_of(cls)
     rules = declared.items
     fields = {n: _of_class(f, declared.retain) for n, f in fields.items()}
     subject = fields.get(declared.subject or "")
@@ -476,7 +448,9 @@ def _assemble(cls: type[Entity], table: str, fields: dict[str, FieldSpec], share
     return EntitySpec(
         cls=cls,
         table=table,
-        doc=_summary(cls),
+        doc=_summary(extends or cls),
+        extends=extends,
+        custom=tuple(n for n, f in fields.items() if f.custom),
         fields=fields,
         columns=tuple(columns),
         read_columns=tuple(n for n in names if n not in hidden),

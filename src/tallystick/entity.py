@@ -86,7 +86,7 @@ def _handles(cls: type) -> dict[str, Any]:
     """Resolve the declaration of a class on first use, when the names its annotations mention exist."""
     if not _ENTITY:
         return {}
-    from tallystick.declare import handles_of
+    from tallystick.handles import handles_of
 
     found = handles_of(cls)
     type.__setattr__(cls, "_tally_handles", found)

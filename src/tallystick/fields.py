@@ -133,7 +133,7 @@ class Retain:
 class Json:
     """A JSON document; ``promote`` names keys that become real, indexable columns ({"score": int})."""
 
-    promote: Mapping[str, type] = field(default_factory=lambda: MappingProxyType({}))
+    promote: Mapping[str, type] = field(default_factory=lambda: MappingProxyType({}), hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +144,11 @@ class OwnAsset:
 @dataclass(frozen=True, slots=True)
 class PersonalMark:
     """Marks a field as personal data; write ``Personal[str]`` instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class CustomMark:
+    """Marks a document as holding what tenants define; write ``Custom`` or ``PersonalCustom`` instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +181,12 @@ class Once:
 
 Personal = Annotated[T, PersonalMark()]
 """Personal data: encrypted where it is stored, plain in the entity, masked in its repr, never in a log."""
+
+Custom = Annotated[dict[str, Any], CustomMark()]
+"""What tenants define: a document that holds nothing but the custom fields of the tenant, each value judged."""
+
+PersonalCustom = Annotated[dict[str, Any], PersonalMark(), CustomMark()]
+"""The personal custom fields of a tenant, encrypted under the key of the person whose data the row is."""
 
 ChainAmount = Annotated[int, ChainMark()]
 """An on-chain quantity in base units, 0 to 2^256-1 (uint256), stored as numeric(78,0)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 from uuid import UUID
 
 import msgspec
@@ -131,8 +131,9 @@ def filter_type(spec: EntitySpec) -> type[Filter]:
                 offer(field.name, field, str, "=")
             continue
         if kind == "enum":
-            offer(field.name, field, field.python, "=")
-            offer(f"{field.name}_in", field, _list_of(field.python), "in")
+            state = Literal.__getitem__(tuple(str(m.value) for m in field.members)) if field.added else field.python
+            offer(field.name, field, state, "=")
+            offer(f"{field.name}_in", field, _list_of(state), "in")
         elif kind in _EXACT:
             offer(field.name, field, _EXACT[kind], "=")
         if kind in _SETS:

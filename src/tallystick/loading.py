@@ -36,7 +36,7 @@ class Backref(Generic[C]):
 
 def backref(entity: type[C], field: Any) -> Backref[C]:
     """Say which entities to collect for others: ``await db.load(users, backref(Visit, Visit.borrower))``."""
-    if not isinstance(field, Field) or field.spec.kind is not Kind.REF or field.entity is not spec_of(entity):
+    if not isinstance(field, Field) or field.spec.kind is not Kind.REF or not spec_of(entity).owns(field.entity):
         raise Invalid(
             "backref() needs an entity and one of its own references.", remedy="Write backref(Visit, Visit.borrower)."
         )
@@ -78,7 +78,7 @@ def _check_tenant(db: Session, item: Entity) -> None:
 
 
 async def _by_id(db: Session, target: type[Entity], ids: set[UUID]) -> dict[UUID, Any]:
-    spec, wanted, found = spec_of(target), list(ids), {}
+    spec, wanted, found = spec_of(db.actual(target)), list(ids), {}
     codec, key = codec_of(spec), Field(spec, spec.fields["id"])
     for start in range(0, len(wanted), _BATCH):
         part = wanted[start : start + _BATCH]
@@ -101,7 +101,7 @@ async def load_back(db: Session, items: Iterable[Entity], back: Backref[C]) -> d
             )
         _check_tenant(db, item)
         found[item.id] = []
-    spec = spec_of(back.entity)
+    spec = spec_of(db.actual(back.entity))
     codec, ids, seen = codec_of(spec), list(found), 0
     order = (Order(back.field), Order(Field(spec, spec.fields["id"])))
     for start in range(0, len(ids), _BATCH):

@@ -23,7 +23,7 @@ from tallystick.conditions import (
 )
 from tallystick.conditions import _Group as Group
 from tallystick.errors import Invalid
-from tallystick.spec import EntitySpec, FieldSpec, Kind
+from tallystick.spec import EntitySpec, FieldSpec, IndexSpec, Kind
 
 T = TypeVar("T")
 _MAX_VALUES = 10_000
@@ -222,7 +222,7 @@ def orders(spec: EntitySpec, order: Any) -> tuple[Order, ...]:
     descending = False
     for one in given:
         wanted = one if one.__class__ is Order else asc(one)
-        if wanted.field.entity is not spec:
+        if not spec.owns(wanted.field.entity):
             raise Invalid(
                 f"{wanted.field!r} is not a field of {spec.name}.",
                 entity=spec.name,
@@ -247,7 +247,7 @@ def check_fields(spec: EntitySpec, condition: Condition) -> bool:
     if isinstance(condition, Group):
         return all(list(map(partial(check_fields, spec), condition.parts)))
     field: Field = condition.field  # type: ignore[attr-defined]
-    if field.entity is not spec:
+    if not spec.owns(field.entity):
         raise Invalid(
             f"{field!r} is not a field of {spec.name}.",
             entity=spec.name,
@@ -255,3 +255,17 @@ def check_fields(spec: EntitySpec, condition: Condition) -> bool:
             remedy=f"Conditions of db[{spec.name}] are written on {spec.name}.",
         )
     return field.name != "archived_at"
+
+
+def unique_rule(spec: EntitySpec, on: Any) -> IndexSpec:
+    """The declared unique rule on exactly these fields. Raises ``Invalid`` where there is none."""
+    given = on if isinstance(on, (tuple, list)) else (on,)
+    names = tuple(o.name if isinstance(o, Field) else str(o) for o in given)
+    rule = next((i for i in spec.indexes if i.unique and set(i.fields) == set(names)), None)
+    if rule is None:
+        raise Invalid(
+            f"{spec.name} declares no unique rule on {', '.join(names)}.",
+            entity=spec.name,
+            remedy=f"Declare Unique({', '.join(map(repr, names))}) in its rules.",
+        )
+    return rule

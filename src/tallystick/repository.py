@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
 from uuid import UUID
 
 from msgspec.structs import replace as changed
@@ -12,15 +12,18 @@ from msgspec.structs import replace as changed
 from tallystick.claims import Claimed
 from tallystick.codec import Codec, codec_of
 from tallystick.conditions import Condition, Field, Missing, Order, Query
+from tallystick.custom import adapted, judged
 from tallystick.entity import Entity, spec_of, with_fields
-from tallystick.errors import Conflict, Invalid, NotFound, StaleVersion, Unsupported, WrongTenant
+from tallystick.errors import Conflict, Invalid, NotFound, StaleVersion, Unsupported
+from tallystick.extension import is_plain
 from tallystick.fields import Ref
 from tallystick.filters import Filter
-from tallystick.ids import NIL, uuid7
+from tallystick.ids import uuid7
 from tallystick.loading import load_refs
 from tallystick.page import MAX_LIMIT, Offset, Page, fingerprint, read_cursor, write_cursor
-from tallystick.query import check_fields, orders
-from tallystick.spec import EntitySpec, IndexSpec, Kind
+from tallystick.query import check_fields, orders, unique_rule
+from tallystick.spec import EntitySpec, Kind
+from tallystick.values import elsewhere
 
 if TYPE_CHECKING:
     from tallystick.audit.history import Version
@@ -62,7 +65,7 @@ class Repository(Generic[E]):
     @classmethod
     def of(cls, db: Session, entity: type[E]) -> Repository[E]:
         """The repository class registered for an entity, bound to a session."""
-        return cls._classes.get(entity, Repository)(db, entity)
+        return cls._classes.get(spec_of(entity).extends or entity, Repository)(db, entity)
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -209,6 +212,8 @@ class Repository(Generic[E]):
         Raises ``Invalid``, ``Duplicate``, ``UnknownReference``, ``WrongTenant``.
         """
         db = self.db
+        if self.spec.adapts:
+            (entity,) = await adapted(self, (entity,))
         params = self._codec.encode(entity, db.tenant_id, await db.sealer.writer(self.spec, (entity,), new=True))
         stamps = await db.unit.insert(self._codec, params)
         return self._codec.stamped(entity, db.tenant_id, stamps, params)  # type: ignore[no-any-return]
@@ -219,6 +224,8 @@ class Repository(Generic[E]):
         given = entities if isinstance(entities, list) else list(entities)
         if not given:
             return []
+        if self.spec.adapts:
+            given = await adapted(self, given)
         writer = await db.sealer.writer(self.spec, given, new=True)
         rows = [encode(e, db.tenant_id, writer) for e in given]
         stamps = await db.unit.insert_many(self._codec, rows)
@@ -230,10 +237,14 @@ class Repository(Generic[E]):
 
         ``on`` is the rule's field, or its fields. One atomic statement: callers that race all get the one row.
         """
-        rule = self._unique(on)
+        rule = unique_rule(self.spec, on)
         if self.spec.append_only:
             raise self._append_only()
         db = self.db
+        if self.spec.adapts:
+            if is_plain(self.spec, entity):
+                return await Repository.upsert(self._plainly(), entity, on=on)
+            await adapted(self, (entity,))
         for _ in range(_UPSERT_TRIES):
             params = self._codec.encode(entity, db.tenant_id, await db.sealer.writer(self.spec, (entity,)))
             row = await db.unit.upsert(self._codec, rule, params)
@@ -265,7 +276,11 @@ class Repository(Generic[E]):
         db = self.db
         self._check_kind(entity)
         if entity.tenant_id != db.tenant_id:
-            raise self._elsewhere(entity)
+            raise elsewhere(self.spec.name, entity)
+        if self.spec.adapts:
+            if is_plain(self.spec, entity):
+                return await Repository.update(self._plainly(), entity, **changes)
+            await judged(self, changes, entity)
         writer = await db.sealer.writer(self.spec, (entity,), changes=changes)
         columns, fields = self._codec.changes(entity, changes, writer)
         if not columns:
@@ -279,6 +294,7 @@ class Repository(Generic[E]):
         """Set fields on every match, whatever its version; answers how many. At least one condition is required."""
         query = self._bulk(where)
         columns: dict[str, Any] = {}
+        await judged(self, changes)
         for name, value in changes.items():
             field = self._codec.settable(name)
             if field.kind is Kind.MONEY and len(self._codec.asset_fields) > 1 and field.asset_column == "asset":
@@ -311,7 +327,7 @@ class Repository(Generic[E]):
             self._check_kind(entity)
             id = entity.id
             if entity.tenant_id != self.db.tenant_id:
-                raise self._elsewhere(entity)
+                raise elsewhere(self.spec.name, entity)
         query = self._by_id(id)
         if not await self._delete(query, reason):
             raise NotFound(f"No {self.spec.name} has this id.", entity=self.spec.name, id=id)
@@ -444,34 +460,20 @@ class Repository(Generic[E]):
             f"The {self.spec.name} was changed since it was read at version {entity.version}.", entity=self.spec.name
         )
 
-    def _unique(self, on: Any) -> IndexSpec:
-        given = on if isinstance(on, (tuple, list)) else (on,)
-        names = tuple(o.name if isinstance(o, Field) else str(o) for o in given)
-        rule = next((i for i in self.spec.indexes if i.unique and set(i.fields) == set(names)), None)
-        if rule is None:
-            raise Invalid(
-                f"{self.spec.name} declares no unique rule on {', '.join(names)}.",
-                entity=self.spec.name,
-                remedy=f"Declare Unique({', '.join(map(repr, names))}) in its rules.",
-            )
-        return rule
-
     def _check_kind(self, entity: Any) -> None:
-        if entity.__class__ is not self.spec.cls or entity.version.__class__ is not int:
+        if (
+            not (entity.__class__ is self.spec.cls or is_plain(self.spec, entity))
+            or entity.version.__class__ is not int
+        ):
             raise Invalid(
                 f"A {type(entity).__name__} was given where a {self.spec.name} belongs.",
                 entity=self.spec.name,
                 remedy=f"Use db[{type(entity).__name__}], or give what get() answered.",
             )
 
-    def _elsewhere(self, entity: E) -> Exception:
-        if entity.tenant_id == NIL:
-            return Invalid(
-                f"This {self.spec.name} was not stored yet.",
-                entity=self.spec.name,
-                remedy="Use the entity that add() or get() answered.",
-            )
-        return WrongTenant(f"The {self.spec.name} belongs to another tenant than the session.")
+    def _plainly(self) -> Any:
+        # One that knows no extension leaves the columns of one alone.
+        return type(self)(self.db, cast("Any", self.spec.extends))
 
     def _append_only(self) -> Unsupported:
         return Unsupported(

@@ -77,17 +77,37 @@ class Check:
 class Transitions:
     """The state machine of a field, enforced by a trigger in the database itself.
 
-    A new row must start in one of ``initial``; a state that ``steps`` does not name is final.
+    A new row must start in one of ``initial``; a state that ``steps`` does not name is final. ``open`` are the states
+    that an application's own may be entered from and lead to (``Statuses``): those no rule of the domain hangs on.
     """
 
     field: str
     steps: Mapping[str, tuple[str, ...]]
     initial: tuple[str, ...]
+    open: tuple[str, ...] = ()
 
-    def __init__(self, field: str, steps: Mapping[S, Iterable[S]], *, initial: Iterable[S]) -> None:
+    def __init__(
+        self, field: str, steps: Mapping[S, Iterable[S]], *, initial: Iterable[S], open: Iterable[S] = ()
+    ) -> None:
         object.__setattr__(self, "field", field)
+        object.__setattr__(self, "open", tuple(str(s.value) for s in open))
         object.__setattr__(self, "steps", {str(a.value): tuple(str(b.value) for b in to) for a, to in steps.items()})
         object.__setattr__(self, "initial", tuple(str(s.value) for s in initial))
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Statuses:
+    """States and steps that an extension adds to the state machine of the entity it extends.
+
+    ``steps`` go from, to or between states made by ``added``; those that the domain has stay as they are.
+    """
+
+    field: str
+    steps: Mapping[Enum, tuple[Enum, ...]]
+
+    def __init__(self, field: str, steps: Mapping[S, Iterable[S]]) -> None:
+        object.__setattr__(self, "field", field)
+        object.__setattr__(self, "steps", {a: tuple(to) for a, to in steps.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +181,7 @@ class Readable(Enum):
     BY_ID = "about somebody whom only an id names, and worked on by the database"
 
 
-Rule = Index | Unique | Check | Transitions | AppendOnly | Kept | Foreign | Guard | Queue
+Rule = Index | Unique | Check | Transitions | Statuses | AppendOnly | Kept | Foreign | Guard | Queue
 
 
 class Rules:
@@ -181,11 +201,14 @@ class Rules:
     ``subject`` names the reference to the person whose data a row is: sealed fields are encrypted under that person's
     key of the class that ``retain`` names, and can be erased with it. Without one a row is its own subject.
 
+    ``extends`` names the entity whose table this one adds columns to, and of which it is a subclass.
+
     ``readable`` says of each text, document and bytes that is not sealed why it need not be: the linter asks.
     """
 
     __slots__ = (
-        "audit", "audit_reads", "derived", "fillfactor", "items", "readable", "retain", "subject", "table", "unaudited"
+        "audit", "audit_reads", "derived", "extends", "fillfactor", "items", "readable", "retain", "subject",
+        "table", "unaudited"
     )  # fmt: skip
 
     def __init__(
@@ -200,7 +223,9 @@ class Rules:
         subject: str | None = None,
         readable: Mapping[str, Readable] | None = None,
         derived: str | None = None,
+        extends: type | None = None,
     ) -> None:
+        self.extends = extends
         self.fillfactor = fillfactor
         self.audit = audit
         self.audit_reads = audit_reads

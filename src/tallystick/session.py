@@ -8,8 +8,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 from uuid import UUID
 
-import msgspec
-
 from tallystick.clock import business_date
 from tallystick.domains.identity.consents import Consents
 from tallystick.domains.identity.permissions import Permissions
@@ -19,12 +17,11 @@ from tallystick.domains.identity.wallets import Wallets
 from tallystick.domains.underwriting.applications import Applications
 from tallystick.domains.underwriting.decisions import Decisions
 from tallystick.entity import Entity
-from tallystick.errors import Invalid
 from tallystick.loading import Backref, load_back, load_refs
 from tallystick.privacy.sealer import Sealer
 from tallystick.repository import Repository
-from tallystick.transaction import Transaction, run_atomic
-from tallystick.values import whole_numbers
+from tallystick.transaction import CLOSED, Transaction, run_atomic
+from tallystick.values import rows_into
 
 if TYPE_CHECKING:
     from tallystick.actors import Who
@@ -34,6 +31,7 @@ if TYPE_CHECKING:
     from tallystick.domains.community.endorsements import Endorsements
     from tallystick.domains.community.memberships import Memberships
     from tallystick.domains.community.trust_edges import Trust
+    from tallystick.domains.identity.custom_fields import CustomFields
     from tallystick.domains.identity.logins import Logins
     from tallystick.domains.identity.tenants import Tenant, TenantInfo
     from tallystick.domains.ledger.ledger import Ledger
@@ -100,7 +98,9 @@ class Session:
         found = self._repositories.get(entity)
         if found is None:
             self._app.check_known(entity)
-            found = self._repositories[entity] = Repository.of(self, entity)
+            actual = self.actual(entity)
+            found = self._repositories.get(actual) or Repository.of(self, actual)
+            self._repositories[entity] = self._repositories[actual] = found
         return found
 
     @property
@@ -138,6 +138,13 @@ class Session:
     def consents(self) -> Consents:
         """What persons agreed to, and the gate that operations ask."""
         return self._built_in(Consents)
+
+    @property
+    def custom_fields(self) -> CustomFields:
+        """What this tenant adds to entities that take custom fields."""
+        from tallystick.domains.identity.custom_fields import CustomFields
+
+        return self._built_in(CustomFields)
 
     @property
     def logins(self) -> Logins:
@@ -368,7 +375,9 @@ class Session:
         found: Any = self[kind.entity]  # type: ignore[attr-defined]
         if found.__class__ is not kind:
             # Asked for by its entity before the module of its operations was loaded.
-            found = self._repositories[found.spec.cls] = kind(self, found.spec.cls)  # type: ignore[call-arg, assignment]
+            actual, held = found.spec.cls, self._repositories
+            found = kind(self, actual)  # type: ignore[call-arg]
+            held[kind.entity] = held[actual] = found  # type: ignore[attr-defined]
         return found  # type: ignore[no-any-return]
 
     # -- transactions ------------------------------------------------------------------------------------------
@@ -410,6 +419,10 @@ class Session:
         """Every entity of the application, built in or its own."""
         return self._app.known
 
+    def actual(self, entity: type[Entity]) -> type[Entity]:
+        """The class that this application has rows of an entity in: its extension, where there is one."""
+        return self._app.extensions.get(entity, entity)
+
     def has(self, domain: str) -> bool:
         """Whether the application has a built-in domain ("lending", "community", ...)."""
         return domain in self._app.domains
@@ -447,38 +460,15 @@ class Session:
         The tenant's predicate is added to every tenant table of the statement. ``into`` is a msgspec Struct,
         dataclass, TypedDict, or ``dict``. Raises ``Unsupported`` for anything but a SELECT, and for raw text.
         """
-        rows = await self.unit.fetch(statement)
-        if into is dict:
-            return rows  # type: ignore[return-value]
-        try:
-            return [msgspec.convert(whole_numbers(row), into, strict=False, from_attributes=False) for row in rows]
-        except (msgspec.ValidationError, TypeError):
-            pass
-        raise Invalid(
-            f"The rows do not fit {getattr(into, '__name__', 'what was given as into')}.",
-            remedy="Label the columns with its field names and "
-            "give fields the columns' types (None where a column may be null).",
-        )
+        return rows_into(await self.unit.fetch(statement), into)
 
     # -- life --------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
         """End the session; an open transaction is rolled back, one that was joined stays the application's."""
-        unit, self.unit = self.unit, _CLOSED
+        unit, self.unit = self.unit, CLOSED
         while unit.depth > unit.outer:
             await unit.rollback()
-
-
-class _Closed:
-    """Stands in for the unit of a session that has ended."""
-
-    depth = outer = 0
-
-    def __getattr__(self, name: str) -> Any:
-        raise Invalid("The session is closed.", remedy="Work inside `async with tally.session(...)`.")
-
-
-_CLOSED: Any = _Closed()
 
 
 class SessionContext:

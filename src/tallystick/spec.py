@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Any
 
 from tallystick.rules import Guard, Readable, Transitions
@@ -84,10 +84,21 @@ class FieldSpec:
     purpose: str = ""
     """The purpose class of a sealed field's data key."""
 
+    added: tuple[Enum, ...] = ()
+    """The members that an extension adds to an enum's own."""
+
+    custom: bool = False
+    """Whether the document holds what tenants define."""
+
     @property
     def column(self) -> str:
         """The column that conditions and order use."""
         return self.columns[0].name
+
+    @property
+    def members(self) -> tuple[Enum, ...]:
+        """Every state of an enum's field."""
+        return (*self.python, *self.added)
 
     @property
     def index_column(self) -> str:
@@ -168,6 +179,11 @@ class EntitySpec:
     derived: str | None = None
     """The SQL function that works columns out again, so that they can be compared although no log has them."""
 
+    extends: type[Entity] | None = None
+    """The entity whose table this one adds columns to."""
+    custom: tuple[str, ...] = ()
+    """The documents that hold what tenants define."""
+
     readable: Mapping[str, Readable] = field(default_factory=dict)
     """Why texts, documents and bytes are stored readable, by field."""
 
@@ -182,6 +198,15 @@ class EntitySpec:
         sealed = [f for f in self.fields.values() if f.sealed]
         names = [f.column if f.kind is Kind.PERSONAL else f.mask_column for f in sealed]
         return tuple(c.name for c in self.columns if c.name in names)
+
+    @property
+    def adapts(self) -> bool:
+        """Whether an entity is looked at before it is stored: made an extension's, its custom fields judged."""
+        return self.extends is not None or bool(self.custom)
+
+    def owns(self, other: EntitySpec) -> bool:
+        """Whether another declaration's fields are this one's too: its own, and those of the entity it extends."""
+        return other is self or (self.extends is not None and other.cls is self.extends)
 
     @property
     def purposes(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tallystick.errors import Invalid, Serialization
 
@@ -63,3 +63,16 @@ async def run_atomic(
         ceiling = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt)
         await asyncio.sleep(random.uniform(0, ceiling))  # noqa: S311  jitter, not a secret
         attempt += 1
+
+
+class _Closed:
+    """Stands in for the unit of a session that has ended."""
+
+    depth = outer = 0
+
+    def __getattr__(self, name: str) -> Any:
+        raise Invalid("The session is closed.", remedy="Work inside `async with tally.session(...)`.")
+
+
+CLOSED: Any = _Closed()
+"""What a session that has ended works with."""

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
+
+import msgspec
 
 from tallystick.documents import written
 from tallystick.errors import Invalid, WrongTenant
@@ -20,6 +22,7 @@ from tallystick.ids import NIL
 from tallystick.money import LEDGER_MAX, Money
 from tallystick.spec import FieldSpec, Kind
 
+R = TypeVar("R")
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 CHAIN_CEILING = 2**256
 _INFINITIES = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
@@ -59,6 +62,15 @@ def moved(field: FieldSpec) -> Invalid:
         "is sealed for the row it was read from",
         "Reveal it with a reason and seal the value anew; ciphertext does not move between rows.",
     )
+
+
+def elsewhere(name: str, entity: Any) -> Exception:
+    """The error for an entity that is not stored for the session's tenant."""
+    if entity.tenant_id == NIL:
+        return Invalid(
+            f"This {name} was not stored yet.", entity=name, remedy="Use the entity that add() or get() answered."
+        )
+    return WrongTenant(f"The {name} belongs to another tenant than the session.")
 
 
 def text(field: FieldSpec, value: Any) -> str:
@@ -159,21 +171,18 @@ def ledger(field: FieldSpec, value: Any) -> Decimal:
 
 def member(field: FieldSpec, value: Any) -> str:
     """The text of an enum's member; what is written must be one, or the entity that comes back would hold text."""
-    if not isinstance(value, field.python):
+    if not isinstance(value, field.python) or value not in field.members:
         raise wrong(field, f"should be a {field.python.__name__}", f"Write {field.python.__name__}(...).")
     return str(value.value)
 
 
 def state(field: FieldSpec, value: Any) -> str:
     """The text of an enum's member, or a text that is one: what a condition asks for."""
-    if isinstance(value, field.python):
-        return str(value.value)
-    if isinstance(value, str) and not isinstance(value, Enum):
-        try:
-            return str(field.python(value).value)
-        except ValueError:
-            pass
-    raise wrong(field, f"should be one of {', '.join(str(m.value) for m in field.python)}")
+    if isinstance(value, str) and (isinstance(value, field.python) or not isinstance(value, Enum)):
+        found = next((m for m in field.members if m.value == value), None)
+        if found is not None:
+            return str(found.value)
+    raise wrong(field, f"should be one of {', '.join(str(m.value) for m in field.members)}")
 
 
 def document(field: FieldSpec, value: Any) -> str:
@@ -251,6 +260,21 @@ _CHECKS: dict[Kind, Any] = {
 def whole_numbers(row: Mapping[str, Any]) -> dict[str, Any]:
     """The row with whole numerics as ints: PostgreSQL's sum of a bigint is numeric, and its reader wrote ``int``."""
     return {name: int(value) if _is_whole(value) else value for name, value in row.items()}
+
+
+def rows_into(rows: list[Mapping[str, Any]], into: type[R]) -> list[R]:
+    """Rows of a statement as what was asked for. Raises ``Invalid`` where they do not fit."""
+    if into is dict:
+        return rows  # type: ignore[return-value]
+    try:
+        return [msgspec.convert(whole_numbers(row), into, strict=False, from_attributes=False) for row in rows]
+    except (msgspec.ValidationError, TypeError):
+        pass
+    raise Invalid(
+        f"The rows do not fit {getattr(into, '__name__', 'what was given as into')}.",
+        remedy="Label the columns with its field names and "
+        "give fields the columns' types (None where a column may be null).",
+    )
 
 
 def _is_whole(value: object) -> bool:

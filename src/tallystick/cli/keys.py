@@ -129,11 +129,12 @@ async def verify(
     """Open a sample of keys of every epoch and of every encrypted column. Exit code 8: something does not open."""
     from tallystick.domains.catalog import entities_of
     from tallystick.entity import spec_of
+    from tallystick.extension import living
     from tallystick.privacy import rotation
 
     found: dict[str, Verified] = {}
     async with run.opened() as tally:
-        specs = [spec_of(e) for e in {*entities_of(tally.domains), *tally.entities}]
+        specs = [spec_of(e) for e in living((*entities_of(tally.domains), *tally.entities))]
         async for name, db in _sessions(tally, tenant, "keys verify"):
             found[name] = await rotation.verify(db, specs, sample=sample)
 

@@ -25,6 +25,7 @@ async def lint(run: Run) -> Answer:
 
     Exit code 1: there are findings.
     """
+    from tallystick.extension import living
     from tallystick.schema.connect import connect
     from tallystick.schema.ddl import checked_engine
     from tallystick.schema.lint import lint as work
@@ -32,7 +33,7 @@ async def lint(run: Run) -> Answer:
     from tallystick.settings import connect_args
 
     async with run.administered() as (tally, url):
-        entities = (*_built_in(tally.domains), *tally.entities)
+        entities = living((*_built_in(tally.domains), *tally.entities))
         connection = await connect(connect_args(url, name="TALLYSTICK_ADMIN_URL"))
         try:
             with run.output.progress("Looking"):
@@ -65,9 +66,10 @@ async def show(
     It reads the declarations and no database.
     """
     from tallystick.entity import spec_of
+    from tallystick.extension import living
 
     tally = run.application()
-    entities = _chosen([*_built_in(tally.domains), *tally.entities], entity)
+    entities = _chosen([*living((*_built_in(tally.domains), *tally.entities))], entity)
     if ddl:
         from tallystick.schema import ddl as writer
         from tallystick.schema.model import model_of

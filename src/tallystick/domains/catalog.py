@@ -28,6 +28,7 @@ _ENTITIES: dict[str, tuple[tuple[str, str], ...]] = {
         ("tallystick.domains.identity.retention", "RetentionPolicy"),
         ("tallystick.domains.identity.erasures", "ErasureRequest"),
         ("tallystick.domains.identity.erasures", "ErasureStep"),
+        ("tallystick.domains.identity.custom_fields", "CustomField"),
     ),
     "underwriting": (
         ("tallystick.domains.underwriting.applications", "Application"),

@@ -18,7 +18,7 @@ from tallystick.schema.declared import recorded
 from tallystick.schema.migrations import VERSIONS
 from tallystick.schema.model import Table
 from tallystick.schema.online import Runner
-from tallystick.schema.operations import AdoptTables
+from tallystick.schema.operations import AddForeignKey, AdoptTables, OnTable, Undo
 from tallystick.schema.upgrade import scripts
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _write(
     first = branch not in history.branches
     script = scripts(version_locations)
     tables = autogenerate.tables_in(operations)
-    depends = _depends(history, branch, tables)
+    depends = _depends(history, branch, tables, operations)
     made = script.generate_revision(
         f"{branch}_{len(history.order(branch)) + 1:04d}",
         message,
@@ -116,16 +116,30 @@ def _write(
     return Path(made.path)
 
 
-def _depends(history: History, branch: str, tables: Sequence[Table]) -> list[str]:
+def _depends(
+    history: History, branch: str, tables: Sequence[Table], operations: Sequence[MigrateOperation]
+) -> list[str]:
     """The kit for the first of a branch, and whichever revision of another branch made a table that is referred to.
 
+    A table of another branch that is changed, because an entity is extended, is changed as its branch has it by now.
     Those that another one brings with it are left out: Alembic would look for them among the heads, where they are not.
     """
     found = [] if branch in history.branches or branch == KIT else [history.order(KIT)[-1]]
     own = {t.name for t in tables}
     targets = {f.table for t in tables for f in t.foreign_keys if f.schema == t.schema} - own
     makers = _makers(history)
+    plain = [o.operation if isinstance(o, Undo) else o for o in operations]
+    altered = {o.table for o in plain if isinstance(o, OnTable)}
+    targets |= {o.key.table for o in plain if isinstance(o, AddForeignKey)} - altered
     found += sorted({makers[t].id for t in targets if t in makers and makers[t].branch != branch})
+    found += sorted(
+        {
+            head
+            for t in altered
+            if t in makers and makers[t].branch != branch
+            for head in history.heads(makers[t].branch)
+        }
+    )
     brought = {r for one in found for r in history.implied([one]) - {one}}
     return [r for r in dict.fromkeys(found) if r not in brought]
 

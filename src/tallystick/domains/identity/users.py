@@ -80,6 +80,7 @@ class User(Entity):
                 _S.CLOSED: [_S.ERASED],
             },
             initial=[_S.PENDING, _S.ACTIVE],
+            open=[_S.PENDING, _S.ACTIVE, _S.SUSPENDED, _S.LOCKED, _S.CLOSED],
         ),
         table="user_account",
         retain="identity",

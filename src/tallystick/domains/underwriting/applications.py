@@ -115,7 +115,7 @@ class Application(Entity):
         Check("requested_amount", "requested_amount is null or requested_amount > 0"),
         Check("requested_months", "requested_months is null or requested_months between 1 and 600"),
         Check("decided", "(decided_at is not null) = (status in ('approved', 'declined'))"),
-        Transitions("status", STEPS, initial=[_S.CREATED]),
+        Transitions("status", STEPS, initial=[_S.CREATED], open=[_S.VERIFYING, _S.SCORING, _S.REVIEW]),
         Guard(
             "tally_supported",
             "BEFORE UPDATE",
