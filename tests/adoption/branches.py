@@ -161,11 +161,16 @@ def application(
     return Tallystick(settings, DOMAINS, entities, keys=keys, clock=SystemClock(), version_locations=places)
 
 
+def keys_in(folder: Path) -> LocalKeys:
+    """Keys that can be destroyed."""
+    return LocalKeys(os.urandom(32), folder=folder / "keys")
+
+
 @asynccontextmanager
 async def extended_house(server: KitServer, folder: Path) -> AsyncIterator[House]:
     """Rows first, as a plain application writes them; then the revision of the extension, written and applied."""
     database = await make_database(server, await server.template(None, ALL))
-    keys = LocalKeys(os.urandom(32), folder=folder / "keys")
+    keys = keys_in(folder)
     revisions = folder / "revisions"
     plain = application(database, keys)
     async with plain:
