@@ -41,11 +41,12 @@ class Lease:
     async def run(self, sql: str, id: UUID | None, *more: Any) -> bool:
         """One statement about what this lease holds; whether it still held it."""
         db = self.db
-        return bool(await db.unit.change(sql, (db.tenant_id, id, self.token, *more), spec_of(OutboxMessage)))
+        args = (db.tenant_id, id, self.token, db.actor, *more)
+        return bool(await db.unit.call(sql, args, spec_of(OutboxMessage)))
 
     async def renew(self, db: Session) -> set[UUID]:
         """Hold everything that is still held for another while; answers the ids of that."""
-        rows = await db.unit.change(statements.EXTEND, (db.tenant_id, None, self.token, self.seconds))
+        rows = await db.unit.call(statements.EXTEND, (db.tenant_id, None, self.token, db.actor, self.seconds))
         return {row[0] for row in rows}
 
 

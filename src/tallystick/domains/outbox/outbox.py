@@ -165,7 +165,7 @@ class Outbox:
             if unread:
                 # Where this fails, the leases run out by themselves.
                 with suppress(TallystickError):
-                    await db.unit.change(statements.UNREAD, (db.tenant_id, unread, held.token))
+                    await db.unit.call(statements.UNREAD, (db.tenant_id, unread, held.token, db.actor))
 
     async def _take(self, held: Lease, topic: str, limit: int) -> list[OutboxMessage]:
         """Keys in turn from where the last claim ended, then messages without one; every other time those come first.
@@ -178,11 +178,9 @@ class Outbox:
         if loose_first:
             found += await self._lease(statements.loose, held, topic, (limit + 1) // 2)
         of_keys = await self._lease(statements.heads, held, topic, limit - len(found), after)
-        last = max((row.key for row in of_keys if row.key is not None), default="")
-        if after and len(found) + len(of_keys) < limit:
-            again = await self._lease(statements.heads, held, topic, limit - len(found) - len(of_keys), "")
-            last = max((row.key for row in again if row.key is not None), default="")
-            of_keys += again
+        # Turns go round: after the last key the first is next.
+        keys = [row.key for row in of_keys if row.key is not None]
+        last = max((k for k in keys if k <= after), default=max(keys, default=""))
         turns[place] = (last, not loose_first)
         found += of_keys
         if len(found) < limit:
@@ -193,8 +191,8 @@ class Outbox:
         self, part: Callable[[str], str], held: Lease, topic: str, limit: int, *more: str
     ) -> list[OutboxMessage]:
         db = self.db
-        args = (db.tenant_id, topic, held.token, held.seconds, limit, *more)
-        rows = await db.unit.change(_statement(part), args, spec_of(OutboxMessage))
+        args = (db.tenant_id, topic, held.token, held.seconds, limit, db.actor, *more)
+        rows = await db.unit.call(_statement(part), args, spec_of(OutboxMessage))
         found = await db[OutboxMessage]._entities(rows)
         return sorted(found, key=lambda m: (m.key or "", m.position, m.id))
 

@@ -11,11 +11,14 @@ from typing import Final
 _M = "tally.outbox_message"
 _OPEN = "m.key IS NOT NULL AND m.state IN ('pending', 'stuck')"
 _FREE = "m.state = 'pending' AND m.due_at <= now()"
+# The actor comes with the statement, which is then one round trip and a transaction by itself.
+_WHO = "who AS MATERIALIZED (SELECT set_config('tally.actor', ${n}, true) AS actor)"
+_KNOWN = "(SELECT w.actor FROM who w) IS NOT NULL"
 _LEASE = "token = $3, due_at = now() + make_interval(secs => $4), tries = m.tries + 1"
 
 
 def heads(columns: str) -> str:
-    """Lease messages of keys: $1 tenant, $2 topic, $3 token, $4 seconds, $5 how many, $6 the key to begin after.
+    """Lease messages of keys: $1 tenant, $2 topic, $3 token, $4 seconds, $5 how many, $6 actor, $7 key to begin after.
 
     It steps from key to key in the index, so a long backlog of one key costs nothing, and takes the first message of
     each that is free. That message's lock is the key's: nobody else leases what follows it. Few keys give several
@@ -23,13 +26,17 @@ def heads(columns: str) -> str:
     """
     first = f"SELECT m.id, m.key FROM {_M} m WHERE m.tenant_id = $1 AND m.topic = $2 AND {_OPEN}"
     order = "ORDER BY m.key, m.position LIMIT 1"
-    return f"""
-WITH RECURSIVE lane AS (
-  ({first} AND m.key > $6 {order})
+
+    def keys(name: str, begin: str, end: str) -> str:
+        return f"""{name} AS (
+  ({first} AND m.key > {begin}{end} {order})
   UNION ALL
-  SELECT n.id, n.key FROM lane l CROSS JOIN LATERAL ({first} AND m.key > l.key {order}) n
-), head AS MATERIALIZED (
-  SELECT h.* FROM lane l CROSS JOIN LATERAL (
+  SELECT n.id, n.key FROM {name} l CROSS JOIN LATERAL ({first} AND m.key > l.key{end} {order}) n
+)"""
+
+    return f"""
+WITH RECURSIVE {keys("after", "$7", "")}, {keys("before", "''", " AND m.key <= $7")}, head AS MATERIALIZED (
+  SELECT h.* FROM (SELECT a.id FROM after a UNION ALL SELECT b.id FROM before b) l CROSS JOIN LATERAL (
     SELECT m.id, m.key, m.position, m.tries FROM {_M} m
     WHERE m.tenant_id = $1 AND m.id = l.id AND {_FREE} FOR NO KEY UPDATE SKIP LOCKED
   ) h LIMIT $5
@@ -45,27 +52,31 @@ WITH RECURSIVE lane AS (
       ) m
     ) w
   ) f WHERE f.free
-)
-UPDATE {_M} m SET {_LEASE} WHERE m.tenant_id = $1 AND m.id = ANY (ARRAY(SELECT t.id FROM taken t)) AND {_FREE}
+), {_WHO.format(n=6)}
+UPDATE {_M} m SET {_LEASE} WHERE {_KNOWN} AND m.tenant_id = $1 AND m.id = ANY (ARRAY(SELECT t.id FROM taken t))
+  AND {_FREE}
 RETURNING {columns}"""
 
 
 def loose(columns: str) -> str:
-    """Lease messages without a key: $1 tenant, $2 topic, $3 token, $4 seconds, $5 how many."""
+    """Lease messages without a key: $1 tenant, $2 topic, $3 token, $4 seconds, $5 how many, $6 actor."""
     return f"""
 WITH taken AS MATERIALIZED (
   SELECT m.id FROM {_M} m WHERE m.tenant_id = $1 AND m.topic = $2 AND m.key IS NULL AND {_FREE}
   ORDER BY m.due_at, m.id LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED
-)
-UPDATE {_M} m SET {_LEASE} WHERE m.tenant_id = $1 AND m.id = ANY (ARRAY(SELECT t.id FROM taken t))
+), {_WHO.format(n=6)}
+UPDATE {_M} m SET {_LEASE} WHERE {_KNOWN} AND m.tenant_id = $1 AND m.id = ANY (ARRAY(SELECT t.id FROM taken t))
 RETURNING {columns}"""
 
 
-_MINE = "tenant_id = $1 AND id = $2 AND token = $3 AND state = 'pending'"
-FINISH: Final = f"UPDATE {_M} SET state = 'done', finished_at = now(), token = NULL WHERE {_MINE} RETURNING id"
+_MINE = f"{_KNOWN} AND tenant_id = $1 AND id = $2 AND token = $3 AND state = 'pending'"
+FINISH: Final = (
+    f"WITH {_WHO.format(n=4)} UPDATE {_M} SET state = 'done', finished_at = now(), token = NULL WHERE {_MINE} "
+    "RETURNING id"
+)
 EXTEND: Final = (
-    f"UPDATE {_M} SET due_at = now() + make_interval(secs => $4) "
-    "WHERE tenant_id = $1 AND token = $3 AND state = 'pending' AND ($2::uuid IS NULL OR id = $2) RETURNING id"
+    f"WITH {_WHO.format(n=4)} UPDATE {_M} SET due_at = now() + make_interval(secs => $5) WHERE {_KNOWN} "
+    "AND tenant_id = $1 AND token = $3 AND state = 'pending' AND ($2::uuid IS NULL OR id = $2) RETURNING id"
 )
 # What follows a message that goes back was never handed out, so it does not count as delivered.
 _REST = (
@@ -74,14 +85,14 @@ _REST = (
     "AND m.position > g.position"
 )
 FAIL: Final = (
-    f"WITH gone AS (UPDATE {_M} SET state = $4, due_at = now() + make_interval(secs => $5), token = NULL, "
-    f"error = coalesce($6, error) WHERE {_MINE} RETURNING topic, key, position), "
-    f"rest AS ({_REST} AND $4 <> 'dead') SELECT 1 FROM gone"
+    f"WITH {_WHO.format(n=4)}, gone AS (UPDATE {_M} SET state = $5, due_at = now() + make_interval(secs => $6), "
+    f"token = NULL, error = coalesce($7, error) WHERE {_MINE} RETURNING topic, key, position), "
+    f"rest AS ({_REST} AND $5 <> 'dead') SELECT 1 FROM gone"
 )
-"""Give a message back or up: $4 its state, $5 seconds until it is due, $6 the name of the error."""
+"""Give a message back or up: $5 its state, $6 seconds until it is due, $7 the name of the error."""
 UNREAD: Final = (
-    f"UPDATE {_M} SET due_at = now(), token = NULL, tries = tries - 1 "
-    "WHERE tenant_id = $1 AND id = ANY ($2) AND token = $3 AND state = 'pending'"
+    f"WITH {_WHO.format(n=4)} UPDATE {_M} SET due_at = now(), token = NULL, tries = tries - 1 WHERE {_KNOWN} "
+    "AND tenant_id = $1 AND id = ANY ($2) AND token = $3 AND state = 'pending'"
 )
 AGAIN: Final = (
     f"UPDATE {_M} SET state = 'pending', due_at = now(), tries = 0, error = NULL "
