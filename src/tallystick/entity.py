@@ -18,7 +18,8 @@ from tallystick.rules import Rules
 if TYPE_CHECKING:
     from sqlalchemy import Table
 
-    from tallystick.inputs import Change, New
+    from tallystick.inputs import Change as _Change
+    from tallystick.inputs import New as _New
     from tallystick.spec import EntitySpec
 
     # Type checkers take the constructor's rules (keyword-only, frozen) from the nearest dataclass_transform, and
@@ -118,10 +119,10 @@ class Entity(_Struct, metaclass=EntityMeta):
         class Filter(Filter, frozen=True):
             """The filter that HTTP queries decode into, derived from the fields."""
 
-        class New(New, frozen=True):
+        class New(_New, frozen=True):
             """What a client may give of a new one, derived from the fields."""
 
-        class Change(Change, frozen=True):
+        class Change(_Change, frozen=True):
             """What a client may change, derived from the fields."""
 
     @classmethod

@@ -201,7 +201,7 @@ def _hint(field: FieldSpec) -> Any:
     if field.kind is Kind.REF:
         return RefTo
     if field.kind is Kind.SECRET:
-        return Secret[field.inner]
+        return cast("Any", Secret)[field.inner]
     if field.kind is Kind.TEXT or (field.kind is Kind.PERSONAL and field.inner is str):
         if field.max_length is None:
             return str

@@ -6,8 +6,8 @@
     async def loans(db: Db, where: Loan.Filter = Query(), page: PageQuery = Depends()) -> Page[Loan]:
         return await db.loans.page(where, after=page.after, limit=page.limit)
 
-``TallystickRoute`` is what makes that read so: FastAPI's own extension point, a route class. ``install`` sets it for the
-application; a router is made with ``APIRouter(route_class=TallystickRoute)``.
+``TallystickRoute`` is what makes that read so: FastAPI's own extension point, a route class. ``install`` sets it for
+the application; a router is made with ``APIRouter(route_class=TallystickRoute)``.
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ import functools
 import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, cast, get_args, get_origin
 
 import msgspec
 from fastapi import Body, Depends, FastAPI, Header, Request, Response
 from fastapi.datastructures import DefaultPlaceholder
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.params import Depends as Depending
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from fastapi.utils import is_body_allowed_for_status_code
+from starlette.exceptions import HTTPException
 
 from tallystick.app import Tallystick
 from tallystick.entity import Entity
@@ -34,7 +37,18 @@ from tallystick.page import PageQuery
 from tallystick.session import Session
 from tallystick.web import queries, schemas
 from tallystick.web.models import Wire, is_ours
-from tallystick.web.problems import MEDIA_TYPE, Mistake, Problem, encode, place, problem_of, unreadable
+from tallystick.web.problems import (
+    MEDIA_TYPE,
+    NOT_NOW,
+    REFUSED,
+    Mistake,
+    Problem,
+    encode,
+    place,
+    problem_of,
+    refused,
+    unreadable,
+)
 from tallystick.web.requests import REQUEST_ID, Access, ActorOf, PermissionsOf, Precondition, TenantOf, opened
 
 __all__ = ["Db", "IfMatch", "TallystickRoute", "install", "session_of"]
@@ -43,8 +57,8 @@ MAX_BODY = 1 << 20
 """Bytes of a request's body, where the application sets no limit of its own."""
 _PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": schemas.REF.format(name="Problem")}}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"description": "The request cannot be answered so; `code` and `remedy` say why.", "content": _PROBLEM},
-    "503": {"description": "Not now; try again after `Retry-After`.", "content": _PROBLEM},
+    "4XX": {"description": REFUSED, "content": _PROBLEM},
+    "503": {"description": NOT_NOW, "content": _PROBLEM},
 }
 
 
@@ -59,9 +73,9 @@ def install(
 ) -> None:
     """Connect an application with its database; call it before any route is declared.
 
-    ``tenant``, ``actor`` and ``permissions`` are called with each request and may be coroutine functions: see ``Access``.
-    ``tally`` is opened and closed with the application unless somebody has opened it already. Errors become problem
-    documents, FastAPI's own answer to unreadable requests too, because that repeats what was sent.
+    ``tenant``, ``actor`` and ``permissions`` are called with each request and may be coroutine functions: see
+    ``Access``. ``tally`` is opened and closed with the application unless somebody has opened it already. Errors
+    become problem documents, FastAPI's own answer to unreadable requests too, because that repeats what was sent.
     """
     app.state.tallystick = Access(tally, tenant, actor, permissions, request_id)
     inherited = app.router.route_class
@@ -72,6 +86,8 @@ def install(
         app.max_body_size = MAX_BODY
     app.add_exception_handler(TallystickError, _failed)
     app.add_exception_handler(RequestValidationError, _unreadable)
+    if app.exception_handlers.get(HTTPException) is http_exception_handler:
+        app.add_exception_handler(HTTPException, _refused)
     inner = app.router.lifespan_context
 
     @asynccontextmanager
@@ -182,8 +198,8 @@ class TallystickRoute(APIRoute):
             )
         if not kinds and all(p == q for p, q in zip(parameters, plain.parameters.values(), strict=True)):
             return endpoint
-        adapted = _wrapped(endpoint)
-        adapted.__signature__ = plain.replace(parameters=parameters)
+        adapted: Callable[..., Any] = _wrapped(endpoint)
+        cast("Any", adapted).__signature__ = plain.replace(parameters=parameters)
         return adapted
 
     def _reader(self, kind: Any, names: frozenset[str]) -> Callable[..., Any]:
@@ -253,6 +269,15 @@ async def _failed(request: Request, error: Exception) -> Response:
         raise error
     problem, headers = problem_of(error, conditional="if-match" in request.headers)
     return Response(encode(problem), problem.status, headers, MEDIA_TYPE)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    headers = dict(error.headers or {})
+    if not is_body_allowed_for_status_code(error.status_code):
+        return Response(None, error.status_code, headers)
+    return Response(encode(refused(error.status_code, error.detail)), error.status_code, headers, MEDIA_TYPE)
 
 
 async def _unreadable(request: Request, error: Exception) -> Response:

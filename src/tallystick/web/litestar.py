@@ -3,7 +3,7 @@
     app = Litestar([loans], plugins=[TallystickPlugin(tally, tenant=tenant_of, actor=actor_of)])
 
     @get("/loans", dependencies={"where": filtered(Loan.Filter)})
-    async def loans(db: Session, where: Loan.Filter, page: PageQuery) -> Page[Loan]:
+    async def loans(db: Db, where: NamedDependency[Loan.Filter], page: Paging) -> Page[Loan]:
         return await db.loans.page(where, after=page.after, limit=page.limit)
 
 Litestar is built on msgspec as entities are: bodies and answers need nothing. The plugin provides ``db`` (the session),
@@ -15,17 +15,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from http import HTTPStatus
 from typing import Annotated, Any, get_args
 
 import msgspec
 from litestar import Litestar, Request, Response
 from litestar.config.app import AppConfig
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIType, Schema
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, QueryParameter
 from litestar.plugins import InitPlugin, OpenAPISchemaPlugin
 from litestar.plugins.base import ReceiveRoutePlugin
 from litestar.routes import BaseRoute, HTTPRoute
@@ -35,28 +34,44 @@ from tallystick.app import Tallystick
 from tallystick.entity import Entity
 from tallystick.errors import Declaration, TallystickError
 from tallystick.filters import Filter
-from tallystick.page import PageQuery
+from tallystick.inputs import Input
+from tallystick.page import MAX_LIMIT, PageQuery
 from tallystick.privacy.sealed import Secret, secret_dec_hook
 from tallystick.session import Session
 from tallystick.web import queries
-from tallystick.web.problems import MEDIA_TYPE, Mistake, Problem, encode, place, problem_of, unreadable
+from tallystick.web.problems import (
+    MEDIA_TYPE,
+    NOT_NOW,
+    REFUSED,
+    Mistake,
+    Problem,
+    encode,
+    place,
+    problem_of,
+    refused,
+    unreadable,
+)
 from tallystick.web.requests import REQUEST_ID, Access, ActorOf, PermissionsOf, Precondition, TenantOf, opened
 
-__all__ = ["TallystickPlugin", "filtered", "session_of"]
+__all__ = ["Db", "IfMatch", "Paging", "TallystickPlugin", "filtered", "session_of"]
+
+Db = NamedDependency[Session]
+"""The session of the request, for a parameter called ``db``."""
+Paging = NamedDependency[PageQuery]
+"""The paging part of the query string, for a parameter called ``page``."""
+IfMatch = NamedDependency[Precondition]
+"""The request's ``If-Match``, for a parameter called ``match``."""
+
+
+def _described(text: str) -> ResponseSpec:
+    return ResponseSpec(Problem, media_type=MEDIA_TYPE, generate_examples=False, description=text)
+
 
 _PROBLEMS: dict[Any, ResponseSpec] = {
-    "4XX": ResponseSpec(
-        Problem,
-        media_type=MEDIA_TYPE,
-        generate_examples=False,
-        description="The request cannot be answered so; `code` and `remedy` say why.",
-    ),
-    "503": ResponseSpec(
-        Problem,
-        media_type=MEDIA_TYPE,
-        generate_examples=False,
-        description="Not now; try again after `Retry-After`.",
-    ),
+    "4XX": _described(REFUSED),
+    # Litestar describes this one by itself, as something else.
+    "400": _described(REFUSED),
+    "503": _described(NOT_NOW),
 }
 _Request = Request[Any, Any, Any]
 
@@ -64,9 +79,9 @@ _Request = Request[Any, Any, Any]
 class TallystickPlugin(InitPlugin, ReceiveRoutePlugin, OpenAPISchemaPlugin):
     """Connects an application with its database.
 
-    ``tenant``, ``actor`` and ``permissions`` are called with each request and may be coroutine functions: see ``Access``.
-    ``tally`` is opened and closed with the application unless somebody has opened it already. Litestar's own refusals
-    become problem documents too, because they repeat what was sent; a handler of the application's own wins.
+    ``tenant``, ``actor`` and ``permissions`` are called with each request and may be coroutine functions: see
+    ``Access``. ``tally`` is opened and closed with the application unless somebody has opened it already. Litestar's
+    own refusals become problem documents too, because they repeat what was sent; a handler of the application's own wins.
     """
 
     def __init__(
@@ -92,12 +107,17 @@ class TallystickPlugin(InitPlugin, ReceiveRoutePlugin, OpenAPISchemaPlugin):
         }
         app_config.type_encoders = {Secret: _masked, **(app_config.type_encoders or {})}
         app_config.type_decoders = [(_is_secret, secret_dec_hook), *(app_config.type_decoders or [])]
-        handlers: dict[Any, Any] = {TallystickError: _failed, ValidationException: _unreadable, HTTPException: _refused}
+        handlers: dict[Any, Any] = {
+            TallystickError: _failed,
+            ValidationException: _unreadable,
+            HTTPException: _refused,
+            RecursionError: _too_deep,
+        }
         app_config.exception_handlers = {**handlers, **app_config.exception_handlers}
         return app_config
 
     def receive_route(self, route: BaseRoute) -> None:
-        """Describe the problem documents. Raises ``Declaration`` for a handler that takes a whole entity as its body."""
+        """Describe the problem documents. Raises ``Declaration`` for a handler that takes a whole entity."""
         if not isinstance(route, HTTPRoute):
             return
         for handler in route.route_handlers:
@@ -113,28 +133,32 @@ class TallystickPlugin(InitPlugin, ReceiveRoutePlugin, OpenAPISchemaPlugin):
 
     @staticmethod
     def is_plugin_supported_type(value: Any) -> bool:
-        """Whether a type is an entity or a sealed value."""
-        return _is_secret(value) or (isinstance(value, type) and issubclass(value, Entity))
+        """Whether a type is an entity, what a client may set of one, or a sealed value."""
+        return _is_secret(value) or (isinstance(value, type) and issubclass(value, (Entity, Input)))
 
     def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
-        """Whether a field holds an entity or a sealed value."""
+        """Whether a field holds one."""
         return not field_definition.is_union and self.is_plugin_supported_type(
             field_definition.origin or field_definition.annotation
         )
 
     def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
-        """A sealed value: its mask on the way out, its text on the way in. An entity: all its fields, always there."""
+        """A sealed value: a mask on the way out, text on the way in. An entity: all its fields. An input: no others."""
         kind = field_definition.annotation
         if _is_secret(kind):
             inner = (get_args(kind) or (str,))[0]
             return Schema(
                 type=OpenAPIType.STRING if inner is str else None, description="Sealed: goes out as its mask."
             )
-        hints = field_definition.get_type_hints(include_extras=True)
-        fields = {f.name: FieldDefinition.from_annotation(hints[f.name], name=f.name) for f in _fields(kind)}
+        hints, declared = field_definition.get_type_hints(include_extras=True), msgspec.structs.fields(kind)
+        taken = issubclass(kind, Input)
         made: Schema = schema_creator.create_component_schema(
-            field_definition, required=sorted(fields), property_fields=fields
+            field_definition,
+            required=sorted(f.name for f in declared if f.required or not taken),
+            property_fields={f.name: FieldDefinition.from_annotation(hints[f.name], name=f.name) for f in declared},
         )
+        if taken:
+            made.additional_properties = False
         return made
 
     @asynccontextmanager
@@ -161,7 +185,7 @@ async def _session(request: _Request) -> AsyncIterator[Session]:
 
 
 async def _precondition(
-    if_match: Annotated[str | None, Parameter(header="If-Match")] = None,
+    if_match: Annotated[str | None, HeaderParameter(name="If-Match")] = None,
 ) -> Precondition:
     return Precondition(if_match)
 
@@ -178,8 +202,9 @@ def filtered(kind: type[Filter] | type[PageQuery]) -> Provide:
     for field in msgspec.structs.fields(kind):
         # Under another name, because a field may be called as something that Litestar keeps for itself.
         name = f"{kind.__name__}_{field.name}"
-        about = Parameter(query=field.name, ge=1, le=1000) if field.name == "limit" else Parameter(query=field.name)
-        bare = int if field.name == "limit" else field.type
+        limited = field.name == "limit"
+        about = QueryParameter(name=field.name, ge=1 if limited else None, le=MAX_LIMIT if limited else None)
+        bare = int if limited else field.type
         hints[name] = Annotated[bare, about]  # type: ignore[assignment]
         parameters.append(
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=hints[name], default=field.default)
@@ -208,12 +233,8 @@ def _used(fields: Any, provided: Any, seen: set[str]) -> set[str]:
                 names |= _used(provided[name].parsed_fn_signature.parameters, provided, seen | {name})
         else:
             about = field.kwarg_definition
-            names.add(getattr(about, "query", None) or name)
+            names.add(getattr(about, "query", None) or getattr(about, "name", None) or name)
     return names
-
-
-def _fields(kind: Any) -> tuple[Any, ...]:
-    return msgspec.structs.fields(kind)
 
 
 def _is_secret(kind: Any) -> bool:
@@ -243,7 +264,13 @@ def _unreadable(request: _Request, error: ValidationException) -> Response[bytes
 
 
 def _refused(request: _Request, error: HTTPException) -> Response[bytes]:
-    phrase = HTTPStatus(error.status_code).phrase
-    return _answer(
-        Problem(type="about:blank", title=phrase, status=error.status_code, code="", detail=""), error.headers
-    )
+    return _answer(refused(error.status_code, error.detail), error.headers)
+
+
+def _too_deep(request: _Request, error: RecursionError) -> Response[bytes]:
+    """A document nested so deeply that Litestar's reader gave up; one in the application's own code is its mistake."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    where = "" if at is None else str(at.tb_frame.f_globals.get("__name__", ""))
+    return _answer(refused(400 if where.startswith("litestar.") else 500))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -14,6 +15,8 @@ from tallystick import errors as e
 MEDIA_TYPE = "application/problem+json"
 TYPE = "urn:tallystick:problem:{code}"
 """Where ``type`` points; ``docs/errors.md`` has a row for each code."""
+REFUSED = "The request cannot be answered so; `code` and `remedy` say why."
+NOT_NOW = "Not now; try again after `Retry-After`."
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,58}")
 _BEARER = {"WWW-Authenticate": "Bearer"}
 _SOON = {"Retry-After": "1"}
@@ -52,7 +55,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     type: str
     title: str
     status: int
-    code: str
+    code: str = ""
     detail: str = ""
     remedy: str = ""
     field: str = ""
@@ -62,8 +65,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def problem_of(error: e.TallystickError, *, conditional: bool = False) -> tuple[Problem, dict[str, str]]:
     """The document and headers of an error.
 
-    ``conditional`` says that the request had an ``If-Match``: a version that is no longer the row's is then 412, as HTTP
-    asks, and 409 otherwise. What went wrong on the server's side is told by code alone.
+    ``conditional`` says that the request had an ``If-Match``: a version that is no longer the row's is then 412, as
+    HTTP asks, and 409 otherwise. What went wrong on the server's side is told by code alone.
     """
     kind = type(error)
     status, headers = next((_STATUS[k] for k in kind.__mro__ if k in _STATUS), (500, {}))
@@ -81,6 +84,13 @@ def problem_of(error: e.TallystickError, *, conditional: bool = False) -> tuple[
         field=field if not ours and _NAME.fullmatch(field) else "",
     )
     return found, dict(headers)
+
+
+def refused(status: int, detail: Any = "") -> Problem:
+    """The document of a refusal by the framework, or by a handler that raises the framework's own exception."""
+    title = HTTPStatus(status).phrase if status in set(HTTPStatus) else "Error"
+    said = detail if isinstance(detail, str) and detail != title else ""
+    return Problem(type="about:blank", title=title, status=status, detail=said)
 
 
 def unreadable(mistakes: Iterable[Mistake], status: int = 422) -> Problem:

@@ -1,4 +1,4 @@
-"""Query strings: filters and paging, read strictly. A name that an operation does not take is an error, never ignored."""
+"""Query strings: filters and paging, read strictly. A name that an operation does not take is an error."""
 
 from __future__ import annotations
 

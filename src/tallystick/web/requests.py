@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 TenantOf = Callable[[Any], "str | UUID | TenantInfo | Awaitable[str | UUID | TenantInfo]"]
 ActorOf = Callable[[Any], "str | Awaitable[str]"]
-PermissionsOf = Callable[[Any], "Iterable[str] | None | Awaitable[Iterable[str] | None]"]
+PermissionsOf = Callable[[Any], "Iterable[str] | Awaitable[Iterable[str] | None] | None"]
 REQUEST_ID = "X-Request-ID"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _VERSION = re.compile(r'(?:W/)?"(\d{1,18})"')
@@ -75,7 +75,7 @@ def etag(entity: Entity) -> str:
 
 
 class Precondition:
-    """The ``If-Match`` of a request; ``check(entity)`` raises ``StaleVersion`` for a version the client has not seen."""
+    """The ``If-Match`` of a request; ``check(entity)`` raises ``StaleVersion`` for another version."""
 
     __slots__ = ("given",)
 

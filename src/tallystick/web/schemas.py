@@ -1,8 +1,8 @@
 """JSON schemas of what goes over the wire: one form for both frameworks, and the one that msgspec writes.
 
-An entity is an object of its fields. Money is ``{"units": 1250, "asset": "USD"}``, exact and without parsing; in a query
-string, which has no objects, it is "12.50 USD". A reference is ``{"id": ...}``. A secret goes out as its mask and comes
-in as text.
+An entity is an object of its fields. Money is ``{"units": 1250, "asset": "USD"}``, exact and without parsing; in a
+query string, which has no objects, it is "12.50 USD". A reference is ``{"id": ...}``. A secret goes out as its mask and
+comes in as text.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _components(kind: Any, template: str) -> tuple[dict[str, Any], dict[str, dic
     (schema,), named = msgspec.json.schema_components([kind], schema_hook=_hook, ref_template=template)
     found = {name: _clean(one, top=True) for name, one in named.items()}
     for struct in _structs(msgspec.inspect.type_info(kind), {}).values():
-        about = next((one for one in found.values() if one.get("title") == struct.cls.__name__), {})
+        about: dict[str, Any] = next((one for one in found.values() if one.get("title") == struct.cls.__name__), {})
         for field in struct.fields:
             if _is_moment(field.type) and field.encode_name in about.get("properties", {}):
                 _dated(about["properties"][field.encode_name])

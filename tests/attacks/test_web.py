@@ -1,0 +1,176 @@
+"""The edge of the web: what a client sends is neither repeated, nor believed, nor more than it may set."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from tests.adoption.apps import fastapi_app, litestar_app
+from tests.adoption.apps.backoffice import Tokens
+from tests.entities import Visit
+
+from tallystick import Application, Invalid, Loan, StaleVersion, Tallystick, Transfer, Unsupported, User
+from tallystick.entity import spec_of
+from tallystick.errors import TallystickError
+from tallystick.spec import SYSTEM_FIELDS
+from tallystick.web.problems import problem_of
+
+CANARY = "Zebulon.Quist@example.org"
+
+
+@pytest.fixture(scope="module", params=["fastapi", "litestar"])
+async def edge(request: pytest.FixtureRequest, tally: Tallystick) -> AsyncIterator[dict[str, Any]]:
+    tokens, slugs = Tokens(), [f"edge-{uuid4().hex[:12]}" for _ in range(2)]
+    for slug in slugs:
+        await tally.tenants.create(slug, name="A lender")
+        async with tally.session(slug, actor="test", permissions=["*"]) as db:
+            await db.users.add_many([User(first_name=f"U{n}") for n in range(3)])
+    make_app = {"fastapi": fastapi_app, "litestar": litestar_app}[request.param].make_app
+    transport = httpx.ASGITransport(make_app(tally, tokens))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield {
+            "client": client,
+            "slugs": slugs,
+            "mine": tokens.issue("mine", slugs[0], "user:m", "*"),
+            "other": tokens.issue("other", slugs[1], "user:o", "*"),
+        }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/users", {"email": CANARY, "role": "admin"}),
+        ("POST", "/users", {CANARY: 1}),
+        ("POST", "/users", {"email": [CANARY]}),
+        ("POST", "/users", CANARY),
+        ("POST", "/applications", {"full_legal_name": CANARY, "employment_status": CANARY}),
+        ("POST", "/applications", {"full_legal_name": CANARY, "ssn": {"is": CANARY}, "annual_income": CANARY}),
+        ("GET", f"/users?email={CANARY}&role={CANARY}", None),
+        ("GET", f"/users?{CANARY}=1", None),
+        ("GET", f"/users?id={CANARY}", None),
+        ("GET", f"/users?after={CANARY}", None),
+        ("GET", f"/users/{CANARY}", None),
+    ],
+)
+async def test_a_value_is_in_no_answer_and_in_no_log(
+    edge: dict[str, Any], caplog: pytest.LogCaptureFixture, method: str, path: str, body: Any
+) -> None:
+    # The client's own log has the URL it asks for; the servers' must not.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    with caplog.at_level(logging.DEBUG):
+        answer = await edge["client"].request(method, path, json=body, headers=edge["mine"])
+    assert 400 <= answer.status_code < 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    ours = " ".join(r.getMessage() for r in caplog.records if not r.name.startswith(("httpx", "httpcore")))
+    assert CANARY not in answer.text
+    assert CANARY not in ours
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b"[" * 5_000, b"null", b'{"email": NaN}', b"1e999"])
+async def test_what_is_no_document_is_refused(edge: dict[str, Any], body: bytes) -> None:
+    headers = {**edge["mine"], "Content-Type": "application/json"}
+    answer = await edge["client"].post("/users", content=body, headers=headers)
+    assert answer.status_code in (400, 422)
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_huge_body_is_refused_before_it_is_read(edge: dict[str, Any]) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        yield b'{"first_name": "'
+        for _ in range(200):
+            yield b"A" * 65_536
+
+    headers = {**edge["mine"], "Content-Type": "application/json"}
+    answer = await edge["client"].post("/users", content=endless(), headers=headers)
+    assert answer.status_code == 413
+
+
+async def test_no_header_chooses_the_tenant_or_the_actor(edge: dict[str, Any]) -> None:
+    forged = dict.fromkeys(
+        ("X-Tenant", "X-Tenant-ID", "Tenant", "X-Actor", "X-User", "Tally-Tenant", "X-Forwarded-Host"), edge["slugs"][1]
+    )
+    mine = await edge["client"].get("/users", headers=edge["mine"])
+    same = await edge["client"].get("/users", headers={**edge["mine"], **forged})
+    assert [u["id"] for u in same.json()["items"]] == [u["id"] for u in mine.json()["items"]]
+    asked = await edge["client"].get(f"/users?tenant_id={edge['slugs'][1]}", headers=edge["mine"])
+    assert asked.status_code == 422
+
+
+async def test_a_cursor_and_an_id_of_another_tenant_lead_nowhere(edge: dict[str, Any]) -> None:
+    client = edge["client"]
+    theirs = (await client.get("/users?limit=1", headers=edge["other"])).json()
+    stolen = await client.get("/users", params={"limit": 1, "after": theirs["next"]}, headers=edge["mine"])
+    assert (stolen.status_code, stolen.json()["field"]) == (422, "after")
+    assert (await client.get(f"/users/{theirs['items'][0]['id']}", headers=edge["mine"])).status_code == 404
+
+
+@pytest.mark.parametrize("given", ["a\tb", "x" * 129, "<script>", "a;b", "'--"])
+async def test_a_request_id_that_is_none_is_replaced(edge: dict[str, Any], tally: Tallystick, given: str) -> None:
+    made = await edge["client"].post(
+        "/users", json={"first_name": "R"}, headers={**edge["mine"], "X-Request-ID": given}
+    )
+    assert made.status_code == 201
+    async with tally.session(edge["slugs"][0], actor="t", permissions=["*"]) as db:
+        (version,) = await db.users.history(
+            (await db.users.find(User.id == msgspec.convert(made.json()["id"], UUID)))[0].id
+        )
+    assert version.request != given
+    assert len(version.request or "") == 36
+
+
+@pytest.mark.parametrize(
+    "name", [*SYSTEM_FIELDS, "role", "permissions", "status", "is_verified", "password_hash", "ref"]
+)
+async def test_only_what_a_client_may_set_can_be_set(edge: dict[str, Any], name: str) -> None:
+    for value in ("admin", ["*"], True, str(uuid4()), None, 7):
+        answer = await edge["client"].post("/users", json={"first_name": "M", name: value}, headers=edge["mine"])
+        assert answer.status_code in (400, 422)
+
+
+@pytest.mark.parametrize("entity", [User, Application, Visit], ids=lambda e: e.__name__)
+def test_no_input_holds_what_the_database_or_the_application_keeps(entity: Any) -> None:
+    spec = spec_of(entity)
+    moved = {t.field for t in spec.transitions}
+    for kind in (entity.New, entity.Change):
+        taken = set(kind.__struct_fields__)
+        assert taken
+        assert not taken & ({*SYSTEM_FIELDS} | moved)
+        assert not [n for n in taken if spec.fields[n].maintained]
+    assert not [n for n in entity.Change.__struct_fields__ if spec.fields[n].once]
+
+
+def test_what_operations_write_has_no_input() -> None:
+    for entity in (Loan, Transfer):
+        with pytest.raises(Unsupported):
+            _ = entity.New
+
+
+def test_a_reference_in_a_body_is_an_id_and_nothing_else() -> None:
+    body = {
+        "borrower": {"id": str(uuid4()), "loaded": {"role": "admin"}},
+        "national_id": "1",
+        "fee": {"units": 1, "asset": "USD"},
+    }
+    with pytest.raises(Invalid) as caught:
+        Visit.New.decode(json.dumps(body))
+    assert caught.value.field == "borrower"
+    del ref["loaded"]
+    made = Visit.New.decode(json.dumps(body)).entity()
+    assert (made.version, made.borrower.loaded) == (0, None)
+
+
+def test_every_error_has_a_status_and_tells_no_value() -> None:
+    found = [TallystickError]
+    for kind in found:
+        found += kind.__subclasses__()
+        problem, headers = problem_of(kind("The thing is wrong."))
+        assert 400 <= problem.status <= 599
+        assert (problem.status in (503, 429)) == ("Retry-After" in headers)
+        assert bool(problem.detail) == (problem.status < 500)
+    assert problem_of(StaleVersion("x"), conditional=True)[0].status == 412
+    assert problem_of(Invalid("x", field=CANARY))[0].field == ""
