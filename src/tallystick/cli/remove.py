@@ -98,7 +98,8 @@ def _show(out: Output, plan: RemovalPlan, data_too: bool) -> None:
         out.line(f"stops: {refusal.problem}", "red")
         for line in refusal.remedy.splitlines():
             out.line(f"       {line}", "dim")
-    out.line("Everything else in the database stays as it is. To do it: tallystick remove --yes", "dim")
+    how = "" if blocked else f" To do it: tallystick remove --yes{' --data-too' if data_too else ''}"
+    out.line(f"Everything else in the database stays as it is.{how}", "dim")
 
 
 def _show_done(out: Output, done: Removal) -> None:

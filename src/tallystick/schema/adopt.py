@@ -365,7 +365,7 @@ def _facts(found: _Found) -> dict[str, str]:
         "connection": f"{'through a pooler' if found.pooled else 'direct'}; TLS: {tls}",
         "time zone": f"{server['time_zone']} (moments are stored with their zone, business days in the tenant's)",
         "text": f"{server['encoding']}, {server['locale']} (our columns sort by their own collation)",
-        "extensions": f"none is needed; {', '.join(server['extensions']) or 'none'} stay as they are",
+        "extensions": f"none is needed; there: {', '.join(server['extensions']) or 'none'}",
         "connections": f"at most {server['max_connections']}; pools of all processes must fit in",
         "passwords": server["password_encryption"],
         "search path": ", ".join(found.own_path),
@@ -399,7 +399,7 @@ def _with_commands(found: Adoption, domains: Sequence[str] | None, roles: Roles)
         steps.append(f"tallystick provision --sql --admin {admin} --database {database} > tallystick.sql")
         steps.append(f"psql --dbname {database} --file tallystick.sql     # a DBA, once")
     elif not all((*found.roles.values(), *found.schemas.values())):
-        steps.append("tallystick provision --app-password-env APP_PASSWORD")
+        steps.append("tallystick provision --app-password-env APP_PASSWORD --seal-password-env SEAL_PASSWORD")
     if codes - {"right-missing"}:
         steps = ["tallystick adopt     # again, when what stops it is mended"]
     elif not found.adopted:

@@ -19,10 +19,11 @@ ours AS (
   UNION ALL SELECT 'pg_type'::regclass, t.oid FROM pg_type t JOIN spaces s ON s.oid = t.typnamespace
   UNION ALL SELECT 'pg_constraint'::regclass, k.oid FROM pg_constraint k JOIN spaces s ON s.oid = k.connamespace),
 hanging AS (
-  SELECT DISTINCT d.classid, d.objid FROM pg_depend d JOIN ours o ON o.classid = d.refclassid AND o.objid = d.refobjid
+  SELECT DISTINCT d.classid, d.objid, d.objsubid FROM pg_depend d
+    JOIN ours o ON o.classid = d.refclassid AND o.objid = d.refobjid
   WHERE d.deptype IN ('n', 'a')),
 told AS (
-  SELECT h.classid, h.objid, coalesce(
+  SELECT h.classid, h.objid, h.objsubid, coalesce(
     (SELECT c.relnamespace FROM pg_class c WHERE h.classid = 'pg_class'::regclass AND c.oid = h.objid),
     (SELECT k.connamespace FROM pg_constraint k WHERE h.classid = 'pg_constraint'::regclass AND k.oid = h.objid),
     (SELECT p.pronamespace FROM pg_proc p WHERE h.classid = 'pg_proc'::regclass AND p.oid = h.objid),
@@ -38,9 +39,12 @@ told AS (
     (SELECT c.relnamespace FROM pg_attrdef a JOIN pg_class c ON c.oid = a.adrelid
       WHERE h.classid = 'pg_attrdef'::regclass AND a.oid = h.objid), 0) AS space
   FROM hanging h)
-SELECT k.conname::text AS constraint, k.conrelid::regclass::text AS table, k.confrelid::regclass::text AS target,
-  pg_describe_object(t.classid, t.objid, 0) AS what
-FROM told t LEFT JOIN pg_constraint k ON t.classid = 'pg_constraint'::regclass AND k.oid = t.objid AND k.contype = 'f'
+SELECT DISTINCT k.conname::text AS constraint, k.conrelid::regclass::text AS table,
+  k.confrelid::regclass::text AS target, CASE WHEN r.oid IS NOT NULL
+    THEN pg_describe_object('pg_class'::regclass, r.ev_class, 0)
+    ELSE pg_describe_object(t.classid, t.objid, t.objsubid) END AS what
+FROM told t LEFT JOIN pg_rewrite r ON t.classid = 'pg_rewrite'::regclass AND r.oid = t.objid
+  LEFT JOIN pg_constraint k ON t.classid = 'pg_constraint'::regclass AND k.oid = t.objid AND k.contype = 'f'
 WHERE t.space NOT IN (SELECT oid FROM spaces) AND coalesce(k.conparentid, 0) = 0
   AND NOT (t.classid = 'pg_default_acl'::regclass) ORDER BY 2, 1, 4
 """

@@ -191,7 +191,7 @@ def translate(problem: BaseException, spec: EntitySpec | None = None, verb: str 
     if state == "23505":
         return _duplicate(spec, constraint)
     if state in ("23503", "23001"):
-        return _reference(spec, constraint, verb)
+        return _reference(spec, constraint, verb, _told(problem, "table_name"))
     if state == "23514":
         if constraint == _FLOOR:
             return e.InsufficientFunds("An account of the journal would go below its floor.")
@@ -395,7 +395,7 @@ def _duplicate(spec: EntitySpec | None, constraint: str) -> e.Duplicate:
     return e.Duplicate(f"{spec.name} with this {fields} exists already.", entity=spec.name, rule=constraint)
 
 
-def _reference(spec: EntitySpec | None, constraint: str, verb: str) -> e.TallystickError:
+def _reference(spec: EntitySpec | None, constraint: str, verb: str, table: str) -> e.TallystickError:
     entity = spec.name if spec else ""
     own = next((f for f in spec.foreign_keys if f.name == constraint), None) if spec else None
     if own is not None and own.table == "tenant" and verb != "delete":
@@ -406,6 +406,13 @@ def _reference(spec: EntitySpec | None, constraint: str, verb: str) -> e.Tallyst
         field = own.columns[1].removesuffix("_id")
         return e.UnknownReference(
             f"{entity}.{field} refers to a {own.table} that does not exist.", entity=entity, field=field
+        )
+    if spec is not None and own is None and verb != "delete" and table == spec.table:
+        # A key that the application's own migrations put on our table, to one of theirs.
+        return e.UnknownReference(
+            f"{entity} refers by {constraint} to a row that does not exist.",
+            entity=entity,
+            remedy="Add the row of the application's own table first, and use its key.",
         )
     return e.StillReferenced(f"Other rows still refer to this {entity or 'row'}.", entity=entity, rule=constraint)
 

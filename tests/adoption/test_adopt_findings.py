@@ -1,0 +1,299 @@
+"""What ``adopt`` and ``remove`` say about databases that are not as one would wish, and the commands themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from tests.adoption.orchard_host import PASSWORD, Orchard, drop_orchard, make_orchard
+
+from tallystick import User, adopt, beside
+from tallystick.cli.entry import execute
+from tallystick.errors import Conflict, Invalid, NotProvisioned, StillReferenced
+from tallystick.schema.provision import provision
+from tallystick.schema.remove import plan_removal, remove
+from tallystick.schema.roles import quoted
+from tallystick.settings import connect_args
+from tallystick.testing.server import KitServer
+
+DOMAINS = ("identity",)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def empty(tally_server: KitServer, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Orchard]:
+    """A managed database with nothing in it; each test leaves it so."""
+    made = await make_orchard(tally_server, tmp_path_factory.mktemp("empty"))
+    try:
+        yield made
+    finally:
+        await drop_orchard(made)
+
+
+@pytest.fixture
+def environment(empty: Orchard, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATABASE_URL", "TALLYSTICK_SEAL_URL", "TALLYSTICK_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TALLYSTICK_ADMIN_URL", empty.owner_url)
+    monkeypatch.setenv("TALLYSTICK_ROLE_PREFIX", empty.roles.prefix)
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
+    conn = await asyncpg.connect(**connect_args(url))
+    try:
+        yield conn
+    finally:
+        await conn.close()
+
+
+def superuser(orchard: Orchard) -> str:
+    made = orchard.server.embedded
+    if made is None:
+        pytest.skip("needs a superuser, which a named server need not give")
+    return made._url("postgres", made._passwords["postgres"], orchard.name)
+
+
+async def codes(orchard: Orchard, url: str = "") -> set[str]:
+    found = await adopt(url or orchard.owner_url, roles=orchard.roles, domains=DOMAINS)
+    assert found.ready is not any(f.stops for f in found.findings)
+    return {f.code for f in found.findings}
+
+
+async def test_a_clean_database_has_no_findings_for_its_owner_or_a_superuser(empty: Orchard) -> None:
+    assert await codes(empty) == set()
+    found = await adopt(superuser(empty), roles=empty.roles, domains=DOMAINS)
+    assert found.superuser
+    assert found.ready
+    assert found.host == ()
+
+
+async def test_hazards_of_the_host_are_told(empty: Orchard) -> None:
+    hazards = (
+        "CREATE FUNCTION public.watch() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN END $$",
+        "CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE FUNCTION public.watch()",
+        "CREATE PUBLICATION everything FOR ALL TABLES",
+        f"ALTER ROLE {quoted(empty.owner)} SET search_path = public, tally",
+        "GRANT CREATE ON SCHEMA public TO PUBLIC",
+        f"ALTER DATABASE {quoted(empty.name)} SET default_transaction_read_only = on",
+    )
+    back = (
+        "SET default_transaction_read_only = off",
+        f"ALTER DATABASE {quoted(empty.name)} RESET default_transaction_read_only",
+        "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+        f"ALTER ROLE {quoted(empty.owner)} RESET search_path",
+        "DROP PUBLICATION everything",
+        "DROP EVENT TRIGGER watch",
+        "DROP FUNCTION public.watch()",
+    )
+    url = superuser(empty)
+    async with connected(url) as conn:
+        for statement in hazards:
+            await conn.execute(statement)
+        found = await codes(empty)
+        for statement in back:
+            await conn.execute(statement)
+    assert found == {"event-trigger", "publication", "search-path", "public-creates", "read-only"}
+
+
+async def test_a_role_without_rights_gets_the_sql_for_a_dba(empty: Orchard) -> None:
+    reader = f"{empty.owner}_reader"
+    async with connected(empty.owner_url) as conn:
+        await conn.execute(f"CREATE ROLE {quoted(reader)} LOGIN PASSWORD '{PASSWORD}'")
+        url = empty._url(reader, PASSWORD)
+        found = await adopt(url, roles=empty.roles, domains=DOMAINS)
+        assert not found.ready
+        assert {f.code for f in found.findings} == {"right-missing"}
+        assert found.commands[0] == (
+            f"tallystick provision --sql --admin {reader} --database {empty.name} > tallystick.sql"
+        )
+        async with connected(superuser(empty)) as dba:
+            await dba.execute(found.sql)
+        there = await adopt(url, roles=empty.roles, domains=DOMAINS)
+        assert there.ready
+        assert there.sql == ""
+        assert there.commands[0] == "tallystick migrate --domains identity"
+        with pytest.raises(NotProvisioned, match="Nothing was removed"):
+            await remove(empty.owner_url, roles=empty.roles)
+        assert set((await remove(url, roles=empty.roles)).kept) == set(empty.roles.all)
+        async with connected(superuser(empty)) as dba:
+            for role in empty.roles.all:
+                await dba.execute(f"DROP ROLE {role}")
+            await dba.execute(f"DROP ROLE {quoted(reader)}")
+
+
+async def test_what_bears_our_names_and_is_not_ours_stops_it_and_is_left_alone(empty: Orchard) -> None:
+    async with connected(empty.owner_url) as conn:
+        await conn.execute("CREATE SCHEMA tally; CREATE TABLE tally.stick (notch int)")
+        assert await codes(empty) == {"name-taken", "schema-not-ours"}
+        with pytest.raises(Conflict, match="are not ours: tally"):
+            await remove(empty.owner_url, roles=empty.roles, data_too=True)
+        assert await conn.fetchval("SELECT count(*) FROM tally.stick") == 0
+        await conn.execute("DROP SCHEMA tally CASCADE")
+
+
+async def test_a_newer_revision_stops_it(empty: Orchard) -> None:
+    await provision(empty.owner_url, roles=empty.roles)
+    async with connected(empty.owner_url) as conn:
+        await conn.execute(
+            f"SET ROLE {empty.roles.owner}; CREATE TABLE tally_ref.schema_version (version_num text); "
+            "INSERT INTO tally_ref.schema_version VALUES ('kit_9999'); RESET ROLE"
+        )
+        assert await codes(empty) == {"newer-revision"}
+        await remove(empty.owner_url, roles=empty.roles)
+
+
+async def test_roles_stay_while_something_else_needs_them(empty: Orchard) -> None:
+    app = empty.roles.app
+    await provision(empty.owner_url, roles=empty.roles, app_password=PASSWORD)
+    async with connected(empty.owner_url) as conn:
+        await conn.execute(f"CREATE TABLE public.letter (id int); GRANT SELECT ON public.letter TO {app}")
+        async with connected(empty.app_url(app)):
+            with pytest.raises(Conflict, match=f"still connected: {app}"):
+                await remove(empty.owner_url, roles=empty.roles)
+        plan = await plan_removal(empty.owner_url, roles=empty.roles)
+        assert plan.kept == {app: "needed by table public.letter"}
+        for _ in range(100):
+            if not (await plan_removal(empty.owner_url, roles=empty.roles)).sessions:
+                break
+            await asyncio.sleep(0.05)
+        done = await remove(empty.owner_url, roles=empty.roles)
+        assert done.kept == plan.kept
+        assert set(done.roles) == set(empty.roles.all) - {app}
+        assert await codes(empty) == {"roles-there"}
+        assert await conn.fetchval("SELECT has_table_privilege($1, 'public.letter', 'SELECT')", app)
+        await conn.execute("DROP TABLE public.letter")
+        assert (await remove(empty.owner_url, roles=empty.roles)).roles == (app,)
+
+
+async def test_views_functions_and_publications_of_the_host_are_never_dropped(empty: Orchard) -> None:
+    await provision(empty.owner_url, roles=empty.roles)
+    owner = empty.roles.owner
+    async with connected(empty.owner_url) as conn:
+        await conn.execute(
+            f"SET ROLE {owner}; CREATE TABLE tally.thing (id int PRIMARY KEY); "
+            f"GRANT USAGE ON SCHEMA tally TO {quoted(empty.owner)}; "
+            f"GRANT SELECT, REFERENCES ON tally.thing TO {quoted(empty.owner)}; RESET ROLE; "
+            "CREATE VIEW public.peek AS SELECT id FROM tally.thing; CREATE TABLE public.kept (t tally.thing, "
+            'id int CONSTRAINT "Odd name" REFERENCES tally.thing)'
+        )
+        plan = await plan_removal(empty.owner_url, roles=empty.roles)
+        assert sorted(h.what.removeprefix("foreign key ") for h in plan.hanging) == [
+            '"Odd name" of public.kept on tally.thing',
+            "column t of table public.kept",
+            "view public.peek",
+        ]
+        with pytest.raises(StillReferenced) as refused:
+            await remove(empty.owner_url, roles=empty.roles)
+        assert 'ALTER TABLE public.kept DROP CONSTRAINT "Odd name";' in refused.value.remedy
+        await conn.execute("DROP VIEW public.peek; DROP TABLE public.kept")
+        await remove(empty.owner_url, roles=empty.roles)
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_commands(empty: Orchard, capsys: pytest.CaptureFixture[str]) -> None:
+    def cli(*arguments: str) -> tuple[int, str]:
+        capsys.readouterr()
+        code = execute(list(arguments))
+        return code, capsys.readouterr().out
+
+    async def owner(statement: str) -> None:
+        async with connected(empty.owner_url) as conn:
+            await conn.execute(statement)
+
+    code, out = cli("adopt", "--json", "--domains", "identity")
+    assert code == 0
+    assert json.loads(out)["ready"] is True
+    code, out = cli("adopt", "--domains", "identity")
+    assert code == 0
+    assert "tallystick migrate --domains identity" in out
+    assert "nothing was changed" in out
+    assert cli("remove")[1].endswith("has nothing of Tallystick.\n")
+    asyncio.run(provision(empty.owner_url, roles=empty.roles))
+    code, out = cli("remove", "--json")
+    assert code == 0
+    assert json.loads(out)["roles"] == list(empty.roles.all)
+    assert cli("remove")[0] == 0
+    code, out = cli("remove", "--yes", "--json")
+    assert code == 0
+    assert json.loads(out)["schemas"] == ["tally", "tally_ref", "tally_sec", "tally_audit"]
+    asyncio.run(owner("CREATE SCHEMA tally"))
+    assert cli("adopt")[0] == 1
+    assert cli("remove")[0] == 1
+    assert cli("remove", "--yes")[0] == 5
+    asyncio.run(owner("DROP SCHEMA tally"))
+
+
+async def test_an_unknown_domain_is_refused(empty: Orchard) -> None:
+    with pytest.raises(Invalid, match="no domain"):
+        await adopt(empty.owner_url, domains=["lendings"])
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys; from tallystick.cli.entry import execute; execute(['adopt', '--help']); "
+        "print([m for m in ('sqlalchemy', 'alembic', 'asyncpg', 'cryptography') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("driver", ["postgresql+asyncpg", "postgresql+psycopg"])
+@pytest.mark.parametrize("all_schemas", [True, False])
+async def test_a_key_into_ours_that_no_model_declares_is_left_alone(
+    empty: Orchard, driver: str, all_schemas: bool
+) -> None:
+    if driver.endswith("psycopg"):
+        pytest.importorskip("psycopg")
+    metadata = sa.MetaData(naming_convention={"fk": "fk__%(table_name)s__%(column_0_N_name)s"})
+    pair = (sa.Column("tenant_id", sa.Uuid), sa.Column("user_id", sa.Uuid))
+    sa.Table("undeclared", metadata, *(c._copy() for c in pair))
+    # Copies of ours in the host's metadata: not needed, but people make them.
+    User.table.metadata.tables["tally_ref.tenant"].to_metadata(metadata)
+    ours = User.table.to_metadata(metadata)
+    sa.Table(
+        "declared",
+        metadata,
+        *(c._copy() for c in pair),
+        sa.ForeignKeyConstraint(["tenant_id", "user_id"], [ours.c.tenant_id, ours.c.id]),
+    )
+    setup = (
+        "CREATE SCHEMA tally; CREATE TABLE tally.user_account (tenant_id uuid, id uuid, PRIMARY KEY (tenant_id, id)); "
+        "CREATE TABLE public.undeclared (tenant_id uuid, user_id uuid, CONSTRAINT by_hand FOREIGN KEY "
+        "(tenant_id, user_id) REFERENCES tally.user_account); CREATE TABLE public.declared (tenant_id uuid, "
+        "user_id uuid, CONSTRAINT any_name FOREIGN KEY (tenant_id, user_id) REFERENCES tally.user_account)"
+    )
+
+    def differences(connection: sa.Connection, **hooks: Any) -> list[str]:
+        options = {"include_schemas": all_schemas, **hooks}
+        found = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+        return sorted(d[0] for d in found if isinstance(d, tuple))
+
+    async with connected(empty.owner_url) as conn:
+        await conn.execute(setup)
+        try:
+            if driver.endswith("psycopg"):
+                engine = sa.create_engine(empty.alchemy.set(drivername=driver))
+                with engine.connect() as sync:
+                    bare, beside_ours = differences(sync), differences(sync, **beside())
+                engine.dispose()
+            else:
+                asynchronous = empty.engine()
+                async with asynchronous.connect() as connection:
+                    bare = await connection.run_sync(differences)
+                    beside_ours = await connection.run_sync(lambda c: differences(c, **beside()))
+                await asynchronous.dispose()
+        finally:
+            await conn.execute("DROP TABLE public.undeclared, public.declared; DROP SCHEMA tally CASCADE")
+    assert "remove_fk" in bare
+    assert beside_ours == []
