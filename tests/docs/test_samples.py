@@ -33,6 +33,7 @@ def place() -> Iterator[Path]:
         "encryption.md",
         "lending.md",
         "logins.md",
+        "outbox.md",
         "privacy.md",
         "reputation.md",
         "tutorial.md",

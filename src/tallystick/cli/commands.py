@@ -18,6 +18,7 @@ from tallystick.cli import (
     load,
     loans,
     migrations,
+    outbox,
     portfolio,
     privacy,
     proofs,
@@ -78,6 +79,7 @@ command(audit.app, "reconcile")(audit_reconcile.reconcile)
 command(audit.app, "retain")(audit_retain.retain)
 app.add_typer(audit.app, name="audit", rich_help_panel=_WATCH)
 app.add_typer(keys.app, name="keys", rich_help_panel=_WATCH)
+app.add_typer(outbox.app, name="outbox", rich_help_panel=_WATCH)
 app.add_typer(privacy.app, name="privacy", rich_help_panel=_WATCH)
 app.add_typer(schema.app, name="schema", rich_help_panel=_WATCH)
 command(app, "shell", rich_help_panel=_WATCH)(shell.shell)
