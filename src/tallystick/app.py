@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from tallystick.spec import EntitySpec
     from tallystick.stores.base import Unit
     from tallystick.stores.embedded.server import EmbeddedServer
+    from tallystick.stores.postgres.budget import Budget
     from tallystick.stores.postgres.meter import Metrics
     from tallystick.stores.postgres.store import PostgresStore
 
@@ -163,6 +165,7 @@ class Tallystick:
         try:
             if self.settings.test_connection:
                 await self._guard()
+                await self._warn_of_connections(self._store)
                 await self._store.pool.fill()
             if self.settings.auto_migrate:
                 await self.migrate()
@@ -241,6 +244,14 @@ class Tallystick:
             active=stats.open - stats.idle, idle=stats.idle, waiting=stats.waiting, most=self.settings.pool_max
         )
         return Metrics(pool=pool, statements=self.store.meter.read(), migrated=migrated)
+
+    async def connections(self) -> Budget:
+        """How what the worker processes may open together fits in what the server has now. Raises ``Unavailable``."""
+        return await self.store.budget()
+
+    async def _warn_of_connections(self, store: PostgresStore) -> None:
+        if warning := (await store.budget()).warning:
+            logging.getLogger("tallystick.pool").warning("%s", warning)
 
     # -- sessions ----------------------------------------------------------------------------------------------
 

@@ -41,9 +41,13 @@ class Settings:
     Pass it around instead of reading ``os.environ`` in several places. Times are seconds. ``database_url`` is
     the application role, ``admin_url`` provisions and migrates, ``seal_url`` seals; without ``database_url`` the
     embedded server in ``data_dir`` is used; ``tenant_key_file`` goes with a hardened database, ``seal_key_file`` signs
-    checkpoints of the audit trail, ``anchor_dir`` keeps them outside the database. Raises ``Invalid`` or
-    ``Unsupported``, naming the variable and never its value. ``pool_max`` is 10 because eight worker processes then fit
-    in PostgreSQL's 100 connections.
+    checkpoints of the audit trail, ``anchor_dir`` keeps them outside the database. ``workers`` is how many processes
+    like this one there are. Raises ``Invalid`` or ``Unsupported``, naming the variable and never its value.
+    ``pool_max`` is 10 because eight worker processes then fit in PostgreSQL's 100 connections.
+
+    ``profile="serverless"`` is for processes that serve one request at a time and are frozen in between: one
+    connection, opened when it is first needed and not trusted after a pause, and short waits. What is named beside it
+    wins; given to the constructor, a field that has the ordinary default counts as not named.
     """
 
     database_url: str | None = None
@@ -69,8 +73,13 @@ class Settings:
     pooler: Literal["session", "transaction"] = "session"
     role_prefix: str = "tally"
     engine: Literal["plain", "citus"] = "plain"
+    profile: Literal["server", "serverless"] = "server"
+    workers: int = 1
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            if field.name in _PROFILES.get(self.profile, ()) and getattr(self, field.name) == field.default:
+                object.__setattr__(self, field.name, _PROFILES[self.profile][field.name])
         self._check({})
 
     @classmethod
@@ -100,8 +109,9 @@ class Settings:
             if isinstance(values.get(name), str):
                 values[name] = _normal_scheme(values[name], origin.get(name, name))
         settings = object.__new__(cls)
+        usual = _PROFILES.get(values.get("profile", ""), {})
         for field in fields(cls):
-            object.__setattr__(settings, field.name, values.get(field.name, field.default))
+            object.__setattr__(settings, field.name, values.get(field.name, usual.get(field.name, field.default)))
         settings._check(origin)
         return settings
 
@@ -290,9 +300,26 @@ _BOUNDS: dict[str, tuple[float, float, bool]] = {
     "statement_timeout": (0, 86_400, False),
     "retry_attempts": (0, 100, True),
     "retry_delay": (0, 3_600, False),
+    "workers": (1, 100_000, True),
 }
 _OPTIONAL = frozenset({"max_lifetime"})
-_CHOICES = {"pooler": ("session", "transaction"), "engine": ("plain", "citus")}
+_CHOICES = {
+    "pooler": ("session", "transaction"),
+    "engine": ("plain", "citus"),
+    "profile": ("server", "serverless"),
+}
+_PROFILES: dict[Any, dict[str, Any]] = {
+    "serverless": {
+        "pool_max": 1,
+        "pool_timeout": 5.0,
+        "connect_timeout": 5.0,
+        "idle_lifetime": 5.0,
+        "statement_timeout": 10.0,
+        "retry_attempts": 1,
+        "retry_delay": 0.2,
+        "test_connection": False,
+    }
+}
 
 
 def _invalid(name: str, remedy: str) -> Invalid:
@@ -372,6 +399,8 @@ _READERS: dict[str, tuple[tuple[str, ...], Callable[[str, str], Any]]] = {
     "pooler": (("TALLYSTICK_POOLER",), _text),
     "role_prefix": (("TALLYSTICK_ROLE_PREFIX",), _text),
     "engine": (("TALLYSTICK_ENGINE",), _text),
+    "profile": (("TALLYSTICK_PROFILE",), _text),
+    "workers": (("TALLYSTICK_WORKERS", "WEB_CONCURRENCY"), _whole),
 }
 
 

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import pwd
-import shutil
-import socket
-import subprocess
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import asyncpg
@@ -21,72 +13,22 @@ import pytest
 from sqlalchemy import func, select
 from tests.attacks.conftest import Ground
 from tests.attacks.entities import Holder, Parcel, holder, parcel
+from tests.bouncer import MISSING, PGBOUNCER, SERVERS, pgbouncer
 
 from tallystick import Tallystick, usd
 from tallystick.domains.identity.tenants import TenantInfo
 from tallystick.errors import Duplicate, Invalid, Unavailable
-from tallystick.settings import build_url, connect_args
+from tallystick.settings import connect_args
 
-PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
-pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer is not installed (Debian: apt install pgbouncer)")
-SERVERS = 3
+pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason=MISSING)
 CLIENTS = 24
 ROUNDS = 12
-
-
-@contextlib.contextmanager
-def pgbouncer(ground: Ground, *, mode: str, lenient: bool) -> Iterator[str]:
-    """A pooler before the ground's server; answers the application role's URL through it.
-
-    ``lenient`` lets it swallow startup parameters that it does not know, as administrators make it do.
-    """
-    target = connect_args(ground.url("app"))
-    place = Path(tempfile.mkdtemp(prefix="tally-bouncer-"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    host = target["host"] if isinstance(target["host"], str) else target["host"][0]
-    server_port = target["port"] if isinstance(target["port"], int) else target["port"][0]
-    (place / "users.txt").write_text(f'"{target["user"]}" "{target["password"]}"\n')
-    (place / "bouncer.ini").write_text(
-        f"[databases]\n{target['database']} = host={host} port={server_port} dbname={target['database']}\n"
-        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = scram-sha-256\n"
-        f"auth_file = {place}/users.txt\nlogfile = {place}/log\npool_mode = {mode}\ndefault_pool_size = {SERVERS}\n"
-        f"max_client_conn = 200\n"
-        + ("ignore_startup_parameters = jit,statement_timeout,extra_float_digits\n" if lenient else "")
-    )
-    account: dict[str, Any] = {}
-    if os.geteuid() == 0:
-        # It refuses to run as root, and the server's private socket is for the server's own account.
-        owner = pwd.getpwuid(os.stat(host).st_uid) if host.startswith("/") else pwd.getpwnam("nobody")
-        account = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
-        for file in (place, *place.iterdir()):
-            os.chown(file, owner.pw_uid, owner.pw_gid)
-    with open(place / "out", "wb") as out:
-        process = subprocess.Popen(
-            [str(PGBOUNCER), str(place / "bouncer.ini")], stdin=subprocess.DEVNULL, stdout=out, stderr=out, **account
-        )
-    try:
-        deadline = time.monotonic() + 10
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            assert process.poll() is None, (place / "out").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        yield build_url(
-            host="127.0.0.1", port=port, user=target["user"], password=target["password"], database=target["database"]
-        )
-    finally:
-        process.kill()
-        process.wait(10)
-        shutil.rmtree(place, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
 async def bounced(ground: Ground) -> AsyncIterator[Tallystick]:
     """An application that knows of the pooler, with many more connections than the pooler has servers."""
-    with pgbouncer(ground, mode="transaction", lenient=False) as url:
+    with pgbouncer(ground.url("app"), mode="transaction", lenient=False) as url:
         async with ground.opened(url, pooler="transaction", pool_max=CLIENTS) as tally:
             yield tally
 
@@ -177,7 +119,7 @@ async def test_t04_no_tenant_is_left_on_a_server(bounced: Tallystick, pair: tupl
 @pytest.mark.parametrize("lenient", [False, True], ids=["strict", "lenient"])
 async def test_t04_a_pooler_that_no_setting_names_is_refused_at_the_start(ground: Ground, lenient: bool) -> None:
     """Strict, it refuses our startup parameters; lenient, it is caught handing one server to two connections."""
-    with pgbouncer(ground, mode="transaction", lenient=lenient) as url:
+    with pgbouncer(ground.url("app"), mode="transaction", lenient=lenient) as url:
         with pytest.raises(Invalid) as caught:
             async with ground.opened(url, pooler="session"):
                 pass
@@ -188,7 +130,7 @@ async def test_t04_a_pooler_that_no_setting_names_is_refused_at_the_start(ground
 async def test_t04_a_pooler_by_the_session_is_no_danger_and_is_let_through(
     ground: Ground, pair: tuple[TenantInfo, TenantInfo]
 ) -> None:
-    with pgbouncer(ground, mode="session", lenient=True) as url:
+    with pgbouncer(ground.url("app"), mode="session", lenient=True) as url:
         async with ground.opened(url, pooler="session", pool_max=2, verify=True) as tally:
             for tenant in (*pair, *pair):
                 async with tally.session(tenant, actor="a") as db:

@@ -34,6 +34,7 @@ async def health(run: Run) -> Answer:
             document |= await _ask(tally)
             checks["schema"] = await _schema(tally)
             document["pool"] = _pool(tally)
+            document |= await _budget(tally)
     except TallystickError as problem:
         checks[_blamed(problem)] = _line(problem)
     document["checks"] = checks
@@ -74,6 +75,20 @@ def _pool(tally: Tallystick) -> dict[str, int]:
     }
 
 
+async def _budget(tally: Tallystick) -> dict[str, Any]:
+    found = await tally.connections()
+    return {
+        "budget": {
+            "workers": found.workers,
+            "pool_max": found.pool_max,
+            "needed": found.needed,
+            "available": found.available,
+            "fits": found.fits,
+        },
+        "warnings": [found.warning] if found.warning else [],
+    }
+
+
 def _blamed(problem: TallystickError) -> str:
     """Which check an error of opening speaks about."""
     from tallystick.errors import Denied, NotMigrated, NotProvisioned
@@ -103,4 +118,8 @@ def _show(out: Output, document: dict[str, Any]) -> None:
             ),
             ("pool", "{open} open, {idle} idle, {waiting} waiting, at most {max}".format(**document["pool"])),
         ]
+    if "budget" in document:
+        told = "{workers} with {pool_max} each: {needed} of {available} that the server has for them"
+        rows.append(("all workers", told.format(**document["budget"])))
+        rows += [("warning", warning) for warning in document["warnings"]]
     out.table(("what", "found"), rows, flexible=("found",))

@@ -20,13 +20,18 @@ Connect = Callable[[], Awaitable[Link]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolLimits:
-    """How many links a pool keeps, and for how long. Times are seconds; ``keep`` idle links are never given up."""
+    """How many links a pool keeps, and for how long. Times are seconds; ``keep`` idle links are never given up.
+
+    ``strict`` never hands out a link that was idle for longer than ``idle_lifetime``: a process that was frozen
+    meanwhile may not have heard that the other side is gone.
+    """
 
     size: int
     timeout: float
     keep: int = 0
     idle_lifetime: float = 300.0
     max_lifetime: float | None = None
+    strict: bool = False
 
 
 @dataclass(slots=True)
@@ -57,6 +62,8 @@ class Pool:
 
     def take(self, tenant: str) -> Link | None:
         """An idle link that carries the tenant, without awaiting anything; None when there is none."""
+        if self._limits.strict:
+            self._reap()
         idle = self._idle
         for at in range(len(idle) - 1, -1, -1):
             link = idle[at]
@@ -69,6 +76,8 @@ class Pool:
 
     def take_any(self) -> Link | None:
         """Any idle link, without awaiting; a transaction brings its own settings."""
+        if self._limits.strict:
+            self._reap()
         while self._idle:
             link = self._idle.pop()
             if not link.raw.is_closed():

@@ -22,6 +22,7 @@ from tallystick.stores.postgres.unit import PostgresUnit
 if TYPE_CHECKING:
     from tallystick.codec import Codec
     from tallystick.settings import Settings
+    from tallystick.stores.postgres.budget import Budget
 
 R = TypeVar("R")
 log = logging.getLogger("tallystick.pool")
@@ -60,6 +61,7 @@ class PostgresStore:
             keep=settings.pool_min,
             idle_lifetime=settings.idle_lifetime,
             max_lifetime=settings.max_lifetime,
+            strict=settings.profile == "serverless",
         )
         self.pool = Pool(self._connect, limits, verify=verify)
         self.meter = Meter()
@@ -141,6 +143,13 @@ class PostgresStore:
         """Raise ``Invalid`` when the server turns out to be behind a transaction pooler that no setting names."""
         if self._named:
             await self.ask(lambda link: refuse_transaction_pooler(link, self._dial))
+
+    async def budget(self) -> Budget:
+        """How the connections that this application's processes may open fit in what the server has."""
+        from tallystick.stores.postgres.budget import QUESTION, Budget
+
+        found = await self.ask(lambda link: link.row(QUESTION, ()))
+        return Budget.of(self._settings, found)
 
     async def close(self) -> None:
         """Close every connection."""
