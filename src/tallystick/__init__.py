@@ -15,6 +15,7 @@ from tallystick._names import HOME as _HOME
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from tallystick.adoption import adopt
     from tallystick.app import Tallystick
     from tallystick.assets import Asset, asset, register
     from tallystick.audit.entries import AuditEntry, AuditEvent
@@ -248,7 +249,7 @@ if TYPE_CHECKING:
         append_only,
         kept,
     )
-    from tallystick.schema.adopt import Adoption, adopt
+    from tallystick.schema.adopt import Adoption
     from tallystick.schema.host import AlembicHooks, beside
     from tallystick.session import Session
     from tallystick.settings import Settings

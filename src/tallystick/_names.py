@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _HOMES = {
+    "adoption": "adopt",
     "app": "Tallystick",
     "assets": "Asset asset register",
     "audit.entries": "AuditEntry AuditEvent",
@@ -141,7 +142,7 @@ _HOMES = {
     ),
     "repository": "Repository",
     "rules": "Check Foreign Guard Index Queue Readable Rules Statuses Transitions Unique append_only kept",
-    "schema.adopt": "Adoption adopt",
+    "schema.adopt": "Adoption",
     "schema.host": "AlembicHooks beside",
     "session": "Session",
     "settings": "Settings",

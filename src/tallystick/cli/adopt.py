@@ -20,8 +20,8 @@ async def adopt(run: Run) -> Answer:
 
     Exit code 1: something has to be mended first.
     """
+    from tallystick.adoption import adopt as work
     from tallystick.errors import Invalid
-    from tallystick.schema.adopt import adopt as work
 
     tally = run.application()
     settings = tally.settings

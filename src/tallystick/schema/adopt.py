@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import asyncpg
 
@@ -18,11 +17,10 @@ from tallystick.schema.provision import OLDEST, STATE, dangers, missing_rights, 
 from tallystick.schema.roles import SCHEMAS, Roles
 from tallystick.settings import connect_args
 
-if TYPE_CHECKING:
-    from tallystick.entity import Entity
-
 NEWEST = 180_000
 """The newest PostgreSQL that the library is tested on."""
+YOURS = "yours"
+"""What the application's own entities are called among the domains."""
 _TIMEOUT = 60
 
 
@@ -59,7 +57,7 @@ class HostSchema:
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """What ``adopt`` found. ``ready`` is true when nothing stands in the way; ``adopted`` when nothing is left to do.
+    """What looking at a database found: ``ready`` when nothing stands in the way, ``adopted`` when nothing is left to do.
 
     ``commands`` are to be run next, in their order. ``sql`` is for a DBA, and empty unless a right is missing.
     """
@@ -110,29 +108,20 @@ class _Found:
     versions: tuple[str, ...] | None
 
 
-async def adopt(
+async def look(
     url: str,
     *,
-    roles: Roles | None = None,
-    domains: Iterable[str] | None = None,
-    entities: Iterable[type[Entity]] = (),
+    roles: Roles,
+    tables: Mapping[str, Sequence[str]],
+    only: Sequence[str] | None = None,
     version_locations: Sequence[str | Path] = (),
 ) -> Adoption:
-    """Look at a live database and say what adopting it would add, what is missing, and what stays as it is.
+    """Look at a live database and say what adopting it would add: ``tables`` by domain, ``yours`` the application's.
 
-    Reads catalogs in one read-only transaction and takes no lock that a writer waits for. Give it the URL that is to
-    provision and migrate; any other works and is told which rights it lacks. Raises ``Unavailable`` and
-    ``NotProvisioned`` when the server cannot be reached or refuses the login, ``Invalid`` for a domain nobody knows.
+    ``only`` are the domains to name in the commands. Raises as ``tallystick.adopt`` does.
     """
-    from tallystick.domains.catalog import chosen, entities_of
-    from tallystick.entity import spec_of
-
-    roles = roles or Roles()
-    wanted = chosen(domains)
     history = branches.history(version_locations)
-    names = branches.chosen(history, wanted, version_locations)
-    tables = {domain: tuple(spec_of(e).table for e in entities_of([domain])) for domain in wanted}
-    tables["yours"] = tuple(spec_of(e).table for e in entities)
+    names = branches.chosen(history, [d for d in tables if d != YOURS], version_locations)
     found = await _look(url, roles)
     applied = history.implied(found.versions or ())
     plans = tuple(
@@ -142,7 +131,7 @@ async def adopt(
             tuple(t for t in tables.get(name, ()) if t in found.tables),
             tuple(r for r in history.order(name) if r not in applied) if name in history.branches else (),
         )
-        for name in (*names, *(("yours",) if tables["yours"] else ()))
+        for name in (*names, *((YOURS,) if tables.get(YOURS) else ()))
     )
     server, state = found.server, found.state
     rights = tuple(missing_rights(state, roles, {}))
@@ -170,7 +159,7 @@ async def adopt(
         commands=(),
         sql=provision_sql(roles, server["database"], admin=server["user"]) if rights else "",
     )
-    return _with_commands(adoption, None if domains is None else wanted, roles)
+    return _with_commands(adoption, only)
 
 
 async def _look(url: str, roles: Roles) -> _Found:
@@ -388,9 +377,7 @@ def _host(rows: Sequence[asyncpg.Record]) -> tuple[HostSchema, ...]:
     )
 
 
-def _with_commands(found: Adoption, domains: Sequence[str] | None, roles: Roles) -> Adoption:
-    from dataclasses import replace
-
+def _with_commands(found: Adoption, domains: Sequence[str] | None) -> Adoption:
     only = "" if domains is None else f" --domains {','.join(domains)}"
     steps: list[str] = []
     codes = {f.code for f in found.findings if f.stops}

@@ -1,0 +1,44 @@
+"""Looking at a database that is in use before Tallystick moves in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tallystick.domains.catalog import chosen, entities_of
+from tallystick.entity import spec_of
+
+if TYPE_CHECKING:
+    from tallystick.entity import Entity
+    from tallystick.schema.adopt import Adoption
+    from tallystick.schema.roles import Roles
+
+
+async def adopt(
+    url: str,
+    *,
+    roles: Roles | None = None,
+    domains: Iterable[str] | None = None,
+    entities: Iterable[type[Entity]] = (),
+    version_locations: Sequence[str | Path] = (),
+) -> Adoption:
+    """Look at a live database and say what adopting it would add, what is missing, and what stays as it is.
+
+    Reads catalogs in one read-only transaction and takes no lock that a writer waits for. Give it the URL that is to
+    provision and migrate; any other works and is told which rights it lacks. Raises ``Unavailable`` and
+    ``NotProvisioned`` when the server cannot be reached or refuses the login, ``Invalid`` for a domain nobody knows.
+    """
+    from tallystick.schema import adopt as work
+    from tallystick.schema.roles import Roles
+
+    wanted = chosen(domains)
+    tables = {domain: tuple(dict.fromkeys(spec_of(e).table for e in entities_of([domain]))) for domain in wanted}
+    tables[work.YOURS] = tuple(dict.fromkeys(spec_of(e).table for e in entities))
+    return await work.look(
+        url,
+        roles=roles or Roles(),
+        tables=tables,
+        only=None if domains is None else wanted,
+        version_locations=version_locations,
+    )
