@@ -66,7 +66,7 @@ async def _defined(repository: Repository[Any]) -> dict[str, CustomField]:
 def _judge(
     spec: EntitySpec, field: FieldSpec, document: Any, defined: Mapping[str, CustomField], before: Any = None
 ) -> None:
-    given: dict[str, Any] = {} if document is None and field.optional else document
+    given: Any = {} if document is None and field.optional else document
     if given.__class__ is not dict or not all(isinstance(k, str) for k in given):
         raise _wrong(spec, field, "", "should be a dict with the names of custom fields", "Write custom={...}.")
     for name, value in given.items():

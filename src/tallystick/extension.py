@@ -124,10 +124,11 @@ def _merged(cls: type[Entity], own: Rules, base: type[Entity]) -> Rules:
             )
         if isinstance(rule, Transitions) and rule.field in base.__struct_fields__:
             _wrong(cls, f".{rule.field} has its state machine.", "Add to it with Statuses.", rule.field)
+    options: dict[str, Any] = {option: getattr(inherited, option) for option in _OPTIONS}
+    options["table"] = inherited.table or snake(base.__name__)
     return Rules(
         *_items(cls, own, base, inherited),
-        **{option: getattr(inherited, option) for option in _OPTIONS}
-        | {"table": inherited.table or snake(base.__name__)},
+        **options,
         readable={**inherited.readable, **own.readable},
         extends=base,
     )

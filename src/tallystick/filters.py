@@ -131,7 +131,7 @@ def filter_type(spec: EntitySpec) -> type[Filter]:
                 offer(field.name, field, str, "=")
             continue
         if kind == "enum":
-            state = Literal.__getitem__(tuple(str(m.value) for m in field.members)) if field.added else field.python
+            state = cast("Any", Literal)[tuple(str(m.value) for m in field.members)] if field.added else field.python
             offer(field.name, field, state, "=")
             offer(f"{field.name}_in", field, _list_of(state), "in")
         elif kind in _EXACT:

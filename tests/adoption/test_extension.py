@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import types
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -270,7 +271,7 @@ def declared(rules: Rules | None = None, base: type[Entity] = User, **fields: An
     hints = {n: f[0] if isinstance(f, tuple) else f for n, f in fields.items()}
     values = {n: f[1] for n, f in fields.items() if isinstance(f, tuple)}
     space = {"__annotations__": hints, "__module__": __name__, "__doc__": "Made.", **values}
-    return type(Entity)("Made", (base,), space | {"rules": rules or Rules(extends=base)})
+    return types.new_class("Made", (base,), exec_body=lambda n: n.update(space, rules=rules or Rules(extends=base)))
 
 
 @pytest.mark.parametrize(

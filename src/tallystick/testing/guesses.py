@@ -41,7 +41,9 @@ class Guesses:
             return secret(plain) if kind is Kind.SECRET else plain
         low, high = _bounds(spec, field)
         if kind is Kind.TEXT:
-            return self._text(field, f"{field.name.replace('_', ' ')} {self._number}")
+            text = f"{field.name.replace('_', ' ')} {self._number}"
+            named = any(f"{field.column} ~ '^[a-z]" in c.sql for c in spec.checks)
+            return self._text(field, text.replace(" ", "_") if named else text)
         if kind is Kind.INTEGER:
             return self._within(low, high)
         if kind is Kind.MONEY:

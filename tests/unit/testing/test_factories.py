@@ -12,6 +12,7 @@ from tests.entities import ALL, APART, Colour, Detail, Member, Shelf, Sink, Visi
 from tallystick import (
     Application,
     Community,
+    CustomField,
     Decision,
     Endorsement,
     ErasureRequest,
@@ -61,6 +62,8 @@ async def test_every_field_can_be_made(entity, db: Session, make: Make):
         values |= {"ended_on": None}
     if entity is Community:
         values |= {"max_loan_amount": Money(5, values["asset"])}
+    if entity is CustomField:
+        values |= {"choices": []}
     # Fields that go together, or not at all.
     apart = {ErasureRequest: "refusal", ErasureStep: "erased_at", RetentionPolicy: "maximum_months"}
     if entity in apart:
