@@ -57,7 +57,7 @@ class HostSchema:
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """What looking at a database found: ``ready`` when nothing stands in the way, ``adopted`` when nothing is left to do.
+    """What looking at a database found: ``ready`` when nothing stands in the way, ``adopted`` when all is done.
 
     ``commands`` are to be run next, in their order. ``sql`` is for a DBA, and empty unless a right is missing.
     """
