@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import cache
 from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tallystick import Entity
+
+if TYPE_CHECKING:
+    from tests.bouncer import Behind
+
+    from tallystick.testing import KitServer
 
 # Installed, the plugin registers itself; from a bare checkout it has to be named.
 if not any(e.value == "tallystick.testing.plugin" for e in entry_points(group="pytest11")):
@@ -27,6 +35,10 @@ def tally_entities() -> Sequence[type[Entity]]:
     return ALL
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "own_connection: looks at the application's connections, so at no twin's")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--server-only", action="store_true", help="only the tests that run on the kit's server, for another PostgreSQL"
@@ -37,6 +49,54 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         help="the same tests, their application reached another way: behind PgBouncer, or by the synchronous facade",
     )
+
+
+# What the ordinary run asks both ways: the attacks on the wall; the conformance suite has a module for it.
+_BOTH = "attacks/test_t*.py"
+# Of these, what is quick goes behind PgBouncer too; the rest does when asked to: --through pgbouncer.
+_POOLED = ("test_t08", "test_t09", "test_t12", "test_t20", "test_t21")
+_BY_FACADE = "conformance/test_sync.py"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.config.getoption("--through") is None and metafunc.definition.path.match(_BOTH):
+        ways = ["direct", "sync", *(["pgbouncer"] if metafunc.definition.path.name.startswith(_POOLED) else [])]
+        metafunc.parametrize("through", ways, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def pooled(tally_server: KitServer) -> Iterator[Callable[[], Behind]]:
+    """A PgBouncer before the run's server, in transaction mode, for whoever asks for it; it starts when one does."""
+    from tests.bouncer import MISSING, PGBOUNCER, Behind, pgbouncer
+
+    with ExitStack() as started:
+
+        @cache
+        def behind() -> Behind:
+            if PGBOUNCER is None:
+                pytest.skip(MISSING)
+            return Behind(started.enter_context(pgbouncer(tally_server.url("app", "postgres"))))
+
+        yield behind
+
+
+@pytest.fixture(autouse=True)
+def through(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str | None:
+    """How sessions are reached: as they are, or by the synchronous facade (``--through sync``: in every test)."""
+    way: str | None = getattr(request, "param", request.config.getoption("--through"))
+    if way is None and request.path.match(_BY_FACADE):
+        way = "sync"
+    if way == "sync":
+        from tests.through import session
+
+        from tallystick.app import Tallystick
+
+        monkeypatch.setattr(Tallystick, "session", session)
+    if way == "pgbouncer" and request.node.get_closest_marker("own_connection"):
+        pytest.skip("it looks at the connections of the application itself")
+    if way == "pgbouncer" and "tally_server" in request.fixturenames:
+        request.getfixturevalue("pooled")().patch(monkeypatch)
+    return way
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -61,5 +121,7 @@ def _again(item: pytest.Item) -> bool:
     parts = frozenset(item.path.relative_to(item.config.rootpath).parts)
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     repeat = parameters.get("_", parameters.get("repeat", 0))
+    if parameters.get("through") in ("sync", "pgbouncer"):
+        return False
     again = "races" in parts and ((isinstance(repeat, int) and repeat > 0) or "crash" in item.path.name)
     return not parts & _ONCE and not again

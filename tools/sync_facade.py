@@ -217,6 +217,8 @@ def _method(stub: Stub, home: Source, cls: str, node: ast.FunctionDef | ast.Asyn
     if "overload" in kept:
         stub.imports["typing"].add(("overload", "overload"))
     arguments = node.args
+    if (cls, node.name) == ("Tallystick", "session"):
+        _drop(arguments, "connection")
     for one in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]:
         if one is not None and one.annotation is not None:
             one.annotation = ast.parse(stub.note(home, one.annotation, given=True), mode="eval").body
@@ -232,6 +234,12 @@ def _method(stub: Stub, home: Source, cls: str, node: ast.FunctionDef | ast.Asyn
     lines.append(f"    def {name}({ast.unparse(arguments)}) -> {answer}:{ignored}")
     doc = [] if "overload" in kept else _doc(node, "        ")
     return [*lines, *(doc or ["        ..."])]
+
+
+def _drop(arguments: ast.arguments, name: str) -> None:
+    """Leave out a keyword that only the asynchronous side takes."""
+    kept = [(a, d) for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if a.arg != name]
+    arguments.kwonlyargs, arguments.kw_defaults = [a for a, _ in kept], [d for _, d in kept]
 
 
 def _attributes(stub: Stub, home: Source, node: ast.ClassDef, seen: set[str]) -> list[str]:
@@ -251,6 +259,7 @@ def _attributes(stub: Stub, home: Source, node: ast.ClassDef, seen: set[str]) ->
             continue
         seen.add(name)
         found: ast.expr | None = None
+        where = home
         if isinstance(step, ast.AnnAssign):
             found = step.annotation
         elif isinstance(step, ast.Assign) and isinstance(step.value, ast.Name):
@@ -261,14 +270,23 @@ def _attributes(stub: Stub, home: Source, node: ast.ClassDef, seen: set[str]) ->
                 found = step.value.args[0]
             elif isinstance(made, ast.Name) and made.id[:1].isupper() and made.id in home.names:
                 found = made
+            elif isinstance(made, ast.Name) and made.id in home.names:
+                where, found = _answer(*home.names[made.id])
         if found is None:
             found = given.get(name)
         if found is None and (node.name, name) in ATTRIBUTES:
             found = ast.parse(ATTRIBUTES[node.name, name], mode="eval").body
         if found is None:
             raise SystemExit(f"{home.module}.{node.name}.{name}: annotate it where it is set.")
-        lines += ["    @property", f"    def {name}(self) -> {stub.note(home, found)}: ..."]
+        lines += ["    @property", f"    def {name}(self) -> {stub.note(where, found)}: ..."]
     return lines
+
+
+def _answer(module: str, name: str) -> tuple[Source, ast.expr | None]:
+    """What a function is annotated to answer, and the module to read that in."""
+    found = getattr(importlib.import_module(module), name)
+    text = getattr(found, "__annotations__", {}).get("return")
+    return source(found.__module__), ast.parse(text, mode="eval").body if isinstance(text, str) else None
 
 
 def _class(stub: Stub, module: str, name: str) -> list[str]:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
 from tallystick import app as asynchronous
-from tallystick.errors import Unavailable
-from tallystick.sync.facade import Facade, facade_of
+from tallystick.errors import Unavailable, Unsupported
+from tallystick.sync.facade import Facade, facade_of, wrap
 from tallystick.sync.portal import Portal
 
 _open: weakref.WeakSet[Tallystick] = weakref.WeakSet()
@@ -54,6 +54,15 @@ class Tallystick(_Base):
 
     def __exit__(self, *cause: object) -> None:
         self.close()
+
+    def session(self, *args: Any, connection: Any = None, **named: Any) -> Any:
+        """The asynchronous ``session`` for a thread: ``with tally.session(...) as db``. It joins no ``connection``."""
+        if connection is not None:
+            raise Unsupported(
+                "A synchronous session joins no transaction: its connections live in another thread.",
+                remedy="Use the asynchronous surface there, or db.outbox with a step after the other commit.",
+            )
+        return wrap(self._target.session(*args, **named), self._portal, None)
 
     def start(self) -> None:
         """Open it, once however many threads ask. Raises what the asynchronous ``start`` raises."""

@@ -19,7 +19,7 @@ from tallystick.sync.portal import Call, Portal, current
 from tallystick.transaction import Transaction
 
 # Parts of the asynchronous side that have no synchronous use.
-INTERNAL = frozenset({"unit", "store", "sealer", "keyring", "server", "db", "spec"})
+INTERNAL = frozenset({"unit", "store", "sealer", "keyring", "server", "db", "spec", "joined"})
 _AHEAD = 256
 _RENAMED = {"__aenter__": "__enter__", "__aexit__": "__exit__", "__anext__": "__next__"}
 _KEPT = frozenset({"__getitem__", "__len__", "__contains__", "__iter__", "__call__"})

@@ -16,6 +16,7 @@ app.conf.update(
         "data_folder_in": f"{folder}/queue",
         "data_folder_out": f"{folder}/queue",
         "control_folder": f"{folder}/control",
+        "polling_interval": 0.02,
     },
     task_acks_late=True,
     worker_prefetch_multiplier=1,
