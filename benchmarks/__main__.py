@@ -46,7 +46,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks",
         description=__doc__,
         epilog="`lending` as the first word measures journals, repayments, portfolio at risk and trust scores instead; "
-        "`domains` price ticks, claims of inputs, the review queue and statistics; `audit` what the audit log costs.",
+        "`domains` price ticks, claims of inputs, the review queue and statistics; `audit` what the audit log costs; "
+        "`web` a page through FastAPI.",
     )
     made.add_argument("--quick", action="store_true", help="fewer rounds: about a minute instead of several")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
@@ -139,6 +140,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from benchmarks.domains.command import SUITE as domains
 
         return domains.main(words[1:])
+    if words[:1] == ["web"]:
+        from benchmarks.web.command import main as web
+
+        return web(words[1:])
     if words[:1] == ["audit"]:
         from benchmarks.audit.command import main as audit
 

@@ -28,10 +28,15 @@ def place() -> Iterator[Path]:
 @pytest.mark.parametrize(
     "page",
     [
+        "adopting.md",
         "audit.md",
         "circles.md",
         "encryption.md",
+        "extending.md",
+        "fastapi.md",
+        "joining.md",
         "lending.md",
+        "litestar.md",
         "logins.md",
         "outbox.md",
         "privacy.md",
