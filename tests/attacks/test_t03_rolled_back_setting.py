@@ -38,6 +38,7 @@ async def test_t03_the_server_takes_a_rolled_back_setting_back(ground: Ground, p
         assert await connection.fetchval(GET) == one
 
 
+@pytest.mark.own_connection
 async def test_t03_no_session_setting_is_ever_made_in_a_transaction(ground: Ground, pair: Pair) -> None:
     """Tenant by tenant through one connection, every block rolling back: the watched link raises if one ever is."""
     async with ground.opened(pool_max=1) as tally:
@@ -60,6 +61,7 @@ async def test_t03_no_session_setting_is_ever_made_in_a_transaction(ground: Grou
                 assert not await db[Holder].exists(Holder.code == f"kept {turn}")
 
 
+@pytest.mark.own_connection
 async def test_t03_the_pool_survives_a_cancelled_change_of_tenant(ground: Ground, pair: Pair) -> None:
     """Cancelled at every point of warming a link for another tenant, no tag outlives the doubt."""
     async with ground.opened(pool_max=1) as tally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from tests.attacks.conftest import Ground
 from tests.attacks.entities import Errand, Holder, Parcel, Stage, holder, parcel
 from tests.attacks.links import watch
@@ -63,6 +64,7 @@ async def test_t05_every_statement_is_in_an_explicit_transaction_with_its_settin
             assert settled, sql
 
 
+@pytest.mark.own_connection
 async def test_t05_settings_travel_in_a_message_of_their_own_and_bulk_writes_as_values(
     ground: Ground, pair: Pair
 ) -> None:

@@ -178,6 +178,7 @@ async def test_t06_nobody_reads_a_signature_over_anothers_shoulder(
         assert not [query for query in seen if SIGN(other.id)[37:] in query]
 
 
+@pytest.mark.own_connection
 async def test_t06_a_session_that_somebody_poisoned_is_thrown_away(hard: Ground, two: Pair, key_file: Path) -> None:
     mine, other = two
     async with hard.opened(tenant_key_file=key_file, pool_max=1) as tally, tally.session(mine, actor="a") as db:
