@@ -56,6 +56,16 @@ async def provision(
     database: Annotated[
         str | None, typer.Option("--database", metavar="NAME", help="With --sql: refuse to run in another database.")
     ] = None,
+    join: Annotated[
+        str | None,
+        typer.Option("--join", metavar="ROLE", help="Let this role of yours join sessions to its transactions."),
+    ] = None,
+    refer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--refer", metavar="TABLE", help="With --join: a table of ours that its foreign keys may point at."
+        ),
+    ] = None,
     app_password_env: AppPassword = None,
     seal_password_env: SealPassword = None,
 ) -> Answer:
@@ -64,11 +74,21 @@ async def provision(
     A role that this makes gets the password of its variable, or the one in DATABASE_URL (TALLYSTICK_SEAL_URL) when that
     names the role. Passwords travel as SCRAM verifiers. Run it as often as you like.
     """
+    if refer and join is None:
+        from tallystick.errors import Invalid
+
+        raise Invalid("--refer needs the role that may refer.", field="join", remedy="Give --join ROLE as well.")
     if sql:
+        from tallystick.schema.joining import joining_sql
         from tallystick.schema.provision import provision_sql
 
-        text = provision_sql(run.settings().roles, database, admin=admin)
+        roles = run.settings().roles
+        text = provision_sql(roles, database, admin=admin)
+        if join is not None:
+            text += f"BEGIN;\n{joining_sql(join, roles=roles, references=refer or ())}COMMIT;\n"
         return Answer({"sql": text}, lambda out: out.raw(text))
+    if join is not None:
+        return await _joined(run, join, refer or [], app_password_env, seal_password_env)
     report = await _provisioned(run, app_password_env, seal_password_env)
     if report is None:
         return Answer(
@@ -77,6 +97,24 @@ async def provision(
         )
     found = report
     return Answer(_document(found), lambda out: _show(out, found))
+
+
+async def _joined(run: Run, role: str, refer: list[str], app_env: str | None, seal_env: str | None) -> Answer:
+    """Provision, and then the right to join; the tables to refer to must have been migrated."""
+    from tallystick.schema.joining import allow_joining
+
+    report = await _provisioned(run, app_env, seal_env)
+    async with run.administered() as (tally, admin_url):
+        await allow_joining(admin_url, role, roles=tally.settings.roles, references=refer)
+
+    def show(out: Output) -> None:
+        if report is not None:
+            _show(out, report)
+        out.line(f"{role} may join sessions to its transactions: tally.session(..., connection=conn).")
+        if refer:
+            out.line(f"Its foreign keys may point at {', '.join(refer)}, by (tenant_id, id).")
+
+    return Answer({**({} if report is None else _document(report)), "joins": role, "refers": refer}, show)
 
 
 async def _provisioned(run: Run, app_env: str | None, seal_env: str | None) -> ProvisionReport | None:
