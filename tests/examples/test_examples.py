@@ -16,6 +16,20 @@ SAYS = {
     "tour_1_open": ("migrated: kit_0001", "tenant: sunrise Sunrise Co-op Africa/Lagos"),
     "tour_2_entity": ("table: tally.visit", "sealed: national_id", "for visits to plan"),
     "tour_3_add_get_change": ("got: 12.50 USD for Ada", "version 1 -> 2", "somebody was faster: [TS-1201]"),
+    "tour_4_page": (
+        "a page of 1 with {'units': 30000, 'asset': 'USD'}",
+        "a page of 1 with {'units': 20000, 'asset': 'USD'}",
+        "a filter there is not: 422 TS-1600 colour",
+        "nobody: 401 The login failed.",
+        "described: ",
+    ),
+    "tour_5_report": ("done: 1 visits, 750 cents", "planned: 3 visits, 600 cents"),
+    "tour_7_reveal": (
+        "everybody sees: ••••5566",
+        "without the permission: [TS-1404]",
+        "opened: 19870412-5566",
+        "kept: user:7 opened national_id of a visit for: KYC case 91",
+    ),
     "tour_6_money": (
         "paid out: 1000.00 USD, outstanding 1015.04 USD",
         "paid: 120.00 USD, outstanding 895.04 USD, delivered again: False",
