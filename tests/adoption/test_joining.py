@@ -29,6 +29,7 @@ from tallystick.errors import (
     Unavailable,
     Unsupported,
 )
+from tallystick.schema.lint import lint
 from tallystick.testing import KitServer
 
 STATE = (
@@ -439,3 +440,41 @@ async def test_triggers_that_are_switched_off_are_noticed(shop: Shop, slug: str)
             assert (await connection.fetchrow(STATE))["who"] == "postgres"
     finally:
         await connection.close()
+
+
+async def test_our_rows_refer_to_theirs(shop: Shop, slug: str) -> None:
+    """A foreign key from a table of ours, made by the owner as a migration of the application's own would."""
+    owner = shop.server.roles.owner
+    async with shop.connected() as connection:
+        await connection.execute(f"GRANT USAGE ON SCHEMA shop TO {owner}; GRANT REFERENCES ON shop.orders TO {owner}")
+    async with shop.connected("admin") as admin:
+        await admin.execute(f"SET ROLE {owner}")
+        await admin.execute("ALTER TABLE tally.kit_sink ADD FOREIGN KEY (amount) REFERENCES shop.orders (id) NOT VALID")
+        await admin.execute("ALTER TABLE tally.kit_sink VALIDATE CONSTRAINT kit_sink_amount_fkey")
+    async with shop.connected() as connection:
+        async with connection.transaction():
+            order = await connection.fetchval("INSERT INTO shop.orders (item) VALUES ($1) RETURNING id", slug)
+            async with shop.tally.session(slug, actor="shop", connection=connection) as db:
+                sink = await db[Sink].add(Sink(amount=order))
+                with pytest.raises(TallystickError):
+                    await db[Sink].add(Sink(amount=order + 1_000_000))
+        with pytest.raises(asyncpg.IntegrityConstraintViolationError):
+            await connection.execute("DELETE FROM shop.orders WHERE id = $1", order)
+        async with connection.transaction():
+            async with shop.tally.session(slug, actor="shop", connection=connection) as db:
+                await db[Sink].purge(sink, reason="test")
+            await connection.execute("DELETE FROM shop.orders WHERE id = $1", order)
+    async with shop.connected("admin") as admin:
+        assert await lint(admin, shop.server.roles, shop.tally.entities) == []
+
+
+async def test_what_commits_in_steps_of_its_own_says_so(shop: Shop, slug: str) -> None:
+    async with shop.connected() as connection, connection.transaction():
+        async with shop.tally.session(slug, actor="shop", permissions=("*",), connection=connection) as db:
+            user = await db.users.add(User(email="ada@example.org"))
+            assert db.unit.depth == db.unit.outer == 1
+            with pytest.raises(Invalid, match="transaction"):
+                await db.logins.password("ada@example.org", "a password", source="203.0.113.7")
+            request = await db.privacy.request_erasure(user)
+            with pytest.raises(Invalid, match="transaction"):
+                await db.privacy.erase(request)
