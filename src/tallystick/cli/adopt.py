@@ -40,7 +40,11 @@ async def adopt(run: Run) -> Answer:
             entities=tally.entities,
             version_locations=tally.version_locations,
         )
-    return Answer(_document(found), lambda out: _show(out, found), exits.OK if found.ready else exits.FINDINGS)
+    return Answer(
+        _document(found),
+        lambda out: _show(out, found, by_option=run.url is not None),
+        exits.OK if found.ready else exits.FINDINGS,
+    )
 
 
 def _document(found: Adoption) -> dict[str, Any]:
@@ -72,7 +76,7 @@ def _document(found: Adoption) -> dict[str, Any]:
     }
 
 
-def _show(out: Output, found: Adoption) -> None:
+def _show(out: Output, found: Adoption, *, by_option: bool) -> None:
     word, style = ("adopted", "bold green") if found.adopted else ("ready", "bold green")
     if not found.ready:
         word, style = "not ready", "bold red"
@@ -87,7 +91,7 @@ def _show(out: Output, found: Adoption) -> None:
     _show_ours(out, found)
     _show_host(out, found)
     out.table(("also", "found"), list(found.facts.items()), flexible=("found",))
-    out.line("Next", "bold")
+    out.line("Next, with TALLYSTICK_ADMIN_URL set to the URL of --url" if by_option else "Next", "bold")
     for command in found.commands:
         out.raw(f"  {command}")
     if found.ready and any(h.migrations for h in found.host) and not found.adopted:
