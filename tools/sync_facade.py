@@ -303,6 +303,8 @@ def _class(stub: Stub, module: str, name: str) -> list[str]:
     body = []
     for item in node.body:
         if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef)) and _public(item.name):
+            if name != "Tallystick" and any(ast.unparse(d) == "classmethod" for d in item.decorator_list):
+                continue
             if item.name in seen and not any(ast.unparse(d) == "overload" for d in item.decorator_list):
                 continue
             overloaded = any(ast.unparse(d) == "overload" for d in item.decorator_list)

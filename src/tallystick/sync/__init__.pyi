@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
@@ -35,6 +36,7 @@ from tallystick.domains.community.memberships import CommunityMembership
 from tallystick.domains.community.trust_edges import TrustEdge
 from tallystick.domains.community.trust_score import TrustScore
 from tallystick.domains.identity.consents import Consent, LegalBasis, Purpose
+from tallystick.domains.identity.custom_fields import CustomField, CustomFieldType
 from tallystick.domains.identity.erasures import ErasureGround, ErasureRequest, RefusalGround
 from tallystick.domains.identity.external_identities import ExternalIdentity, ExternalSubject
 from tallystick.domains.identity.holds import LegalHold, Restriction, RestrictionGround
@@ -75,6 +77,10 @@ from tallystick.domains.lending.standing import Standing
 from tallystick.domains.lending.transactions import LoanAllocation, LoanCharge, LoanTransaction
 from tallystick.domains.lending.vintages import Measure, Vintages
 from tallystick.domains.lending.worklist import LateLoan
+from tallystick.domains.outbox.messages import OutboxMessage
+from tallystick.domains.outbox.outbox import TopicStatus
+from tallystick.domains.outbox.retry import Retry
+from tallystick.domains.outbox.workers import Handled, Handler, Handling
 from tallystick.domains.proofs.circuits import Circuit, ProofProtocol, ProofType, VerifyingKey
 from tallystick.domains.proofs.proofs import Proof, ProofEvent
 from tallystick.domains.proofs.signals import Signal
@@ -136,11 +142,14 @@ from tallystick.schema.migrate import MigrationReport
 from tallystick.settings import Settings
 from tallystick.spec import EntitySpec
 from tallystick.stores.base import Isolation
+from tallystick.stores.postgres.budget import Budget
 from tallystick.stores.postgres.meter import Metrics
 
 E = TypeVar("E", bound=Entity)
 E2 = TypeVar("E2")
+P = TypeVar("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 class Accounts(Repository[Account]):
     """The tenant's accounts."""
@@ -673,6 +682,45 @@ class CounterOffers(Guarded[CounterOffer]):
         """End an offer whose time is over, and its application; a notice is owed. Raises ``Conflict`` before that."""
     def expire_due(self) -> int:
         """End every offer whose time is over, each as ``expire`` does; answers how many. Run it daily."""
+
+class CustomFields(Guarded[CustomField]):
+    """The tenant's custom fields; to define them takes the permission "custom_fields.define"."""
+
+    def defined(self, entity: type[Entity]) -> list[CustomField]:
+        """The fields of an entity that values may be given for now, by name."""
+    def define(
+        self,
+        entity: type[Entity],
+        name: str,
+        type: CustomFieldType,
+        *,
+        required: bool = ...,
+        personal: bool = ...,
+        choices: Iterable[str] = ...,
+        minimum: int | None = ...,
+        maximum: int | None = ...,
+    ) -> CustomField:
+        """Add a field to an entity of this tenant.
+
+        Rows that are there need no value until their document is written again. Of callers that race one defines it
+        and the others get ``Duplicate``. Raises ``RoleMissing``, ``Invalid``, and ``QuotaExceeded`` beyond 100 fields.
+        """
+    def change(
+        self,
+        field: CustomField,
+        *,
+        required: bool | None = ...,
+        choices: Iterable[str] | None = ...,
+        minimum: int | None = ...,
+        maximum: int | None = ...,
+    ) -> CustomField:
+        """Ask something else of values to come; what is stored stays. Name, type and secrecy never change.
+
+        Bounds are replaced together: one that is not given is none. Raises ``StaleVersion``, ``RoleMissing``,
+        ``Invalid``.
+        """
+    def retire(self, field: CustomField) -> CustomField:
+        """Take no more values for it; those that are stored stay, and may stay when their document is written."""
 
 class Decisions(Guarded[Decision]):
     """Decisions on the tenant's applications; add them through ``applications.decide``."""
@@ -1271,6 +1319,72 @@ class Memberships(Guarded[CommunityMembership]):
     def locked(self, community: UUID, user: UserLike, lock: str) -> CommunityMembership | None:
         """The same, read under a lock (" FOR SHARE" keeps it from changing until the transaction ends)."""
 
+class Message(Generic[P]):
+    """One delivery of a message. Enter it to work: normal exit marks it done, an exception sends it back to wait.
+
+    ``attempt`` counts its deliveries, this one included; ``redelivered`` says that an earlier one may have been
+    handled, wholly or in part. An effect outside this database is repeated only if whoever receives it does not know
+    ``id`` already; effects inside it happen once in ``transaction()``.
+    """
+
+    @property
+    def id(self) -> UUID:
+        """What stays the same in every delivery; give it to others as their idempotency key."""
+    @property
+    def topic(self) -> str:
+        """What it is about."""
+    @property
+    def key(self) -> str | None:
+        """What it is in order with, where there is an order."""
+    @property
+    def payload(self) -> P:
+        """What it says, as the type that ``claim`` was given. Raises ``Invalid`` where it does not fit."""
+    @property
+    def personal(self) -> dict[str, Any] | None:
+        """What it says of its subject; None once that person was erased."""
+    @property
+    def subject(self) -> UUID | None:
+        """The user whose data ``personal`` is."""
+    @property
+    def attempt(self) -> int:
+        """The how many-th delivery this is."""
+    @property
+    def redelivered(self) -> bool:
+        """Whether it was delivered before."""
+    @property
+    def added_at(self) -> datetime:
+        """When the transaction that added it began, UTC."""
+    @property
+    def actor(self) -> str:
+        """Who added it."""
+    @property
+    def reason(self) -> str | None:
+        """Why, as the session that added it said."""
+    @property
+    def request_id(self) -> str | None:
+        """In which request it was added."""
+    def done(self) -> None:
+        """Mark it handled. Raises ``LeaseLost`` when the lease ran out and somebody else has it."""
+    def fail(self, error: BaseException | type[BaseException] | None = ...) -> None:
+        """Send it back to wait for its next delivery, or set it aside as a dead letter when it had enough of them.
+
+        The name of the error's class is kept and never its text, which may quote a person. A lease that is already
+        lost is no error.
+        """
+    def release(self) -> None:
+        """Give it back at once, for anybody; a lease that is already lost is no error."""
+    def extend(self, lease: timedelta | None = ...) -> None:
+        """Hold it, and what else this claim still holds, for so long from now. Raises ``LeaseLost``."""
+    def transaction(self) -> Iterator[Session]:
+        """A transaction that handles the message: what is written in it stands exactly if the message is done.
+
+        Raises ``LeaseLost`` at its end, and keeps nothing, when somebody else has the message by then.
+        """
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
 class Mfa:
     """Second factors of the tenant's users. What changes one asks again who the person is, and is counted."""
 
@@ -1301,6 +1415,80 @@ class Mfa:
         """How many recovery codes of a person still work."""
     def take(self, user: User, code: str) -> str | None:
         """Use a code up in the open transaction: what it was, "totp" or "recovery code"; None for a wrong one."""
+
+class Outbox:
+    """The tenant's messages to the outside and to its own background work."""
+
+    def add(
+        self,
+        topic: str,
+        payload: Any = ...,
+        *,
+        key: str | None = ...,
+        dedupe: str | None = ...,
+        subject: User | UUID | None = ...,
+        personal: Any = ...,
+        not_before: datetime | None = ...,
+    ) -> OutboxMessage:
+        """Add a message in the open transaction: it is delivered if that commits, and never if it does not.
+
+        ``payload`` is a JSON value or a Struct of up to 64 KiB that is about nobody. ``personal`` is an object about
+        the user ``subject``, sealed under that person's key. Messages of one topic and ``key`` are delivered in the
+        order of their commits; whoever adds to a key waits for transactions that added to it before. A message with
+        the ``dedupe`` of one that is still kept is not added again: the earlier one is answered.
+
+        Raises ``Invalid``, ``UnknownReference``, ``Erased``, and ``KeyReused`` for the same ``dedupe`` with another
+        key or payload.
+        """
+    @overload
+    def claim(
+        self, topic: str, *, into: type[T], limit: int = ..., lease: timedelta = ..., retry: Retry | None = ...
+    ) -> Iterator[Message[T]]: ...
+    @overload
+    def claim(
+        self, topic: str, *, into: None = ..., limit: int = ..., lease: timedelta = ..., retry: Retry | None = ...
+    ) -> Iterator[Message[Any]]: ...
+    def dead(self, topic: str | None = ..., *, limit: int = ...) -> list[OutboxMessage]:
+        """Dead letters, oldest first: messages given up, whether their key went on or is stuck behind them."""
+    def retry(self, id: UUID) -> OutboxMessage:
+        """Deliver a dead letter again, with all its attempts. Needs "outbox.manage".
+
+        Where its key went on meanwhile it comes out of order; where the key is stuck it comes in its place. Raises
+        ``NotFound``, ``Conflict``.
+        """
+    def discard(self, id: UUID, reason: str) -> OutboxMessage:
+        """Give a message up for good; its key goes on. Needs "outbox.manage", and the reason goes to the audit log.
+
+        Raises ``NotFound``, ``Conflict`` for one that is over already.
+        """
+    def purge(self, *, older_than: timedelta = ..., batch: int = ...) -> int:
+        """Remove messages that were over for so long, a batch a transaction; answers how many. Needs "outbox.manage".
+
+        With a message goes the memory of its ``dedupe``.
+        """
+    def status(self) -> list[TopicStatus]:
+        """What is not over, by topic."""
+
+class OutboxWorkers:
+    """The outboxes of all tenants, for programs that handle messages."""
+
+    def run(
+        self,
+        handlers: Mapping[str, Handler | Handling],
+        *,
+        concurrency: int = ...,
+        stop: asyncio.Event | None = ...,
+        until_empty: bool = ...,
+        poll: timedelta = ...,
+        actor: str = ...,
+    ) -> Handled:
+        """Hand messages to handlers, by topic, until ``stop`` is set, or with ``until_empty`` until none is due.
+
+        Tenants and topics take turns, a claim each, so that one with a backlog does not hold up the others. A handler
+        is called with one message at a time, and ``concurrency`` of them run side by side; what it raises sends its
+        message back. After a round that found nothing the next begins when ``poll`` is over. On ``stop`` whoever is at
+        work finishes the message in hand, and what was claimed beyond it goes back. Raises ``Invalid``.
+        """
 
 class Passwords:
     """The passwords of the tenant's users. A new one ends open challenges and resets of its person."""
@@ -1589,9 +1777,6 @@ class Repository(Generic[E]):
     checkers see in ``Visit.status == ...``.
     """
 
-    @classmethod
-    def of(cls, db: Session, entity: type[E]) -> Repository[E]:
-        """The repository class registered for an entity, bound to a session."""
     def get(self, id: UUID, *, load: Sequence[Any] = ...) -> E:
         """The entity with that id. Raises ``NotFound``; archived entities are found too."""
     def get_or_none(self, id: UUID, *, load: Sequence[Any] = ...) -> E | None:
@@ -1864,6 +2049,9 @@ class Session:
     def consents(self) -> Consents:
         """What persons agreed to, and the gate that operations ask."""
     @property
+    def custom_fields(self) -> CustomFields:
+        """What this tenant adds to entities that take custom fields."""
+    @property
     def logins(self) -> Logins:
         """Who somebody is: passwords, second factors, identity providers."""
     @property
@@ -1959,6 +2147,9 @@ class Session:
     @property
     def prices(self) -> Prices:
         """The market data that all tenants share."""
+    @property
+    def outbox(self) -> Outbox:
+        """Messages that leave with the transaction that adds them."""
     def transaction(self, isolation: Isolation | None = ..., *, read_only: bool = ...) -> Transaction:
         """A block that commits or rolls back as one and never runs twice; nested, a savepoint.
 
@@ -1980,6 +2171,8 @@ class Session:
     @property
     def entities(self) -> frozenset[type[Entity]]:
         """Every entity of the application, built in or its own."""
+    def actual(self, entity: type[Entity]) -> type[Entity]:
+        """The class that this application has rows of an entity in: its extension, where there is one."""
     def has(self, domain: str) -> bool:
         """Whether the application has a built-in domain ("lending", "community", ...)."""
     def now(self) -> datetime:
@@ -1997,7 +2190,7 @@ class Session:
         dataclass, TypedDict, or ``dict``. Raises ``Unsupported`` for anything but a SELECT, and for raw text.
         """
     def close(self) -> None:
-        """End the session; an open transaction is rolled back."""
+        """End the session; an open transaction is rolled back, one that was joined stays the application's."""
 
 class SessionContext:
     """``with tally.session(...) as db``."""
@@ -2030,6 +2223,8 @@ class Tallystick:
     def keys(self) -> KeyProvider | None: ...
     @property
     def tenants(self) -> Tenants: ...
+    @property
+    def extensions(self) -> dict[type[Entity], type[Entity]]: ...
     @classmethod
     def open(
         cls,
@@ -2077,6 +2272,8 @@ class Tallystick:
 
         ``metrics().text()`` is what Prometheus reads. Asks the server for its revisions; raises ``Unavailable``.
         """
+    def connections(self) -> Budget:
+        """How what the worker processes may open together fits in what the server has now. Raises ``Unavailable``."""
     def session(
         self,
         tenant: str | UUID | TenantInfo,
@@ -2090,8 +2287,10 @@ class Tallystick:
 
         ``actor`` is free text that every write records ("user:<id>", "job:nightly"). ``permissions`` are what it
         may do; by default those of the user account that "user:<id>" names. ``reason`` (why, up to 500 characters)
-        and ``request_id`` go into the audit log with every change. Raises ``NotFound`` for an unknown tenant,
-        ``Denied`` for an inactive one, ``NotMigrated``.
+        and ``request_id`` go into the audit log with every change. ``connection`` is asyncpg's or SQLAlchemy's with
+        a transaction of the application's own open on it, which the session then joins (docs/joining.md); whether
+        that commits is the application's affair. Raises ``NotFound`` for an unknown tenant, ``Denied`` for an
+        inactive one, ``NotMigrated``; of a connection, ``Invalid``, ``NotProvisioned`` and ``Unsupported``.
         """
     def system(self, *, actor: str = ..., reason: str | None = ..., request_id: str | None = ...) -> Iterator[Session]:
         """One session after another, for every active tenant: ``for db in tally.system(): ...``.
@@ -2101,6 +2300,9 @@ class Tallystick:
     @property
     def audit(self) -> AuditLog:
         """The audit logs of all tenants: ``seal()``, ``status()``, ``prove()``, ``export()``, by the sealing role."""
+    @property
+    def outbox(self) -> OutboxWorkers:
+        """The outboxes of all tenants: ``run()`` hands their messages to handlers."""
     @property
     def admin_url(self) -> str:
         """The URL that provisions and migrates. Raises ``NotProvisioned`` when none is configured."""
@@ -2372,6 +2574,7 @@ __all__ = [
     "Communities",
     "Consents",
     "CounterOffers",
+    "CustomFields",
     "Decisions",
     "DeviceTasks",
     "Devices",
@@ -2384,7 +2587,10 @@ __all__ = [
     "Loans",
     "Logins",
     "Memberships",
+    "Message",
     "Mfa",
+    "Outbox",
+    "OutboxWorkers",
     "Passwords",
     "Periods",
     "Portfolio",

@@ -59,7 +59,26 @@ class Portal:
         """
         outer: Call | None = getattr(_here, "call", None)
         if outer is not None and outer.portal is self:
-            return outer.nested(coro)
+            call = Call(self)
+            deliver: tuple[Any, ...] = (outer._deliver, coro, call)
+        else:
+            self._check(coro)
+            call = Call(self)
+            deliver = (call.begin, coro, copy_context())
+        try:
+            self.loop.call_soon_threadsafe(*deliver)
+        except RuntimeError:
+            coro.close()
+            raise closed() from None
+        problem = call.wait()
+        if problem is None:
+            return call.value  # type: ignore[no-any-return]
+        try:
+            raise problem
+        finally:
+            del problem, call
+
+    def _check(self, coro: Coroutine[Any, Any, Any]) -> None:
         if asyncio._get_running_loop() is not None:
             coro.close()
             raise Unsupported(
@@ -72,13 +91,6 @@ class Portal:
                 "This session was opened before the process forked.",
                 remedy="Open a session in this process: `with tally.session(...)`; the tally opens itself again.",
             )
-        call = Call(self)
-        try:
-            self.loop.call_soon_threadsafe(call.begin, coro, copy_context())
-        except RuntimeError:
-            coro.close()
-            raise closed() from None
-        return call.wait()  # type: ignore[no-any-return]
 
     def finish(self, source: AsyncIterator[Any]) -> None:
         """Close an async generator that nobody reads any more, wherever this happens to be called."""
@@ -94,7 +106,7 @@ class Portal:
 class Call:
     """One call of a thread: what runs for it on the loop, and what the thread is asked to run meanwhile."""
 
-    __slots__ = ("_asked", "_inbox", "_problem", "_turn", "_value", "ended", "inner", "portal", "task", "thread")
+    __slots__ = ("_asked", "_inbox", "_problem", "_turn", "ended", "inner", "portal", "task", "thread", "value")
 
     def __init__(self, portal: Portal) -> None:
         self.portal = portal
@@ -106,7 +118,7 @@ class Call:
         self._turn.acquire()
         self._asked: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
         self._inbox: asyncio.Queue[Any] | None = None
-        self._value: Any = None
+        self.value: Any = None
         self._problem: BaseException | None = None
 
     # -- on the loop -----------------------------------------------------------------------------------------------
@@ -118,7 +130,7 @@ class Call:
 
     async def _run(self, coro: Coroutine[Any, Any, Any]) -> None:
         try:
-            self._value = await coro
+            self.value = await coro
         except BaseException as problem:
             self._problem = problem
         finally:
@@ -160,13 +172,13 @@ class Call:
                 self._deliver(*inbox.get_nowait())
         if reply._problem is not None:
             raise reply._problem
-        return reply._value
+        return reply.value
 
     async def _within(self, coro: Coroutine[Any, Any, Any], reply: Call) -> None:
         task = reply.task = self.task
         self.inner = reply
         try:
-            reply._value = await coro
+            reply.value = await coro
         except BaseException as problem:
             if isinstance(problem, asyncio.CancelledError) and task is not None:
                 task.uncancel()
@@ -186,8 +198,8 @@ class Call:
 
     # -- in the calling thread ---------------------------------------------------------------------------------------
 
-    def wait(self) -> Any:
-        """Block until the coroutine has ended; its result."""
+    def wait(self) -> BaseException | None:
+        """Block until the coroutine has ended; what it raised, without the frames between the loop and it."""
         try:
             while True:
                 self._turn.acquire()
@@ -198,41 +210,23 @@ class Call:
         except BaseException:
             self._abandon()
             raise
-        return self._result()
-
-    def _result(self) -> Any:
         problem, self._problem = self._problem, None
-        if problem is None:
-            return self._value
         if isinstance(problem, asyncio.CancelledError):
-            raise closed() from problem
-        trace = problem.__traceback__
-        try:
-            # Without the frames between the loop and the coroutine.
-            raise problem.with_traceback(trace.tb_next if trace is not None else None)
-        finally:
-            del problem, trace
+            return closed()
+        if problem is not None and problem.__traceback__ is not None:
+            problem = problem.with_traceback(problem.__traceback__.tb_next)
+        return problem
 
     def _perform(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
         reply = Call(self.portal)
         outer, _here.call = getattr(_here, "call", None), self
         try:
-            reply._value = fn(*args)
+            reply.value = fn(*args)
         except BaseException as problem:
             reply._problem = problem
         finally:
             _here.call = outer
         self.portal.loop.call_soon_threadsafe(self._deliver, None, reply)
-
-    def nested(self, coro: Coroutine[Any, Any, R]) -> R:
-        """Run a coroutine inside the task of this call, which waits for what the thread is doing."""
-        reply = Call(self.portal)
-        try:
-            self.portal.loop.call_soon_threadsafe(self._deliver, coro, reply)
-        except RuntimeError:
-            coro.close()
-            raise closed() from None
-        return reply.wait()  # type: ignore[no-any-return]
 
     def _abandon(self) -> None:
         if not self.ended:
