@@ -124,7 +124,7 @@ _HOMES = {
     ),
     "extension": "added",
     "fields": (
-        "ChainAmount Custom Fraction Json LedgerAmount Length Maintained Mask Numeric Once OwnAsset Personal "
+        "ChainAmount Custom Fraction Internal Json LedgerAmount Length Maintained Mask Numeric Once OwnAsset Personal "
         "PersonalCustom Price Rate Ref Retain Search "
     ),
     "ids": "uuid7",

@@ -89,6 +89,9 @@ async def test_a_user_is_added_changed_and_guarded_by_its_version(ground: dict[s
     assert (twice.status_code, twice.json()["code"]) == (409, "TS-1202")
     found = await client.get("/users", params={"email": "Ada@Example.org"}, headers=mine)
     assert [u["id"] for u in found.json()["items"]] == [made.json()["id"]]
+    searched = await client.post("/users/search", json={"email": "ada@example.org", "role_in": ["user"]}, headers=mine)
+    assert [u["id"] for u in searched.json()] == [made.json()["id"]]
+    assert (await client.post("/users/search", json={"mail": "ada@example.org"}, headers=mine)).status_code == 422
 
 
 async def test_what_is_sealed_goes_out_masked_and_opens_for_a_reason(ground: dict[str, Any], tally: Tallystick) -> None:

@@ -23,6 +23,7 @@ from fastapi import Body, Depends, FastAPI, Header, Request, Response
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
+from fastapi.params import Body as Bodily
 from fastapi.params import Depends as Depending
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
@@ -174,13 +175,13 @@ class TallystickRoute(APIRoute):
         self, endpoint: Callable[..., Any], plain: inspect.Signature, described: list[dict[str, Any]]
     ) -> Callable[..., Any]:
         """The handler as FastAPI understands it, and the parameters that only we can describe."""
-        kinds = [k for p in plain.parameters.values() if (k := _query_of(p.annotation)) is not None]
+        kinds = [k for p in plain.parameters.values() if (k := _query_of(p)) is not None]
         names = frozenset(name for kind in kinds for name in queries.names_of(kind))
         parameters = []
         for parameter in plain.parameters.values():
             annotation, default = parameter.annotation, parameter.default
             bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
-            kind = _query_of(annotation)
+            kind = _query_of(parameter)
             if kind is not None:
                 described += schemas.parameters(kind)
                 annotation, default = Annotated[kind, Depends(self._reader(kind, names))], inspect.Parameter.empty
@@ -234,9 +235,13 @@ def _signature(endpoint: Callable[..., Any]) -> inspect.Signature | None:
         return None
 
 
-def _query_of(annotation: Any) -> Any:
+def _query_of(parameter: inspect.Parameter) -> Any:
+    """The filter or ``PageQuery`` that a parameter takes from the query string; with ``= Body()`` it is the body."""
+    annotation = parameter.annotation
     bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
-    return bare if isinstance(bare, type) and issubclass(bare, (Filter, PageQuery)) else None
+    if isinstance(parameter.default, Bodily) or not isinstance(bare, type):
+        return None
+    return bare if issubclass(bare, (Filter, PageQuery)) else None
 
 
 def _is_body(bare: Any) -> bool:

@@ -81,7 +81,7 @@ class TallystickPlugin(InitPlugin, ReceiveRoutePlugin, OpenAPISchemaPlugin):
 
     ``tenant``, ``actor`` and ``permissions`` are called with each request and may be coroutine functions: see
     ``Access``. ``tally`` is opened and closed with the application unless somebody has opened it already. Litestar's
-    own refusals become problem documents too, because they repeat what was sent; a handler of the application's own wins.
+    own refusals become problem documents too, because they repeat what was sent; the application's own handler wins.
     """
 
     def __init__(
