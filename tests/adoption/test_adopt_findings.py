@@ -17,10 +17,11 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from tests.adoption.orchard_host import PASSWORD, Orchard, drop_orchard, make_orchard
+from tests.bouncer import MISSING, PGBOUNCER, pgbouncer
 
 from tallystick import User, adopt, beside
 from tallystick.cli.entry import execute
-from tallystick.errors import Conflict, Invalid, NotProvisioned, StillReferenced
+from tallystick.errors import Conflict, Invalid, NotProvisioned, StillReferenced, Unavailable
 from tallystick.schema.provision import provision
 from tallystick.schema.remove import plan_removal, remove
 from tallystick.schema.roles import quoted
@@ -106,6 +107,12 @@ async def test_hazards_of_the_host_are_told(empty: Orchard) -> None:
     assert found == {"event-trigger", "publication", "search-path", "public-creates", "read-only"}
 
 
+@pytest.mark.skipif(PGBOUNCER is None, reason=MISSING)
+async def test_a_pooler_is_noticed(empty: Orchard) -> None:
+    with pgbouncer(empty.owner_url) as url:
+        assert await codes(empty, url) == {"pooler"}
+
+
 async def test_a_role_without_rights_gets_the_sql_for_a_dba(empty: Orchard) -> None:
     reader = f"{empty.owner}_reader"
     async with connected(empty.owner_url) as conn:
@@ -174,6 +181,20 @@ async def test_roles_stay_while_something_else_needs_them(empty: Orchard) -> Non
         assert await conn.fetchval("SELECT has_table_privilege($1, 'public.letter', 'SELECT')", app)
         await conn.execute("DROP TABLE public.letter")
         assert (await remove(empty.owner_url, roles=empty.roles)).roles == (app,)
+
+
+async def test_a_busy_table_is_waited_for_and_then_nothing_is_removed(empty: Orchard) -> None:
+    await provision(empty.owner_url, roles=empty.roles)
+    async with connected(empty.owner_url) as conn:
+        await conn.execute(f"SET ROLE {empty.roles.owner}; CREATE TABLE tally.busy (id int); RESET ROLE")
+        async with conn.transaction():
+            await conn.execute(f"SET LOCAL ROLE {empty.roles.owner}")
+            await conn.execute("LOCK TABLE tally.busy IN ACCESS SHARE MODE")
+            with pytest.raises(Unavailable, match="nothing was removed"):
+                await remove(empty.owner_url, roles=empty.roles, patience=0)
+            waiting = asyncio.create_task(remove(empty.owner_url, roles=empty.roles))
+            await asyncio.sleep(0.2)
+        assert len((await waiting).schemas) == 4
 
 
 async def test_views_functions_and_publications_of_the_host_are_never_dropped(empty: Orchard) -> None:

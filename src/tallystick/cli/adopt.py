@@ -40,11 +40,9 @@ async def adopt(run: Run) -> Answer:
             entities=tally.entities,
             version_locations=tally.version_locations,
         )
-    return Answer(
-        _document(found),
-        lambda out: _show(out, found, by_option=run.url is not None),
-        exits.OK if found.ready else exits.FINDINGS,
-    )
+    by_option = run.url is not None
+    code = exits.OK if found.ready else exits.FINDINGS
+    return Answer(_document(found), lambda out: _show(out, found, by_option=by_option), code)
 
 
 def _document(found: Adoption) -> dict[str, Any]:
