@@ -12,6 +12,7 @@ from tests.cli.conftest import Cli
 
 from tallystick.domains.catalog import DOMAINS
 from tallystick.privacy.keys import LocalKeys
+from tallystick.settings import connect_args
 from tallystick.stores.embedded.server import EmbeddedServer
 
 ENTITY = """
@@ -79,7 +80,7 @@ def test_an_entity_of_ones_own_is_migrated_linted_shown_and_changed(cli: Cli, ow
     declared = {b["branch"]: b for b in cli("status", *app, "--json").document["branches"]}["declared"]
     assert declared["applied"] == ["visit"]
 
-    (fresh / f"{own}2.py").write_text(textwrap.dedent(ENTITY.format(more='place: int = 0')))
+    (fresh / f"{own}2.py").write_text(textwrap.dedent(ENTITY.format(more="place: int = 0")))
     changed = ("--app", f"{own}2:entities", "--data-dir", str(fresh / "d"))
     unsafe = cli("migrate", *changed)
     assert unsafe.code == 7
@@ -116,6 +117,11 @@ def test_provision_prints_sql_and_touches_nothing(cli: Cli) -> None:
     assert text.out.startswith("-- ")
     assert "'books'" in text.out
     assert cli("provision", "--sql", "--json").document["sql"].startswith("-- ")
+    joins = cli("provision", "--sql", "--join", "shop", "--refer", "user_account").out
+    assert 'GRANT tally_app TO "shop" WITH INHERIT FALSE, SET TRUE;' in joins
+    assert 'GRANT REFERENCES (tenant_id, id) ON tally."user_account" TO "shop";' in joins
+    assert cli("provision", "--sql", "--join", "tally_owner").code == 2
+    assert cli("provision", "--refer", "user_account").code == 2
 
 
 @pytest.fixture
@@ -142,7 +148,17 @@ def test_a_server_with_an_owner(cli: Cli, elsewhere: str, fresh: Path, monkeypat
     healthy = cli("health", "--json")
     assert healthy.code == 0, healthy.out
     assert (healthy.document["role"], healthy.document["embedded"]) == ("cli_test_app", False)
+    assert healthy.document["budget"]["fits"] is True
+    monkeypatch.setenv("WEB_CONCURRENCY", "5000")
+    crowded = cli("health", "--json")
+    assert (crowded.code, crowded.document["budget"]["needed"]) == (0, 50_000)
+    assert "raise max_connections" in crowded.document["warnings"][0]
+    monkeypatch.delenv("WEB_CONCURRENCY")
     assert cli("provision", "--json").document["created_roles"] == []
+    joins = cli("provision", "--join", connect_args(elsewhere)["user"], "--refer", "user_account", "--json")
+    assert (joins.code, joins.document["refers"]) == (0, ["user_account"]), joins.err
+    assert cli("provision", "--join", "nobody_of_that_name").code == 2
+    assert cli("provision", "--join", "cli_test_app").code == 2
     assert cli("provision", "--app-password-env", "NOT_SET").code == 2
     assert cli("schema", "lint").code == 0
     assert cli("tenants", "create", "blue", "--name", "Blue").code == 0
