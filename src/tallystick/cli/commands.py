@@ -12,6 +12,7 @@ from tallystick.cli import (
     circles,
     database,
     demo,
+    fields,
     harden,
     health,
     keys,
@@ -59,6 +60,7 @@ command(app, "status", rich_help_panel=_SETUP)(migrations.status)
 command(app, "remove", rich_help_panel=_SETUP)(remove.remove)
 app.add_typer(proofs.app, name="proofs", rich_help_panel=_SETUP)
 app.add_typer(tenants.app, name="tenants", rich_help_panel=_DATA)
+app.add_typer(fields.app, name="fields", rich_help_panel=_DATA)
 command(app, "seed", rich_help_panel=_DATA)(seed.seed)
 app.add_typer(load.app, name="load", rich_help_panel=_DATA)
 app.add_typer(loans.app, name="loans", rich_help_panel=_DATA)
