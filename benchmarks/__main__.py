@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.report import environment
 from benchmarks.runner import OPERATIONS, Bench, Loop, note, rows_of, table_text
-from benchmarks.subjects import BASE, DEFAULT_PEERS, SUBJECTS, Subject, load, missing
+from benchmarks.subjects import BASE, DEFAULT_PEERS, OURS, SUBJECTS, Subject, load, missing
 
 BESIDE = ("tenants", "round-trips")
 
@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         if wanted:
             subjects = []
             for name in names:
-                subject = load(name, made.target(table.TABLE if name == "tallystick" else table.TWIN))
+                subject = load(name, made.target(_table(name)))
                 loop(subject.open())
                 stack.callback(_close, loop, subject)
                 subjects.append(subject)
@@ -125,7 +125,7 @@ def _close(loop: Loop, subject: Subject) -> None:
 def _table(subject: str) -> str:
     from benchmarks import table
 
-    return table.TABLE if subject == "tallystick" else table.TWIN
+    return table.TABLE if subject in OURS else table.TWIN
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -152,6 +152,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from benchmarks.privacy import main as privacy
 
         return privacy(words[1:])
+    if words[:1] == ["sync"]:
+        words = ["--peers", "tallystick-sync,django", "--operations", "get,page,add", *words[1:]]
     given = parser()
     options = given.parse_args(words)
     if options.json is not None:

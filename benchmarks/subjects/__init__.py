@@ -122,6 +122,7 @@ class Entry:
 SUBJECTS = {
     "asyncpg": Entry("asyncpg_raw", "asyncpg", ("asyncpg",), "tallystick"),
     "tallystick": Entry("tallystick", "Tallystick", ("tallystick",), "tallystick"),
+    "tallystick-sync": Entry("tallystick_sync", "… sync", ("tallystick",), "tallystick"),
     "advanced-alchemy": Entry(
         "advanced_alchemy", "Adv. Alchemy", ("advanced_alchemy", "uuid_utils"), "advanced-alchemy[uuid]"
     ),
@@ -133,6 +134,7 @@ SUBJECTS = {
     "piccolo": Entry("piccolo", "Piccolo", ("piccolo",), "piccolo[postgres]"),
 }
 BASE = ("asyncpg", "tallystick")
+OURS = ("tallystick", "tallystick-sync")
 DEFAULT_PEERS = ("advanced-alchemy", "sqlalchemy-core", "sqlalchemy-orm", "django")
 
 
