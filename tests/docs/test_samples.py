@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
 import re
 import sys
@@ -68,6 +69,27 @@ async def test_samples_run(page: str, place: Path) -> None:
         tally = module.__dict__.get("tally")
         if tally is not None:
             await tally.close()
+
+
+async def test_samples_of_the_synchronous_page_run(place: Path) -> None:
+    """In a thread, because they do not await."""
+    module = ModuleType("sample_sync")
+    module.__dict__["data_dir"] = place / "data"
+    blocks = BLOCK.findall((DOCS / "sync.md").read_text())
+    assert blocks
+    for block in blocks:
+        await asyncio.to_thread(exec, compile(block, "sync.md", "exec"), module.__dict__)
+
+
+@pytest.mark.parametrize(
+    ("page", "app"), [("django.md", "django_site/*.py"), ("celery.md", "payments_worker.py")], ids=["django", "celery"]
+)
+def test_samples_are_those_of_an_application_that_the_tests_run(page: str, app: str) -> None:
+    sources = [p.read_text() for p in (DOCS.parent / "tests" / "adoption" / "apps").glob(app)]
+    blocks = BLOCK.findall((DOCS / page).read_text())
+    assert blocks
+    for block in blocks:
+        assert any(block in source for source in sources), block
 
 
 def test_every_link_between_pages_leads_somewhere() -> None:
