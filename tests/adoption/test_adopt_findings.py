@@ -238,7 +238,7 @@ def test_the_commands(empty: Orchard, capsys: pytest.CaptureFixture[str]) -> Non
     code, out = cli("adopt", "--domains", "identity")
     assert code == 0
     assert "tallystick migrate --domains identity" in out
-    assert "nothing was changed" in out
+    assert "nothing was changed" in " ".join(out.split())
     assert cli("remove")[1].endswith("has nothing of Tallystick.\n")
     asyncio.run(provision(empty.owner_url, roles=empty.roles))
     code, out = cli("remove", "--json")

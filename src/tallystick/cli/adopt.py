@@ -106,18 +106,21 @@ def _might(found: Adoption) -> str:
 
 
 def _show_ours(out: Output, found: Adoption) -> None:
-    rows: list[tuple[str, Any, Any, str]] = [
-        ("roles", *_count(found.roles), ", ".join(found.roles)),
-        ("schemas", *_count(found.schemas), ", ".join(found.schemas)),
+    rows: list[tuple[Any, ...]] = [
+        ("roles", *_count(found.roles), None, ", ".join(found.roles)),
+        ("schemas", *_count(found.schemas), None, ", ".join(found.schemas)),
     ]
     for plan in found.domains:
-        some = plan.missing or plan.there
-        more = f", and {len(some) - 4} more" if len(some) > 4 else ""
-        told = "tenants, assets, audit log, guards" if plan.domain == "kit" else ", ".join(some[:4]) + more
-        there = len(plan.there) if plan.missing or plan.there else int(not plan.pending)
-        add = len(plan.missing) if plan.missing or plan.there else int(bool(plan.pending))
-        rows.append((f"domain {plan.domain}" if plan.domain != "yours" else "your entities", add, there, told))
-    out.table(("ours", "would add", "there", "which"), rows, right=("would add", "there"), flexible=("which",))
+        tables = (*plan.missing, *plan.there)
+        name = "your entities" if plan.domain == "yours" else f"domain {plan.domain}"
+        told = ", ".join(tables[:4]) + (f", and {len(tables) - 4} more" if len(tables) > 4 else "")
+        if tables:
+            rows.append((name, len(plan.missing), len(plan.there), len(plan.pending), told))
+        else:
+            shared = "tenants, assets, audit log, guards" if plan.domain == "kit" else ""
+            rows.append((name, None, None, len(plan.pending), shared))
+    numbers = ("would add", "there", "revisions to apply")
+    out.table(("ours", *numbers, "which"), rows, right=numbers, flexible=("which",))
 
 
 def _count(there: Any) -> tuple[int, int]:
