@@ -1,7 +1,8 @@
 """Producers and consumers of an outbox, each a process, and consumers are killed with -9: ``outbox_crew.py FILE``.
 
 FILE is JSON: the settings, the tenant, how many messages, keys, producers and consumers there are, seconds between
-kills, a seed, and the directory in which each process notes what it does. Ends when that has a file ``stop``.
+kills, a seed, every how many-th message has an effect in the database, and the directory in which each process notes
+what it does. Ends when that has a file ``stop``.
 """
 
 from __future__ import annotations
@@ -63,10 +64,13 @@ async def consume(db: Session, work: dict[str, Any], number: int, note: Note) ->
                 idle = False
                 note(f"handled {message.id} {message.attempt} {time.monotonic_ns()}")
                 try:
-                    async with message, message.transaction() as inside:
-                        await inside.outbox.add("effect", str(message.id))
-                        if chance.random() < 0.01:
-                            raise Hiccup
+                    async with message:
+                        if message.id.int % work["every"]:
+                            continue
+                        async with message.transaction() as inside:
+                            await inside.outbox.add("effect", str(message.id))
+                            if chance.random() < 0.01:
+                                raise Hiccup
                 except (Hiccup, TallystickError):
                     continue
         except TallystickError as problem:

@@ -29,11 +29,13 @@ from tallystick.testing import Race
 N = 16
 SOAK = int(os.environ.get("TALLYSTICK_SOAK_OUTBOX", "0"))
 MESSAGES = SOAK or 2_000
+EVERY = 1 if not SOAK else 5
 KEYS = 400 if SOAK else 100
 CREW = Path(__file__).with_name("outbox_crew.py")
 AT_ONCE = Retry(base=timedelta(0), cap=timedelta(0))
 
 
+@pytest.mark.timeout(300 if not SOAK else 2_400)
 async def test_consumers_are_killed(tally: Tallystick, tenant: str, db: Session, race: object):
     with tempfile.TemporaryDirectory(prefix="tally-outbox-") as made:
         notes = Path(made)
@@ -44,10 +46,11 @@ async def test_consumers_are_killed(tally: Tallystick, tenant: str, db: Session,
             "keys": KEYS,
             "producers": 4,
             "consumers": N,
-            "lease": 0.8 if not SOAK else 5.0,
-            "limit": 5 if not SOAK else 20,
+            "lease": 0.8 if not SOAK else 3.0,
+            "limit": 5 if not SOAK else 30,
             "gap": 0.5 if not SOAK else 1.0,
             "seed": 28,
+            "every": EVERY,
             "notes": made,
         }
         (notes / "work.json").write_text(json.dumps(work))
@@ -84,7 +87,9 @@ async def test_consumers_are_killed(tally: Tallystick, tenant: str, db: Session,
         firsts = [min(at for _, at in handled[m.id]) for m in sorted(mine, key=lambda m: m.position)]
         assert firsts == sorted(firsts), "out of order"
     effects = Counter([m.payload async for m in db[OutboxMessage].stream(OutboxMessage.topic == "effect")])
-    assert effects == Counter(map(str, rows)), "what was written with a message was written once"
+    assert effects == Counter(str(id) for id in rows if not id.int % EVERY), (
+        "what was written with a message was written once"
+    )
     assert kills > 3
     assert ended > 3
     repeats = len(deliveries) - len(rows)

@@ -26,9 +26,9 @@ _LONGEST_LEASE = timedelta(days=1)
 
 
 class Lease:
-    """What messages of one claim share: the token, the policy, and the keys whose rest went back."""
+    """What messages of one claim share: the token, the policy, what is held, and the keys whose rest went back."""
 
-    __slots__ = ("db", "into", "over", "retry", "seconds", "token")
+    __slots__ = ("db", "held", "into", "over", "retry", "seconds", "token")
 
     def __init__(self, db: Session, token: UUID, lease: timedelta, retry: Retry, into: Any) -> None:
         self.db = db
@@ -36,18 +36,19 @@ class Lease:
         self.seconds = seconds(lease)
         self.retry = retry
         self.into = into
+        self.held: dict[UUID, str | None] = {}
         self.over: set[str] = set()
 
-    async def run(self, sql: str, id: UUID | None, *more: Any) -> bool:
+    async def run(self, sql: str, id: UUID, *more: Any) -> bool:
         """One statement about what this lease holds; whether it still held it."""
         db = self.db
         args = (db.tenant_id, id, self.token, db.actor, *more)
         return bool(await db.unit.call(sql, args, spec_of(OutboxMessage)))
 
-    async def renew(self, db: Session) -> set[UUID]:
+    async def renew(self, db: Session, seconds: float | None = None) -> set[UUID]:
         """Hold everything that is still held for another while; answers the ids of that."""
-        rows = await db.unit.call(statements.EXTEND, (db.tenant_id, None, self.token, db.actor, self.seconds))
-        return {row[0] for row in rows}
+        args = (db.tenant_id, list(self.held), self.token, db.actor, seconds or self.seconds)
+        return {row[0] for row in await db.unit.call(statements.EXTEND, args, spec_of(OutboxMessage))}
 
 
 class Message(Generic[P]):
@@ -134,7 +135,7 @@ class Message(Generic[P]):
         """Mark it handled. Raises ``LeaseLost`` when the lease ran out and somebody else has it."""
         if not await self._lease.run(statements.FINISH, self.id):
             raise _lost()
-        self._settled = True
+        self._over()
 
     async def fail(self, error: BaseException | type[BaseException] | None = None) -> None:
         """Send it back to wait for its next delivery, or set it aside as a dead letter when it had enough of them.
@@ -154,10 +155,9 @@ class Message(Generic[P]):
 
     async def extend(self, lease: timedelta | None = None) -> None:
         """Hold it, and what else this claim still holds, for so long from now. Raises ``LeaseLost``."""
-        for_seconds = self._lease.seconds if lease is None else seconds(lease)
-        if not await self._lease.run(statements.EXTEND, self.id, for_seconds):
+        held = self._lease
+        if self.id not in await held.renew(held.db, None if lease is None else seconds(lease)):
             raise _lost()
-        await self._lease.run(statements.EXTEND, None, for_seconds)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
@@ -170,17 +170,25 @@ class Message(Generic[P]):
             yield db
             if not await self._lease.run(statements.FINISH, self.id):
                 raise _lost()
+        self._over()
+
+    def _over(self) -> None:
         self._settled = True
+        self._lease.held.pop(self.id, None)
 
     async def _give(
         self, state: OutboxState, wait: timedelta, error: BaseException | type[BaseException] | None
     ) -> None:
         kind = error if error is None or isinstance(error, type) else type(error)
         name = None if kind is None else kind.__name__[:_LONGEST_NAME]
+        held, rest = self._lease, []
         if self.key is not None and state is not OutboxState.DEAD:
-            self._lease.over.add(self.key)
+            held.over.add(self.key)
+            rest = [id for id, key in held.held.items() if key == self.key and id != self.id]
         self._settled = True
-        await self._lease.run(statements.FAIL, self.id, state.value, wait.total_seconds(), name)
+        for id in (self.id, *rest):
+            held.held.pop(id, None)
+        await held.run(statements.FAIL, self.id, state.value, wait.total_seconds(), name, rest)
 
     async def __aenter__(self) -> Self:
         return self

@@ -73,6 +73,7 @@ class OutboxMessage(Entity):
             where="key is null and state = 'pending'",
         ),
         Index("topic", "state", "created_at", query="dead letters", where="state in ('dead', 'stuck')"),
+        Index("subject", query="messages about a person", where="subject_id is not null"),
         Index("finished_at", query="messages to purge", where="finished_at is not null"),
         Check("tries", "tries >= 0"),
         Check("payload", f"octet_length(payload::text) <= {2 * LARGEST}"),

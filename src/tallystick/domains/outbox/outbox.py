@@ -142,7 +142,10 @@ class Outbox:
                 remedy="Claim outside, and open message.transaction() for each message.",
             )
         held = Lease(db, uuid7(), lease, policy, into)
-        left = await self._take(held, topic, limit)
+        async with db.transaction():
+            await db.unit.call(statements.IN_ORDER, ())
+            left = await self._take(held, topic, limit)
+        held.held.update((row.id, row.key) for row in left)
         renewed = monotonic()
         try:
             while left:

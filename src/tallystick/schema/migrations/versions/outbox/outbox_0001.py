@@ -150,12 +150,17 @@ OUTBOX_MESSAGE = Table(
             comment="dead letters",
         ),
         Index(
+            "ix_outbox_message_subject_id",
+            ("tenant_id", "subject_id", "id"),
+            where="subject_id is not null",
+            comment="messages about a person",
+        ),
+        Index(
             "ix_outbox_message_finished_at",
             ("tenant_id", "finished_at", "id"),
             where="finished_at is not null",
             comment="messages to purge",
         ),
-        Index("ix_outbox_message_subject_id", ("tenant_id", "subject_id", "id"), comment="rows of one subject"),
     ),
     policies=(
         Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
