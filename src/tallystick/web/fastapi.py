@@ -185,9 +185,12 @@ class TallystickRoute(APIRoute):
             if kind is not None:
                 described += schemas.parameters(kind)
                 annotation, default = Annotated[kind, Depends(self._reader(kind, names))], inspect.Parameter.empty
-            elif bare is annotation and _is_body(bare) and not _depends(annotation, default):
-                marks = (Wire(bare),) if default is not inspect.Parameter.empty else (Body(), Wire(bare))
-                annotation = Annotated.__class_getitem__((bare, *marks))  # type: ignore[attr-defined]
+            elif bare is annotation and _is_body(bare, default):
+                if isinstance(default, Bodily) and default.is_required():
+                    body, default = default, inspect.Parameter.empty
+                else:
+                    body = Body()
+                annotation = Annotated.__class_getitem__((bare, body, Wire(bare)))  # type: ignore[attr-defined]
             elif isinstance(bare, type) and issubclass(bare, Entity) and not _depends(annotation, default):
                 raise Declaration(
                     f"A handler takes a whole {bare.__name__} as its body.",
@@ -244,8 +247,10 @@ def _query_of(parameter: inspect.Parameter) -> Any:
     return bare if issubclass(bare, (Filter, PageQuery)) else None
 
 
-def _is_body(bare: Any) -> bool:
-    return isinstance(bare, type) and issubclass(bare, msgspec.Struct) and not issubclass(bare, Entity)
+def _is_body(bare: Any, default: Any) -> bool:
+    """Whether a parameter is a body that msgspec reads; one with another marker or an optional body is FastAPI's."""
+    plain = default is inspect.Parameter.empty or (isinstance(default, Bodily) and default.is_required())
+    return plain and isinstance(bare, type) and issubclass(bare, msgspec.Struct) and not issubclass(bare, Entity)
 
 
 def _depends(annotation: Any, default: Any) -> bool:
