@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import select
 from tests.adoption.branches import (
     ENTITIES,
     Branch,
@@ -38,6 +39,7 @@ from tallystick import (
     Transitions,
     User,
     UserStatus,
+    backref,
     one_of,
     secret,
     usd,
@@ -149,6 +151,34 @@ async def test_operations_of_the_library_leave_added_columns_alone(db: Session):
     put = User(email="bare@example.org", first_name="Bare")
     await db.users.upsert(put, on=User.email)
     assert (await db[BranchUser].get(bare.id)).desk == "9"
+
+
+async def test_references_totals_and_statements_reach_the_extension(db: Session):
+    clerk = await db[BranchUser].add(BranchUser(desk="77", status=UserStatus.ACTIVE))
+    loan = await active(db, await product(db, "ref"), borrower=clerk)
+    await db[BranchLoan].update(await db[BranchLoan].get(loan.id), collector=clerk.ref)
+    read = await db.loans.get(loan.id, load=[Loan.borrower, BranchLoan.collector])
+    assert isinstance(read, BranchLoan)
+    assert type(read.borrower.value) is BranchUser
+    assert read.collector is not None
+    assert read.collector.value.id == clerk.id
+    back = await db.load([clerk], backref(Loan, Loan.borrower))
+    assert [type(one) for one in back[clerk.id]] == [BranchLoan]
+    back = await db.load([clerk], backref(BranchLoan, BranchLoan.collector))
+    assert [one.id for one in back[clerk.id]] == [loan.id]
+    for table in (BranchUser.table, User.table, BranchUser.table):
+        found = await db.fetch(select(table.c.id).where(table.c.id == clerk.id), into=dict)
+        assert [row["id"] for row in found] == [clerk.id]
+    rows = await db.fetch(select(BranchUser.table.c.desk).where(BranchUser.table.c.tier == 1), into=dict)
+    assert {"desk": "77"} in rows
+    keys = {k.columns: k.table for k in spec_of(Visitor).foreign_keys}
+    assert keys["tenant_id", "host_id"] == "user_account"
+
+
+class Visitor(Entity):
+    """Somebody who comes to see a user."""
+
+    host: Ref[BranchUser]
 
 
 async def test_a_process_that_does_not_know_the_extension_goes_on(house: House, db: Session, plain: Session):
