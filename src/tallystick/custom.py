@@ -32,14 +32,14 @@ async def adapted(repository: Repository[E], entities: Sequence[E]) -> list[E]:
     Raises ``Invalid`` with the field's name.
     """
     spec = repository.spec
-    found = [extended(spec, e) for e in entities]
-    if spec.custom:
+    # Operations of the library make plain ones, and could give nothing that a tenant requires.
+    whole = [e for e in entities if e.__class__ is spec.cls] if spec.custom else []
+    if whole:
         defined = await _defined(repository)
-        for entity in found:
-            if entity.__class__ is spec.cls:
-                for name in spec.custom:
-                    _judge(spec, spec.fields[name], getattr(entity, name), defined)
-    return found
+        for entity in whole:
+            for name in spec.custom:
+                _judge(spec, spec.fields[name], getattr(entity, name), defined)
+    return [extended(spec, e) for e in entities]
 
 
 async def judged(repository: Repository[Any], changes: Mapping[str, Any], before: Any = None) -> None:

@@ -248,6 +248,9 @@ def field_of(cls: type[Entity], field: FieldSpec) -> FieldSpec:
             "Make it optional: X | None = None; a text, number, bool, date, enum or document may have a default.",
             name,
         )
+    for rule in _own(cls).items:
+        if isinstance(rule, Transitions) and rule.field == name and str(default) not in rule.initial:
+            _wrong(cls, f".{name} does not begin in its default.", "Name the default in initial=[...].", name)
     return replace(field, columns=(replace(field.columns[0], default=literal), *field.columns[1:]))
 
 

@@ -94,6 +94,18 @@ async def test_every_type_judges_its_values_and_shows_none(
         assert not isinstance(value, str) or len(value) < 6 or value not in str(caught.value)
 
 
+async def test_what_a_tenant_requires_stops_no_operation_of_the_library(desk: Session):
+    await desk.custom_fields.define(BranchUser, "must", T.TEXT, required=True)
+    made = await desk.users.add(User(email="plain@example.org"))
+    assert isinstance(made, BranchUser)
+    assert len(await desk.users.add_many([User(), User()])) == 2
+    with pytest.raises(Invalid, match=r"custom\.must has no value"):
+        await desk[BranchUser].add(BranchUser())
+    with pytest.raises(Invalid, match=r"custom\.must has no value"):
+        await desk[BranchUser].add_many([User(), BranchUser()])
+    assert await desk.users.count() == 3
+
+
 async def test_every_verb_that_writes_judges(desk: Session):
     await desk.custom_fields.define(BranchUser, "size", T.INTEGER)
     users = desk[BranchUser]

@@ -329,6 +329,16 @@ def declared(rules: Rules | None = None, base: type[Entity] = User, **fields: An
             ),
             "Statuses",
         ),
+        (
+            lambda: declared(
+                Rules(
+                    Transitions("step", {Collection.CALLED: [Collection.NONE]}, initial=[Collection.CALLED]),
+                    extends=User,
+                ),
+                step=(Collection, Collection.NONE),
+            ),
+            "begin in its default",
+        ),
         (lambda: declared(Rules(Index("nothing", query="none"), extends=User)), "not a field"),
     ],
 )
