@@ -51,8 +51,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-# What the ordinary run asks both ways: the attacks on the wall; the conformance suite has a module for it.
+# What the ordinary run asks several ways: the attacks on the wall; the conformance suite has a module for the facade.
 _BOTH = "attacks/test_t*.py"
+# Of these, what goes through sessions goes through the facade's too; the rest does when asked to: --through sync.
+_FACADED = ("test_t01", "test_t02", "test_t03", "test_t06_injection", "test_t09", "test_t19", "test_t20", "test_t21")
 # Of these, what is quick goes behind PgBouncer too; the rest does when asked to: --through pgbouncer.
 _POOLED = ("test_t08", "test_t09", "test_t12", "test_t20", "test_t21")
 _BY_FACADE = "conformance/test_sync.py"
@@ -60,8 +62,10 @@ _BY_FACADE = "conformance/test_sync.py"
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if metafunc.config.getoption("--through") is None and metafunc.definition.path.match(_BOTH):
-        ways = ["direct", "sync", *(["pgbouncer"] if metafunc.definition.path.name.startswith(_POOLED) else [])]
-        metafunc.parametrize("through", ways, indirect=True)
+        name = metafunc.definition.path.name
+        ways = [("sync", _FACADED), ("pgbouncer", _POOLED)]
+        more = [way for way, modules in ways if name.startswith(modules)]
+        metafunc.parametrize("through", ["direct", *more], indirect=True)
 
 
 @pytest.fixture(scope="session")

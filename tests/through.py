@@ -79,8 +79,11 @@ def _worker() -> Worker:
     return worker
 
 
-async def call(portal: Portal, fn: Callable[[], Any]) -> Any:
-    """Have this task's worker call ``fn``; a cancellation interrupts what the worker waits for."""
+async def call(portal: Portal, fn: Callable[[], Any], undo: Callable[[], Any] | None = None) -> Any:
+    """Have this task's worker call ``fn``; a cancellation interrupts what the worker waits for.
+
+    ``undo`` is called when ``fn`` had been done by then, because nobody hears of it.
+    """
     worker, loop = _worker(), portal.loop
     future = loop.create_future()
     worker.jobs.put((loop, future, fn))
@@ -94,7 +97,10 @@ async def call(portal: Portal, fn: Callable[[], Any]) -> Any:
                     one.cancel()
                     interrupted = True
             await asyncio.wait([future], timeout=0.005)
-        future.exception()
+        if future.exception() is None and undo is not None:
+            undone = loop.create_future()
+            worker.jobs.put((loop, undone, undo))
+            await asyncio.wait([undone])
         raise
 
 
@@ -180,7 +186,8 @@ class Through:
 
     async def __aenter__(self) -> Any:
         facade, portal = object.__getattribute__(self, "_facade"), object.__getattribute__(self, "_portal")
-        entered = await call(portal, facade.__enter__)
+        cause = (asyncio.CancelledError, asyncio.CancelledError(), None)
+        entered = await call(portal, facade.__enter__, undo=lambda: facade.__exit__(*cause))
         return self if entered is facade else dress(entered, portal)
 
     async def __aexit__(self, *cause: Any) -> Any:

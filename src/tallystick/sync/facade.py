@@ -98,7 +98,15 @@ class Block(Facade):
     __slots__ = ()
 
     def __enter__(self) -> None:
-        self._run(self._target.__aenter__())
+        unit = self._target._unit
+        depth = unit.depth
+        try:
+            self._run(self._target.__aenter__())
+        except BaseException as problem:
+            # An interrupt may come when it had begun: nobody would end it.
+            if unit.depth > depth:
+                self._run(self._target.__aexit__(type(problem), problem, None))
+            raise
         if self._home is not None:
             self._home.enter()
 

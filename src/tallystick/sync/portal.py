@@ -106,7 +106,19 @@ class Portal:
 class Call:
     """One call of a thread: what runs for it on the loop, and what the thread is asked to run meanwhile."""
 
-    __slots__ = ("_asked", "_inbox", "_problem", "_turn", "ended", "inner", "portal", "task", "thread", "value")
+    __slots__ = (
+        "_asked",
+        "_coro",
+        "_inbox",
+        "_problem",
+        "_turn",
+        "ended",
+        "inner",
+        "portal",
+        "task",
+        "thread",
+        "value",
+    )
 
     def __init__(self, portal: Portal) -> None:
         self.portal = portal
@@ -117,6 +129,7 @@ class Call:
         self._turn = threading.Lock()
         self._turn.acquire()
         self._asked: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
+        self._coro: Coroutine[Any, Any, Any] | None = None
         self._inbox: asyncio.Queue[Any] | None = None
         self.value: Any = None
         self._problem: BaseException | None = None
@@ -126,6 +139,7 @@ class Call:
     def begin(self, coro: Coroutine[Any, Any, Any], context: Context) -> None:
         """Start the coroutine, in the context of the thread that called."""
         self.portal._calls.add(self)
+        self._coro = coro
         self.task = self.portal.loop.create_task(self._run(coro), context=context)
 
     async def _run(self, coro: Coroutine[Any, Any, Any]) -> None:
@@ -152,6 +166,8 @@ class Call:
     def _cancelled(self, task: asyncio.Task[None]) -> None:
         # A task that is cancelled before its first step never enters its coroutine.
         if not self.ended:
+            if self._coro is not None:
+                self._coro.close()
             self._problem = asyncio.CancelledError()
             self._end()
 
