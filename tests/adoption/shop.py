@@ -77,7 +77,9 @@ async def shop_beside(server: KitServer, outer: Tallystick, suffix: str) -> Asyn
         role = shop.role = f"shop{suffix}_{server.worker}"
         async with shop.connected("admin") as admin:
             await admin.execute(f"DROP ROLE IF EXISTS {role}")
-            await admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
+            # Before 16 it is the member that inherits or does not, for all its memberships.
+            inherit = "INHERIT" if admin.get_server_version() >= (16,) else "NOINHERIT"
+            await admin.execute(f"CREATE ROLE {role} LOGIN {inherit} PASSWORD '{PASSWORD}'")
             await admin.execute(f"GRANT CREATE, CONNECT ON DATABASE {quoted(database)} TO {role}")
         await allow_joining(server.url("admin", database), role, roles=server.roles, references=["user_account"])
         async with shop.connected() as connection:

@@ -2,7 +2,7 @@
 
 ``tally.session(..., connection=conn)`` works in a transaction of the application's own role, which for that has to be
 allowed to become the role that every policy binds. The right is to SET ROLE, not to inherit: outside a session the
-application's statements can do no more than before.
+application's statements can do no more than before. PostgreSQL 15 has no such distinction but the role's own NOINHERIT.
 """
 
 from __future__ import annotations
