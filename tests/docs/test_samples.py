@@ -42,7 +42,6 @@ def place() -> Iterator[Path]:
         "outbox.md",
         "privacy.md",
         "reputation.md",
-        "tutorial.md",
         "underwriting.md",
         "vaults.md",
     ],
