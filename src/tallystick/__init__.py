@@ -211,6 +211,7 @@ if TYPE_CHECKING:
     from tallystick.loading import backref
     from tallystick.money import Money, Rounding, eur, gbp, kes, money, ngn, sum_of, usd
     from tallystick.page import Offset, Page, PageQuery
+    from tallystick.plan import PlanStep, QueryPlan
     from tallystick.privacy.key_store import KeyFolder, KeyStore
     from tallystick.privacy.keys import KeyProvider, LocalKeys, RootKey, StoredKeys
     from tallystick.privacy.kms import TinkRoot
@@ -255,6 +256,7 @@ if TYPE_CHECKING:
     from tallystick.session import Session
     from tallystick.settings import Settings
     from tallystick.stores.postgres.meter import Metrics, PoolUse, StatementTimes
+    from tallystick.stores.postgres.seeing import StatementRun
 
 # fmt: off
 __all__ = [
@@ -282,28 +284,28 @@ __all__ = [
     "Metrics", "MigrationUnsafe", "Money", "Monitored", "MonthEnd", "NotFound", "NotMigrated", "NotProvisioned",
     "NoticeBasis", "NoticeChannel", "Numeric", "OfferState", "Offset", "OnHold", "Once", "OrderKind", "OutboxMessage",
     "OutboxState", "Outcome", "Overdue", "Overpayment", "OwnAsset", "Page", "PageQuery", "Payoff", "Payout",
-    "PayoutKind", "PayoutStatus", "Personal", "PersonalCustom", "Plan", "Planned", "PoolUse", "Price", "PriceTick",
-    "Proof", "ProofEvent", "ProofEventKind", "ProofProtocol", "ProofType", "Protection", "ProtectionKind",
-    "ProtectionRule", "ProvisionRates", "Purpose", "Queue", "QuotaExceeded", "Rate", "Readable", "ReasonCode",
-    "Receipt", "ReconcileReport", "RecoveryCode", "RedactingFilter", "Ref", "RefusalGround", "Repository",
+    "PayoutKind", "PayoutStatus", "Personal", "PersonalCustom", "Plan", "PlanStep", "Planned", "PoolUse", "Price",
+    "PriceTick", "Proof", "ProofEvent", "ProofEventKind", "ProofProtocol", "ProofType", "Protection", "ProtectionKind",
+    "ProtectionRule", "ProvisionRates", "Purpose", "QueryPlan", "Queue", "QuotaExceeded", "Rate", "Readable",
+    "ReasonCode", "Receipt", "ReconcileReport", "RecoveryCode", "RedactingFilter", "Ref", "RefusalGround", "Repository",
     "ReputationEvidence", "ReputationPolicy", "ReputationRecord", "ReputationStatus", "Restriction",
     "RestrictionGround", "Retain", "RetentionPolicy", "Retry", "ReviewState", "ReviewTask", "RiskAlert", "RoleMissing",
     "RootKey", "RoundStatus", "Rounding", "RuleFiring", "Rules", "SavingsGroup", "Schedule", "Score", "ScoringCategory",
     "ScoringPeriod", "SealReport", "Search", "Secret", "Serialization", "Servicing", "Session", "SessionStatus",
-    "SessionType", "Settings", "Signal", "SignalRole", "Spread", "StaleVersion", "Standing", "StatementTimes",
-    "Statistics", "Statuses", "StillReferenced", "StorageFull", "StoredKeys", "SystemClock", "Tallystick",
-    "TallystickError", "Tampered", "TaskState", "Tenant", "TenantInfo", "TenantMissing", "Terms", "ThrottleScope",
-    "TickReceipt", "TinkRoot", "TlsFailed", "TokenUse", "TopicStatus", "TransactionKind", "Transfer", "Transitions",
-    "TrustEdge", "TrustPolicy", "Unavailable", "Unique", "UnknownReference", "Unsupported", "User", "UserProfile",
-    "UserReputationSummary", "UserRole", "UserStatus", "Vault", "VaultAsset", "VaultAssetChange", "VaultMetric",
-    "VaultObservation", "VaultPosition", "VaultSide", "VaultStatus", "Verdict", "VerificationStatus", "Verifier",
-    "VerifyingKey", "Version", "Wallet", "WrongTenant", "added", "adopt", "all_of", "any_of", "append_only", "asc",
-    "asset", "at_least", "at_most", "backref", "beside", "between", "check_export", "commitment", "compare", "contains",
-    "decayed", "demographic_parity", "denial_groups", "desc", "equalized_odds", "eur", "gbp", "generalized_entropy",
-    "hmda_denial_codes", "idempotent", "impacts", "input_set_hash", "kept", "kes", "key", "less_than", "make_periods",
-    "make_schedule", "missing", "money", "more_than", "ngn", "not_", "one_of", "order_by", "outcomes", "periods_to",
-    "prefix", "present", "redacting_processor", "register", "replay_erasures", "reweighing", "secret", "sum_of",
-    "transfer", "usd", "uuid7", "wilson",
+    "SessionType", "Settings", "Signal", "SignalRole", "Spread", "StaleVersion", "Standing", "StatementRun",
+    "StatementTimes", "Statistics", "Statuses", "StillReferenced", "StorageFull", "StoredKeys", "SystemClock",
+    "Tallystick", "TallystickError", "Tampered", "TaskState", "Tenant", "TenantInfo", "TenantMissing", "Terms",
+    "ThrottleScope", "TickReceipt", "TinkRoot", "TlsFailed", "TokenUse", "TopicStatus", "TransactionKind", "Transfer",
+    "Transitions", "TrustEdge", "TrustPolicy", "Unavailable", "Unique", "UnknownReference", "Unsupported", "User",
+    "UserProfile", "UserReputationSummary", "UserRole", "UserStatus", "Vault", "VaultAsset", "VaultAssetChange",
+    "VaultMetric", "VaultObservation", "VaultPosition", "VaultSide", "VaultStatus", "Verdict", "VerificationStatus",
+    "Verifier", "VerifyingKey", "Version", "Wallet", "WrongTenant", "added", "adopt", "all_of", "any_of", "append_only",
+    "asc", "asset", "at_least", "at_most", "backref", "beside", "between", "check_export", "commitment", "compare",
+    "contains", "decayed", "demographic_parity", "denial_groups", "desc", "equalized_odds", "eur", "gbp",
+    "generalized_entropy", "hmda_denial_codes", "idempotent", "impacts", "input_set_hash", "kept", "kes", "key",
+    "less_than", "make_periods", "make_schedule", "missing", "money", "more_than", "ngn", "not_", "one_of", "order_by",
+    "outcomes", "periods_to", "prefix", "present", "redacting_processor", "register", "replay_erasures", "reweighing",
+    "secret", "sum_of", "transfer", "usd", "uuid7", "wilson",
 ]
 # fmt: on
 

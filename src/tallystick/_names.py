@@ -131,6 +131,7 @@ _HOMES = {
     "loading": "backref",
     "money": "Money Rounding eur gbp kes money ngn sum_of usd",
     "page": "Offset Page PageQuery",
+    "plan": "PlanStep QueryPlan",
     "privacy.key_store": "KeyFolder KeyStore",
     "privacy.keys": "KeyProvider LocalKeys RootKey StoredKeys",
     "privacy.kms": "TinkRoot",
@@ -147,6 +148,7 @@ _HOMES = {
     "session": "Session",
     "settings": "Settings",
     "stores.postgres.meter": "Metrics PoolUse StatementTimes",
+    "stores.postgres.seeing": "StatementRun",
 }
 HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 """Public names and their modules."""

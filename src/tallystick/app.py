@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tallystick.stores.embedded.server import EmbeddedServer
     from tallystick.stores.postgres.budget import Budget
     from tallystick.stores.postgres.meter import Metrics
+    from tallystick.stores.postgres.seeing import OnStatement
     from tallystick.stores.postgres.store import PostgresStore
 
 SYSTEM_ACTOR = "system"
@@ -59,6 +60,7 @@ class Tallystick:
         version_locations: Sequence[str | Path],
         verifier: Verifier | None = None,
         logins: LoginPolicy | None = None,
+        on_statement: OnStatement | None = None,
     ) -> None:
         self.settings = settings
         self.verifier = verifier
@@ -67,6 +69,7 @@ class Tallystick:
         self.entities = tuple(e for e in entities if e not in extensions(entities))
         self.clock = clock
         self.keys = keys
+        self._on_statement = on_statement
         self.tenants = Tenants(self)
         self.extensions = extensions(entities)
         self._known = set(living((*entities_of(domains), *entities)))
@@ -94,6 +97,7 @@ class Tallystick:
         version_locations: Sequence[str | Path] = (),
         verifier: Verifier | None = None,
         logins: LoginPolicy | None = None,
+        on_statement: OnStatement | None = None,
     ) -> Self:
         """Describe an application; nothing is touched until it is entered.
 
@@ -101,7 +105,8 @@ class Tallystick:
         provider of sealed fields; without it ``TALLYSTICK_KEY_FILE`` is used, and on the embedded server a
         development key. ``version_locations`` are folders with Alembic revisions of your own entities.
         ``verifier`` judges proofs; without one ``db.proofs.verify`` answers ``Unavailable``. ``logins`` are the rules
-        of ``db.logins``, what a password's hash costs first of all.
+        of ``db.logins``, what a password's hash costs first of all. ``on_statement`` is called with a ``StatementRun``
+        after every statement, on the event loop: for tracing, so it should be quick; what it raises is logged.
         """
         found = settings if settings is not None else Settings.load()
         if url is not None:
@@ -115,6 +120,7 @@ class Tallystick:
             version_locations=version_locations,
             verifier=verifier,
             logins=logins,
+            on_statement=on_statement,
         )
 
     async def __aenter__(self) -> Self:
@@ -161,6 +167,7 @@ class Tallystick:
             self.settings,
             recover=None if server is None else server.recover,
             sign=sign,
+            on_statement=self._on_statement,
         )
         try:
             if self.settings.test_connection:

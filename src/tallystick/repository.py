@@ -27,6 +27,7 @@ from tallystick.values import elsewhere
 
 if TYPE_CHECKING:
     from tallystick.audit.history import Version
+    from tallystick.plan import QueryPlan
     from tallystick.session import Session
 
 E = TypeVar("E", bound=Entity)
@@ -66,8 +67,6 @@ class Repository(Generic[E]):
     def of(cls, db: Session, entity: type[E]) -> Repository[E]:
         """The repository class registered for an entity, bound to a session."""
         return cls._classes.get(spec_of(entity).extends or entity, Repository)(db, entity)
-
-    # -- reading -------------------------------------------------------------------------------------------------
 
     async def get(self, id: UUID, *, load: Sequence[Any] = ()) -> E:
         """The entity with that id. Raises ``NotFound``; archived entities are found too."""
@@ -158,6 +157,18 @@ class Repository(Generic[E]):
         total = await db.unit.count(codec, whole) if count else None
         return Page(items=items, limit=limit, next=cursor, total=total, offset=offset)
 
+    async def explain(
+        self, *where: Where, order: Any = None, limit: int | None = None, analyze: bool = False
+    ) -> QueryPlan:
+        """How the database would read what ``find`` with these arguments asks for; no value of anybody is in it.
+
+        With ``analyze`` it is run, in a transaction that cannot write and is rolled back. Raises like ``find``.
+        """
+        from tallystick.plan import explain
+
+        limit = FIND_LIMIT + 1 if limit is None else limit
+        return await explain(self, self._query(where, order, limit=limit), analyze=analyze)
+
     async def stream(self, *where: Where, order: Any = None, batch: int = STREAM_BATCH) -> AsyncIterator[E]:
         """Every match, a batch at a time by keyset, holding no connection and no snapshot between batches.
 
@@ -203,8 +214,6 @@ class Repository(Generic[E]):
         from tallystick.audit.history import as_of
 
         return await as_of(self, _id(id), moment)
-
-    # -- writing -------------------------------------------------------------------------------------------------
 
     async def add(self, entity: E) -> E:
         """Store a new entity; answers it with its tenant, version and stamps.
@@ -336,8 +345,6 @@ class Repository(Generic[E]):
         """Remove every match for good, archived ones included; answers how many."""
         return await self._delete(self._bulk(where, archived=True), reason)
 
-    # -- coordinating --------------------------------------------------------------------------------------------
-
     async def lock(self, id: UUID, *, wait: bool = True, skip: bool = False) -> E:
         """Read the entity and keep others from changing it until the transaction ends.
 
@@ -388,8 +395,6 @@ class Repository(Generic[E]):
         from tallystick.disclosure import reveal
 
         return await reveal(self, id, field, reason)
-
-    # -- inside --------------------------------------------------------------------------------------------------
 
     async def _select(self, query: Query) -> list[E]:
         rows = await self.db.unit.select(self._codec, query)

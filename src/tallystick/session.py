@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from tallystick.domains.vaults.prices import Prices
     from tallystick.domains.vaults.protection import ProtectionRules
     from tallystick.domains.vaults.repository import Vaults
+    from tallystick.plan import QueryPlan
     from tallystick.stores.base import Isolation, Unit
     from tallystick.stores.postgres.store import PostgresStore
 
@@ -116,8 +117,6 @@ class Session:
         from tallystick.domains.rights.desk import Privacy
 
         return Privacy(self, self._app)
-
-    # -- repositories of the built-in domains ------------------------------------------------------------------
 
     @property
     def users(self) -> Users:
@@ -400,8 +399,6 @@ class Session:
         """
         return await run_atomic(self, fn, attempts, isolation)
 
-    # -- permissions, time -------------------------------------------------------------------------------------
-
     async def require(self, permission: str) -> None:
         """Raise ``RoleMissing`` unless this session's actor holds the permission (say, "applications.decide")."""
         await self._permissions.require(permission)
@@ -435,8 +432,6 @@ class Session:
         """The tenant's business date: its time zone and cut-off decide when the day turns."""
         return business_date(self.now(), self.tenant.time_zone, self.tenant.cut_off)
 
-    # -- reading across entities -------------------------------------------------------------------------------
-
     @overload
     async def load(self, items: Iterable[Entity], ref: Backref[E], /) -> dict[UUID, list[E]]: ...
     @overload
@@ -462,7 +457,11 @@ class Session:
         """
         return rows_into(await self.unit.fetch(statement), into)
 
-    # -- life --------------------------------------------------------------------------------------------------
+    async def explain(self, statement: Any, *, analyze: bool = False) -> QueryPlan:
+        """How the database would read a SELECT of your own; see ``Repository.explain``. Raises like ``fetch``."""
+        from tallystick.plan import read
+
+        return read(*await self.unit.explain(None, statement, analyze=analyze))
 
     async def close(self) -> None:
         """End the session; an open transaction is rolled back, one that was joined stays the application's."""

@@ -42,7 +42,8 @@ class Settings:
     the application role, ``admin_url`` provisions and migrates, ``seal_url`` seals; without ``database_url`` the
     embedded server in ``data_dir`` is used; ``tenant_key_file`` goes with a hardened database, ``seal_key_file`` signs
     checkpoints of the audit trail, ``anchor_dir`` keeps them outside the database. ``workers`` is how many processes
-    like this one there are. Raises ``Invalid`` or ``Unsupported``, naming the variable and never its value.
+    like this one there are. ``slow_statement`` logs statements that take as long, ``sql_comments`` tells the server
+    what runs (docs/seeing.md). Raises ``Invalid`` or ``Unsupported``, naming the variable and never its value.
     ``pool_max`` is 10 because eight worker processes then fit in PostgreSQL's 100 connections.
 
     ``profile="serverless"`` is for processes that serve one request at a time and are frozen in between: one
@@ -66,6 +67,8 @@ class Settings:
     idle_lifetime: float = 300.0
     max_lifetime: float | None = None
     statement_timeout: float = 30.0
+    slow_statement: float | None = None
+    sql_comments: Literal["off", "verb", "request"] = "off"
     retry_attempts: int = 3
     retry_delay: float = 1.0
     auto_migrate: bool = False
@@ -298,15 +301,17 @@ _BOUNDS: dict[str, tuple[float, float, bool]] = {
     "idle_lifetime": (0, 31_536_000, False),
     "max_lifetime": (1, 31_536_000, False),
     "statement_timeout": (0, 86_400, False),
+    "slow_statement": (0, 86_400, False),
     "retry_attempts": (0, 100, True),
     "retry_delay": (0, 3_600, False),
     "workers": (1, 100_000, True),
 }
-_OPTIONAL = frozenset({"max_lifetime"})
+_OPTIONAL = frozenset({"max_lifetime", "slow_statement"})
 _CHOICES = {
     "pooler": ("session", "transaction"),
     "engine": ("plain", "citus"),
     "profile": ("server", "serverless"),
+    "sql_comments": ("off", "verb", "request"),
 }
 _PROFILES: dict[Any, dict[str, Any]] = {
     "serverless": {
@@ -392,6 +397,8 @@ _READERS: dict[str, tuple[tuple[str, ...], Callable[[str, str], Any]]] = {
     "idle_lifetime": (("TALLYSTICK_IDLE_LIFETIME", "POSTGRES_IDLE_TIMEOUT", "DB_IDLE_TIMEOUT_SECS"), _seconds),
     "max_lifetime": (("TALLYSTICK_MAX_LIFETIME", "DB_MAX_LIFETIME_SECS"), _seconds),
     "statement_timeout": (("TALLYSTICK_STATEMENT_TIMEOUT", "POSTGRES_STATEMENT_TIMEOUT"), _seconds),
+    "slow_statement": (("TALLYSTICK_SLOW_STATEMENT", "TALLYSTICK_SLOW_MS"), _seconds_or_milliseconds),
+    "sql_comments": (("TALLYSTICK_SQL_COMMENTS",), _text),
     "retry_attempts": (("TALLYSTICK_RETRY_ATTEMPTS", "DB_RETRY_ATTEMPTS"), _whole),
     "retry_delay": (("TALLYSTICK_RETRY_DELAY", "DB_RETRY_DELAY_MS"), _seconds_or_milliseconds),
     "auto_migrate": (("TALLYSTICK_AUTO_MIGRATE", "DB_AUTO_MIGRATE"), _flag),

@@ -111,6 +111,19 @@ class ReadingUnit:
 
         return await self._together(work)
 
+    async def explain(
+        self, codec: Codec | None, asked: Any, *, analyze: bool
+    ) -> tuple[Mapping[str, Any], Mapping[str, float]]:
+        """The plan of a query, not run: what came of it would be a read that nobody wrote down."""
+        if analyze:
+            from tallystick.stores.postgres.statements import tables_of
+
+            if self._tables & (tables_of(asked) if codec is None else {codec.spec.table}):
+                raise Unsupported(
+                    "Who reads this is written down, so explain() does not run it.", remedy="Leave analyze=True out."
+                )
+        return await self._unit.explain(codec, asked, analyze=analyze)
+
     async def call(self, sql: str, args: Sequence[Any], spec: EntitySpec | None = None) -> list[Any]:
         """Run one of the library's own statements; what it does to an entity that is watched is written down."""
         if spec is None or not spec.audit_reads:

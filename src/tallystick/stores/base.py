@@ -95,6 +95,16 @@ class Unit(Protocol):
         """Run the application's own read inside the tenant's wall."""
         ...
 
+    async def explain(
+        self, codec: Codec | None, asked: Any, *, analyze: bool
+    ) -> tuple[Mapping[str, Any], Mapping[str, float]]:
+        """The plan of a query of an entity, or of a statement of the application's own, as PostgreSQL's JSON has it.
+
+        Also how many rows the tables in it have. It may hold values: only ``tallystick.plan`` reads it. With
+        ``analyze`` the statement is run, in a transaction that can write nothing and is rolled back.
+        """
+        ...
+
     async def call(self, sql: str, args: Sequence[Any], spec: EntitySpec | None = None) -> list[Row]:
         """Run one of the library's own statements for this tenant; errors speak of the entity of ``spec``."""
         ...

@@ -135,6 +135,7 @@ from tallystick.fields import Rate, Ref
 from tallystick.loading import Backref
 from tallystick.money import Money
 from tallystick.page import Offset, Page
+from tallystick.plan import QueryPlan
 from tallystick.privacy.keys import KeyProvider
 from tallystick.privacy.sealed import Secret
 from tallystick.repository import Where
@@ -144,6 +145,7 @@ from tallystick.spec import EntitySpec
 from tallystick.stores.base import Isolation
 from tallystick.stores.postgres.budget import Budget
 from tallystick.stores.postgres.meter import Metrics
+from tallystick.stores.postgres.seeing import OnStatement
 
 E = TypeVar("E", bound=Entity)
 E2 = TypeVar("E2")
@@ -1796,6 +1798,11 @@ class Repository(Generic[E]):
         ``after`` is the ``next`` of the page before, or an ``Offset``. ``limit`` is 1 to 1,000. ``count`` also
         counts all matches. Raises ``Invalid`` for a cursor of another tenant, query or order.
         """
+    def explain(self, *where: Where, order: Any = ..., limit: int | None = ..., analyze: bool = ...) -> QueryPlan:
+        """How the database would read what ``find`` with these arguments asks for; no value of anybody is in it.
+
+        With ``analyze`` it is run, in a transaction that cannot write and is rolled back. Raises like ``find``.
+        """
     def stream(self, *where: Where, order: Any = ..., batch: int = ...) -> Iterator[E]:
         """Every match, a batch at a time by keyset, holding no connection and no snapshot between batches.
 
@@ -2189,6 +2196,8 @@ class Session:
         The tenant's predicate is added to every tenant table of the statement. ``into`` is a msgspec Struct,
         dataclass, TypedDict, or ``dict``. Raises ``Unsupported`` for anything but a SELECT, and for raw text.
         """
+    def explain(self, statement: Any, *, analyze: bool = ...) -> QueryPlan:
+        """How the database would read a SELECT of your own; see ``Repository.explain``. Raises like ``fetch``."""
     def close(self) -> None:
         """End the session; an open transaction is rolled back, one that was joined stays the application's."""
 
@@ -2238,6 +2247,7 @@ class Tallystick:
         version_locations: Sequence[str | Path] = ...,
         verifier: _VerifierVerifier | None = ...,
         logins: LoginPolicy | None = ...,
+        on_statement: OnStatement | None = ...,
     ) -> Self:
         """Describe an application; nothing is touched until it is entered.
 
@@ -2245,7 +2255,8 @@ class Tallystick:
         provider of sealed fields; without it ``TALLYSTICK_KEY_FILE`` is used, and on the embedded server a
         development key. ``version_locations`` are folders with Alembic revisions of your own entities.
         ``verifier`` judges proofs; without one ``db.proofs.verify`` answers ``Unavailable``. ``logins`` are the rules
-        of ``db.logins``, what a password's hash costs first of all.
+        of ``db.logins``, what a password's hash costs first of all. ``on_statement`` is called with a ``StatementRun``
+        after every statement, on the event loop: for tracing, so it should be quick; what it raises is logged.
         """
     def __enter__(self) -> Self: ...
     def __exit__(

@@ -83,6 +83,7 @@ class JoinedStore(PostgresStore):
         self.signed = outer.signed
         self.tenant_setting = outer.tenant_setting
         self.meter = outer.meter
+        self.seeing = outer.seeing
         self._compilers = outer._compilers
         self.role = roles.app
         self.host = host

@@ -17,12 +17,14 @@ from tallystick.stores.postgres.link import Link
 from tallystick.stores.postgres.meter import Meter
 from tallystick.stores.postgres.pool import Pool, PoolLimits
 from tallystick.stores.postgres.pooler import refuse_transaction_pooler
+from tallystick.stores.postgres.seeing import Seeing, label_of, word_of
 from tallystick.stores.postgres.unit import PostgresUnit
 
 if TYPE_CHECKING:
     from tallystick.codec import Codec
     from tallystick.settings import Settings
     from tallystick.stores.postgres.budget import Budget
+    from tallystick.stores.postgres.seeing import OnStatement
 
 R = TypeVar("R")
 log = logging.getLogger("tallystick.pool")
@@ -45,6 +47,7 @@ class PostgresStore:
         verify: bool = False,
         recover: Callable[[], Awaitable[None]] | None = None,
         sign: Callable[[UUID], str] | None = None,
+        on_statement: OnStatement | None = None,
     ) -> None:
         self.engine = settings.engine
         self.affine = settings.engine == "plain" and settings.pooler == "session"
@@ -65,6 +68,8 @@ class PostgresStore:
         )
         self.pool = Pool(self._connect, limits, verify=verify)
         self.meter = Meter()
+        self.seeing = Seeing.of(settings, on_statement)
+        self.labels = settings.sql_comments == "request"
 
     def unit(self, tenant: UUID, actor: str, reason: str | None = None, request: str | None = None) -> PostgresUnit:
         """A unit for one tenant and actor, and why it acts; opening it costs nothing."""
@@ -88,8 +93,12 @@ class PostgresStore:
         if not self._named:
             # A pooler takes no startup settings, so the limit is each transaction's.
             mode += f"; SET LOCAL statement_timeout = {_milliseconds(self._settings)}"
+        begin, label = "BEGIN", None
+        if self.seeing is not None and self.seeing.comments and "request" in words:
+            begin = f"/*request='{word_of(words['request'])}'*/ BEGIN"
+            label = f"set_config('application_name', '{label_of(words['request'])}', true)"
         if self.engine == "citus":
-            await link.script(f"BEGIN{mode}")
+            await link.script(f"{begin}{mode}" + (f"; SELECT {label}" if label else ""))
             await link.row("SELECT tally.set_tenant($1, $2)", (tenant, words["actor"]))
             if len(words) > 1:
                 await link.row("SELECT tally.set_cause($1, $2)", (words.get("reason"), words.get("request")))
@@ -98,10 +107,12 @@ class PostgresStore:
             f"set_config('tally.{name}', convert_from(decode('{word.encode().hex()}', 'hex'), 'UTF8'), true)"
             for name, word in words.items()
         )
+        if label:
+            who += f", {label}"
         if not self.signed:
-            await link.script(f"BEGIN{mode}; SELECT set_config('tally.tenant', '{tenant}', true), {who}")
+            await link.script(f"{begin}{mode}; SELECT set_config('tally.tenant', '{tenant}', true), {who}")
             return
-        await link.script(f"BEGIN{mode}; SELECT {who}")
+        await link.script(f"{begin}{mode}; SELECT {who}")
         if link.tenant != tenant:
             await link.row("SELECT set_config('tally.tenant', $1, true)", (tenant,))
 

@@ -41,7 +41,19 @@ class PostgresUnit:
     a request to carry.
     """
 
-    __slots__ = ("_depth", "_link", "_lone", "_owner", "_store", "_tag", "actor", "reason", "request", "tenant")
+    __slots__ = (
+        "_depth",
+        "_direct",
+        "_link",
+        "_lone",
+        "_owner",
+        "_store",
+        "_tag",
+        "actor",
+        "reason",
+        "request",
+        "tenant",
+    )
     outer = 0
 
     def __init__(
@@ -53,6 +65,7 @@ class PostgresUnit:
         self.reason = reason
         self.request = request
         self._lone = store.affine and reason is None and request is None
+        self._direct = store.affine and (request is None or not store.labels)
         self._tag = store.tenant_setting(tenant)
         self._link: Link | None = None
         self._depth = 0
@@ -65,11 +78,16 @@ class PostgresUnit:
 
     # -- running statements --------------------------------------------------------------------------------------
 
-    async def _rows(self, sql: str, args: Sequence[Any], spec: EntitySpec | None = None, verb: str = "") -> list[Any]:
+    async def _rows(
+        self, sql: str, args: Sequence[Any], spec: EntitySpec | None = None, verb: str = "", said: str = ""
+    ) -> list[Any]:
         link = self._link
         store = self._store
-        if link is None and not store.affine:
-            return await self._alone(sql, args, spec, verb)
+        if link is None and not self._direct:
+            return await self._alone(sql, args, spec, verb, said)
+        seeing = store.seeing
+        if seeing is not None:
+            sql = seeing.marked(sql, spec, said or verb)
         problem: Exception
         began = perf_counter()
         try:
@@ -83,20 +101,25 @@ class PostgresUnit:
                 finally:
                     store.pool.release(link)
             store.meter.done(spec, verb, began)
+            if seeing is not None:
+                seeing.done(sql, spec, said or verb, began, rows=len(found), request=self.request)
             return found
         except _FAILURES as caught:
             problem = caught
         except TallystickError as refused:
-            store.meter.failed(spec, verb, began, refused)
+            self._failed(sql, spec, began, refused, verb=verb, said=said or verb)
             raise
-        raise store.meter.failed(spec, verb, began, translate(problem, spec, verb))
+        raise self._failed(sql, spec, began, translate(problem, spec, verb), verb=verb, said=said or verb)
 
     async def _row(self, sql: str, args: Sequence[Any], spec: EntitySpec | None = None, verb: str = "") -> Any:
         link = self._link
         store = self._store
-        if link is None and not store.affine:
+        if link is None and not self._direct:
             rows = await self._alone(sql, args, spec, verb)
             return rows[0] if rows else None
+        seeing = store.seeing
+        if seeing is not None:
+            sql = seeing.marked(sql, spec, verb)
         problem: Exception
         began = perf_counter()
         try:
@@ -110,16 +133,27 @@ class PostgresUnit:
                 finally:
                     store.pool.release(link)
             store.meter.done(spec, verb, began)
+            if seeing is not None:
+                seeing.done(sql, spec, verb, began, rows=int(found is not None), request=self.request)
             return found
         except _FAILURES as caught:
             problem = caught
         except TallystickError as refused:
-            store.meter.failed(spec, verb, began, refused)
+            self._failed(sql, spec, began, refused, verb=verb, said=verb)
             raise
         error = translate(problem, spec, verb)
         if verb in _WRITES and self._link is None and link is not None and cut_off(problem):
             error = CommitUnknown("The connection was lost while writing; what was written may or may not stand.")
-        raise store.meter.failed(spec, verb, began, error)
+        raise self._failed(sql, spec, began, error, verb=verb, said=verb)
+
+    def _failed(
+        self, sql: str, spec: EntitySpec | None, began: float, error: TallystickError, *, verb: str, said: str
+    ) -> TallystickError:
+        """Count and tell a statement that ended with an error, which is answered to be raised."""
+        store = self._store
+        if store.seeing is not None:
+            store.seeing.done(sql, spec, said, began, rows=0, request=self.request, outcome=error.code)
+        return store.meter.failed(spec, verb, began, error)
 
     async def _write(self, inside: str, alone: str, args: list[Any], spec: EntitySpec, verb: str) -> Any:
         """One writing statement: ``inside`` a transaction, or ``alone`` with the actor as its last bind."""
@@ -130,13 +164,15 @@ class PostgresUnit:
         args.append(self.actor)
         return await self._row(alone, args, spec, verb)
 
-    async def _alone(self, sql: str, args: Sequence[Any], spec: EntitySpec | None, verb: str) -> list[Any]:
+    async def _alone(
+        self, sql: str, args: Sequence[Any], spec: EntitySpec | None, verb: str, said: str = ""
+    ) -> list[Any]:
         """A statement as a transaction of its own, because nothing else sets tenant and actor for it.
 
         It runs on a unit of its own, so that tasks sharing a session outside a transaction stay apart.
         """
         async with _Own(self) as unit:
-            return await unit._rows(sql, args, spec, verb)
+            return await unit._rows(sql, args, spec, verb, said)
 
     async def _several(self, sql: str, args: Sequence[Any], spec: EntitySpec | None, verb: str) -> list[Any]:
         """A write whose actor cannot ride in the statement: in the open transaction or in one of its own."""
@@ -157,7 +193,7 @@ class PostgresUnit:
     async def select(self, codec: Codec, query: Query) -> list[Any]:
         """The rows of a query."""
         sql, args = self._store.compiler(codec).select(query, self.tenant)
-        return await self._rows(sql, args, codec.spec, "select")
+        return await self._rows(sql, args, codec.spec, "select", query.verb)
 
     async def count(self, codec: Codec, query: Query) -> int:
         """How many rows match."""
@@ -175,6 +211,14 @@ class PostgresUnit:
 
         sql, args = compile_statement(statement, self.tenant)
         return [dict(row) for row in await self._rows(sql, args, None, "fetch")]
+
+    async def explain(
+        self, codec: Codec | None, asked: Any, *, analyze: bool
+    ) -> tuple[Mapping[str, Any], Mapping[str, float]]:
+        """The plan of a query or statement, and the rows of its tables, in a transaction that is rolled back."""
+        from tallystick.stores.postgres.explaining import explained
+
+        return await explained(self, codec, asked, analyze=analyze)
 
     async def call(self, sql: str, args: Sequence[Any], spec: EntitySpec | None = None) -> list[Any]:
         """Run one of the library's own statements for this tenant; errors speak of the entity of ``spec``."""
