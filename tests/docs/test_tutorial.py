@@ -1,9 +1,10 @@
-"""The tutorial is followed as it is written: its files saved, its commands run, what it shows compared with what came."""
+"""The tutorial is followed as it is written: files saved, commands run, what it shows compared with what comes."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import re
 import runpy
 import shlex
@@ -17,11 +18,11 @@ from typing import Any
 
 import httpx
 import pytest
+from tests import entities
+from tests.adoption.serving import served
 
 from tallystick.cli.entry import execute
 from tallystick.stores.embedded.server import EmbeddedServer
-from tests import entities
-from tests.adoption.serving import served
 
 PAGE = (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text()
 BLOCKS = re.findall(r"^```(python|ini|sh|text)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -32,8 +33,6 @@ _FOREIGN = ("DATABASE_", "POSTGRES_", "DB_", "TALLYSTICK_", "COLUMNS", "NO_COLOR
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The newcomer's folder with every file in it, on an embedded server that is held between the commands."""
-    import os
-
     for name in [n for n in os.environ if n.startswith(_FOREIGN)]:
         monkeypatch.delenv(name)
     made = Path(tempfile.mkdtemp(prefix="tallystick-tutorial-"))
@@ -73,7 +72,7 @@ async def _asked(arguments: list[str]) -> None:
     url, *headers = (a for a in arguments if a != "-H")
     async with (
         served(importlib.import_module("api").app) as base,
-        httpx.AsyncClient(headers=[tuple(h.split(": ", 1)) for h in headers]) as client,
+        httpx.AsyncClient(headers=dict(h.split(": ", 1) for h in headers)) as client,
     ):
         print((await client.get(url.replace("http://127.0.0.1:8000", base))).text)
 
