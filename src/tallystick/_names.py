@@ -144,6 +144,7 @@ _HOMES = {
     "repository": "Repository",
     "rules": "Check Foreign Guard Index Queue Readable Rules Statuses Transitions Unique append_only kept",
     "schema.adopt": "Adoption",
+    "schema.bi": "BiReader BiReport bi_readers grant_bi refresh_bi revoke_bi",
     "schema.host": "AlembicHooks beside",
     "session": "Session",
     "settings": "Settings",

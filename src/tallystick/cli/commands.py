@@ -9,6 +9,7 @@ from tallystick.cli import (
     audit,
     audit_reconcile,
     audit_retain,
+    bi,
     circles,
     database,
     demo,
@@ -80,6 +81,7 @@ command(app, "health", rich_help_panel=_WATCH)(health.health)
 command(audit.app, "reconcile")(audit_reconcile.reconcile)
 command(audit.app, "retain")(audit_retain.retain)
 app.add_typer(audit.app, name="audit", rich_help_panel=_WATCH)
+app.add_typer(bi.app, name="bi", rich_help_panel=_WATCH)
 app.add_typer(keys.app, name="keys", rich_help_panel=_WATCH)
 app.add_typer(outbox.app, name="outbox", rich_help_panel=_WATCH)
 app.add_typer(privacy.app, name="privacy", rich_help_panel=_WATCH)

@@ -15,7 +15,7 @@ from tallystick.schema import branches
 from tallystick.schema.adopt_findings import AdoptionFinding, Found, judged
 from tallystick.schema.connect import acting_as_owner, connect
 from tallystick.schema.provision import STATE, missing_rights, provision_sql
-from tallystick.schema.roles import SCHEMAS, Roles
+from tallystick.schema.roles import ALL_SCHEMAS, SCHEMAS, Roles
 from tallystick.settings import connect_args
 
 YOURS = "yours"
@@ -149,7 +149,7 @@ async def _look(url: str, roles: Roles) -> Found:
 
 
 async def _asked(conn: asyncpg.Connection, roles: Roles) -> Found:
-    ours, all_roles = list(SCHEMAS), list(roles.all)
+    ours, all_roles = list(ALL_SCHEMAS), list(roles.all)
     async with conn.transaction(isolation="repeatable_read", readonly=True):
         await conn.execute(f"SET LOCAL statement_timeout = '{_TIMEOUT}s'; SET LOCAL lock_timeout = '5s'")
         own_path = [p.strip(' "') for p in str(await conn.fetchval("SHOW search_path")).split(",")]

@@ -9,7 +9,7 @@ import asyncpg
 
 from tallystick.schema.branches import History
 from tallystick.schema.provision import OLDEST, dangers
-from tallystick.schema.roles import SCHEMAS, Roles
+from tallystick.schema.roles import ALL_SCHEMAS, Roles
 
 NEWEST = 180_000
 """The newest PostgreSQL that the library is tested on."""
@@ -143,7 +143,7 @@ def _ours(found: Found, roles: Roles, history: History) -> Iterator[AdoptionFind
 
 def _hazards(found: Found, roles: Roles) -> Iterator[AdoptionFinding]:
     for row in found.paths:
-        if named := sorted(set(_path(row["setting"])) & set(SCHEMAS)):
+        if named := sorted(set(_path(row["setting"])) & set(ALL_SCHEMAS)):
             who = f"role {row['role']}" if row["role"] else f"database {row['database']}"
             yield AdoptionFinding(
                 "search-path",

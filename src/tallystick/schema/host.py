@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from tallystick.schema.roles import SCHEMAS
+from tallystick.schema.roles import ALL_SCHEMAS
 
 if TYPE_CHECKING:
     IncludeName = Callable[[str | None, Any, Any], bool]
@@ -45,7 +45,7 @@ def may_look(name: str | None, type_: str, parent_names: Mapping[str, str | None
     Without it, an autogenerate that looks into all schemas proposes to drop every table it has no model for.
     """
     schema = name if type_ == "schema" else parent_names.get("schema_name")
-    return schema not in SCHEMAS
+    return schema not in ALL_SCHEMAS
 
 
 def may_propose(object_: Any, name: str | None, type_: str, reflected: bool, compare_to: Any) -> bool:
@@ -55,10 +55,10 @@ def may_propose(object_: Any, name: str | None, type_: str, reflected: bool, com
     it goes by hand as well. One that a model declares by the same name is the host's to change.
     """
     table = object_ if type_ == "table" else getattr(object_, "table", None)
-    if table is not None and table.schema in SCHEMAS:
+    if table is not None and table.schema in ALL_SCHEMAS:
         return False
     undeclared = type_ == "foreign_key_constraint" and reflected and compare_to is None
-    return not (undeclared and any(_schema(key.target_fullname) in SCHEMAS for key in object_.elements))
+    return not (undeclared and any(_schema(key.target_fullname) in ALL_SCHEMAS for key in object_.elements))
 
 
 def _schema(column: str) -> str | None:

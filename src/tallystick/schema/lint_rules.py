@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tallystick.schema.harden import READERS
 
-OURS = "('tally', 'tally_ref', 'tally_sec', 'tally_audit')"
+OURS = "('tally', 'tally_ref', 'tally_sec', 'tally_audit', 'tally_bi')"
 _TABLES = "pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
 _TENANT = f"{_TABLES} WHERE n.nspname = 'tally' AND c.relkind IN ('r', 'p')"
 _NAME = "format('%I.%I', n.nspname, c.relname) AS object"
@@ -192,6 +192,16 @@ RULES = (
         "REVOKE {more} FROM {object};",
         "SELECT m.member::regrole::text AS object, m.roleid::regrole::text AS more FROM pg_auth_members m "
         "WHERE m.member IN (SELECT oid FROM pg_roles WHERE rolname IN (:app, :seal))",
+    ),
+    Rule(
+        "bi-role",
+        "reads masked views and has rights that go past them ({more})",
+        "Revoke them, or `tallystick bi revoke {object}`.",
+        "SELECT quote_ident(r.rolname) AS object, CASE WHEN r.rolsuper THEN 'SUPERUSER' WHEN r.rolbypassrls "
+        "THEN 'BYPASSRLS' ELSE 'a member of a role of ours' END AS more FROM pg_namespace n, aclexplode(n.nspacl) x "
+        "JOIN pg_roles r ON r.oid = x.grantee WHERE n.nspname = 'tally_bi' AND r.rolname <> :owner "
+        "AND (r.rolsuper OR r.rolbypassrls OR EXISTS (SELECT FROM pg_roles o WHERE o.rolname IN (:owner, :audit, :app, "
+        ":seal) AND pg_has_role(r.oid, o.oid, 'MEMBER')))",
     ),
     Rule(
         "role-parameter",

@@ -22,7 +22,7 @@ from tallystick.errors import (
 from tallystick.schema import remove_facts as ask
 from tallystick.schema.connect import connect
 from tallystick.schema.online import _LOCK
-from tallystick.schema.roles import SCHEMAS, Roles, quoted
+from tallystick.schema.roles import ALL_SCHEMAS, Roles, quoted
 from tallystick.settings import connect_args
 
 _LOCK_TIMEOUT_MS = 500
@@ -192,9 +192,9 @@ async def _database(conn: asyncpg.Connection) -> str:
 
 
 async def _plan(conn: asyncpg.Connection, roles: Roles) -> RemovalPlan:
-    ours, names = list(SCHEMAS), list(roles.all)
+    ours, names = list(ALL_SCHEMAS), list(roles.all)
     schemas = tuple(OurSchema(**r) for r in await conn.fetch(ask.SCHEMAS, ours))
-    wanted = {schema: roles.audit if schema == "tally_audit" else roles.owner for schema in SCHEMAS}
+    wanted = {schema: roles.audit if schema == "tally_audit" else roles.owner for schema in ALL_SCHEMAS}
     hanging = await conn.fetch(ask.HANGING, ours)
     found = await _role_rows(conn, roles)
     tenants = await _tenants(conn, roles)
@@ -238,7 +238,7 @@ async def _tenants(conn: asyncpg.Connection, roles: Roles) -> int | None:
 
 async def _role_rows(conn: asyncpg.Connection, roles: Roles) -> dict[str, str]:
     """Our roles that exist, each with why it has to stay, or an empty text."""
-    rows = await conn.fetch(ask.ROLES, list(roles.all), list(SCHEMAS))
+    rows = await conn.fetch(ask.ROLES, list(roles.all), list(ALL_SCHEMAS))
     return {r["role"]: _why(r) for r in rows}
 
 
@@ -265,7 +265,7 @@ async def _remove(
     plan = await _plan(conn, roles)
     if refusals := plan.refusals(data_too=data_too):
         raise refusals[0]
-    before = await conn.fetchval(ask.REST, list(SCHEMAS))
+    before = await conn.fetchval(ask.REST, list(ALL_SCHEMAS))
     there = [s.name for s in plan.schemas]
     # The audit trail first: dropping its functions with the tables that call them would want the owner's rights.
     for owner, mine in (
@@ -277,7 +277,7 @@ async def _remove(
             await conn.execute(f"DROP SCHEMA {', '.join(mine)} CASCADE")
             await conn.execute("SET LOCAL ROLE NONE")
     dropped, kept = await _drop_roles(conn, roles)
-    if await conn.fetchval(ask.REST, list(SCHEMAS)) != before:
+    if await conn.fetchval(ask.REST, list(ALL_SCHEMAS)) != before:
         raise MigrationUnsafe(
             "The rest of the database changed meanwhile; the removal was rolled back.",
             remedy="Run it again while nobody else alters tables.",

@@ -12,6 +12,10 @@ _PREFIX = re.compile(r"[a-z][a-z0-9_]{0,31}")
 #: Schemas of a provisioned database, in the order they are made: tenant tables, shared reference tables,
 #: security functions, the audit trail.
 SCHEMAS = ("tally", "tally_ref", "tally_sec", "tally_audit")
+#: Made when somebody is granted the masked views, and not before.
+BI_SCHEMA = "tally_bi"
+#: Whatever is in these is ours.
+ALL_SCHEMAS = (*SCHEMAS, BI_SCHEMA)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from sqlalchemy.sql.operators import custom_op
 from sqlalchemy.sql.selectable import TextualSelect
 
 from tallystick.errors import Unsupported
-from tallystick.schema.roles import SCHEMAS
+from tallystick.schema.roles import ALL_SCHEMAS
 
 _SAFE_LITERALS = frozenset("0123456789*. ")
 _RAW = ("_prefixes", "_suffixes", "_statement_hints", "_hints")
@@ -69,4 +69,4 @@ def _meddles(function: Any) -> bool:
     *where, name = (
         str(part).lower() for part in (*getattr(function, "packagenames", ()), getattr(function, "name", ""))
     )
-    return name in _FUNCTIONS or "_to_xml" in name or not set(SCHEMAS).isdisjoint(where)
+    return name in _FUNCTIONS or "_to_xml" in name or not set(ALL_SCHEMAS).isdisjoint(where)
