@@ -42,6 +42,7 @@ def place() -> Iterator[Path]:
         "outbox.md",
         "privacy.md",
         "reputation.md",
+        "seeing.md",
         "underwriting.md",
         "vaults.md",
     ],

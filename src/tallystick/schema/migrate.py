@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from tallystick.errors import Conflict, Invalid, NotMigrated, NotProvisioned
-from tallystick.schema import branches
+from tallystick.schema import branches, releases
 from tallystick.schema.ddl import checked_engine
 from tallystick.schema.roles import Roles
 from tallystick.settings import connect_args
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     from tallystick.entity import Entity
     from tallystick.schema.online import Report, Runner
+
+
+log = logging.getLogger("tallystick.schema")
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +237,9 @@ async def check_migrated(
 ) -> None:
     """Refuse to start on a schema that is older than the code: one cheap query, as the application role.
 
-    Looks at the branches of ``domains`` and at the columns of ``entities``. A schema that is newer is fine, because
-    a release runs on the schema of the next one. Raises ``NotMigrated`` with what is missing.
+    Looks at the branches of ``domains`` and at the columns of ``entities``. The schema of the release before is
+    accepted with a warning; so is one that is newer, because revisions only add what the code before them can live
+    with (docs/upgrading.md). Raises ``NotMigrated`` with what is missing.
     """
     from tallystick.entity import spec_of
 
@@ -245,12 +250,18 @@ async def check_migrated(
     if found is None:
         raise NotMigrated("The database has no schema of Tallystick yet.")
     applied = history.implied(found["versions"])
-    behind = [
-        b for b in wanted if set(history.heads(b)) - applied and not set(found["versions"]) - set(history.revisions)
-    ]
-    if behind:
+    # What a revision that is not known here stands on cannot be told, so nothing is called missing beside one.
+    newer = set(found["versions"]) - set(history.revisions)
+    if behind := () if newer else releases.behind(history, applied, wanted):
         missing = sum(r not in applied for r in history.order(behind[0]))
-        raise NotMigrated(f"The schema of {', '.join(behind)} is older than the code ({missing} revisions missing).")
+        told = f"The schema of {', '.join(behind)} is older than the code ({missing} revisions missing)."
+        last = releases.previous()
+        if not releases.runs_on(last, applied, history, behind):
+            raise NotMigrated(told)
+        assert last is not None
+        log.warning(
+            "%s It is that of %s, on which this version runs; migrate when every process has it.", told, last.version
+        )
     columns = set(found["columns"])
     lost = [f"{s.table}.{c.name}" for s in specs for c in s.columns if f"{s.table}.{c.name}" not in columns]
     if lost:
