@@ -10,7 +10,9 @@ import pytest_asyncio
 from sqlalchemy import func, select
 from tests.entities import Shelf, Visit, VisitStatus
 
-from tallystick import Invalid, Session, Unsupported, User, asc, desc, secret, usd
+from tallystick import Invalid, Session, Tallystick, Unsupported, User, asc, desc, secret, usd
+from tallystick.actors import checked_who
+from tallystick.audit.reads import ReadingUnit
 from tallystick.plan import advice, read, without_literals
 from tallystick.testing.factories import Make
 
@@ -128,3 +130,19 @@ def test_large_tables_that_are_read_whole_get_another_hint(db: Session) -> None:
 )
 def test_literals_are_taken_out(condition: str, clean: str) -> None:
     assert without_literals(condition) == clean
+
+
+async def test_where_reads_are_written_down_nothing_is_run_for_a_plan(tally: Tallystick, tenant: str) -> None:
+    """What came of a run would be a read that the log does not have: whether anybody matches, and how many."""
+    who = checked_who("a")
+    async with tally.session(tenant, actor="a", permissions=("*",)) as session:
+        repository = session[Shelf]
+        query = repository._query((), None)
+        plain = session.unit
+        unit: Any = ReadingUnit(plain, lambda: tally.unit(session.tenant_id, who), frozenset({"kit_shelf"}))
+        document, _ = await unit.explain(repository._codec, query, analyze=False)
+        assert "Actual Rows" not in document["Plan"]
+        with pytest.raises(Unsupported, match="written down"):
+            await unit.explain(repository._codec, query, analyze=True)
+        with pytest.raises(Unsupported, match="written down"):
+            await unit.explain(None, select(Shelf.table), analyze=True)

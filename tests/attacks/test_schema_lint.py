@@ -245,6 +245,12 @@ PLANTED = [
     ),
     ("public-schema", "tally", "GRANT USAGE ON SCHEMA tally TO PUBLIC"),
     ("sequence", "tally.counter", "CREATE SEQUENCE tally.counter; GRANT USAGE ON tally.counter TO {app}"),
+    (
+        "bi-role",
+        "planted_bi_reader",
+        "CREATE ROLE planted_bi_reader LOGIN; GRANT {app} TO planted_bi_reader; "
+        "CREATE SCHEMA tally_bi AUTHORIZATION {owner}; GRANT USAGE ON SCHEMA tally_bi TO planted_bi_reader",
+    ),
     ("role-parameter", "{app}", "GRANT SET ON PARAMETER session_replication_role TO {app}"),
     ("owner", "tally.claim", "ALTER TABLE tally.claim OWNER TO postgres"),
     ("function-owner", "tally.touch()", "ALTER FUNCTION tally.touch() OWNER TO postgres"),

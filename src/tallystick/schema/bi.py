@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tallystick.entity import Entity
     from tallystick.spec import EntitySpec
 
+T = TypeVar("T")
 _THERE = "SELECT pg_catalog.to_regclass('tally_bi.reader') IS NOT NULL"
 _COLUMNS = (
     "SELECT c.relname::text, a.attname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a "
@@ -296,10 +297,10 @@ async def _make_schema(conn: asyncpg.Connection, roles: Roles) -> None:
             ) from problem
 
 
-async def _run(admin_url: str, work: Any, roles: Roles) -> Any:
+async def _run(admin_url: str, work: Callable[[Connection], T], roles: Roles) -> T:
     from tallystick.schema.online import runner
 
-    def whole(connection: Connection) -> Any:
+    def whole(connection: Connection) -> T:
         with connection.begin():
             return work(connection)
 
