@@ -91,7 +91,7 @@ def test_what_is_shown_is_what_comes(folder: Path, capfd: pytest.CaptureFixture[
             assert re.fullmatch(re.escape(text.strip()).replace("…", ".*?"), out.strip(), re.DOTALL), out
             compared += len(commands)
             commands = []
-    assert compared == 11
+    assert compared == 12
 
 
 async def test_its_tests_pass(db: Any, make: Any, race: Any, monkeypatch: pytest.MonkeyPatch) -> None:
