@@ -160,14 +160,11 @@ class Repository(Generic[E]):
     async def explain(
         self, *where: Where, order: Any = None, limit: int | None = None, analyze: bool = False
     ) -> QueryPlan:
-        """How the database would read what ``find`` with these arguments asks for; no value of anybody is in it.
-
-        With ``analyze`` it is run, in a transaction that cannot write and is rolled back. Raises like ``find``.
-        """
+        """How the database reads what ``find`` asks for, and no value; ``analyze`` runs it. Raises like ``find``."""
         from tallystick.plan import explain
 
-        limit = FIND_LIMIT + 1 if limit is None else limit
-        return await explain(self, self._query(where, order, limit=limit), analyze=analyze)
+        query = self._query(where, order, limit=FIND_LIMIT + 1 if limit is None else limit)
+        return await explain(self, query, analyze=analyze)
 
     async def stream(self, *where: Where, order: Any = None, batch: int = STREAM_BATCH) -> AsyncIterator[E]:
         """Every match, a batch at a time by keyset, holding no connection and no snapshot between batches.

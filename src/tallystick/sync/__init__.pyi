@@ -1799,10 +1799,7 @@ class Repository(Generic[E]):
         counts all matches. Raises ``Invalid`` for a cursor of another tenant, query or order.
         """
     def explain(self, *where: Where, order: Any = ..., limit: int | None = ..., analyze: bool = ...) -> QueryPlan:
-        """How the database would read what ``find`` with these arguments asks for; no value of anybody is in it.
-
-        With ``analyze`` it is run, in a transaction that cannot write and is rolled back. Raises like ``find``.
-        """
+        """How the database reads what ``find`` asks for, and no value; ``analyze`` runs it. Raises like ``find``."""
     def stream(self, *where: Where, order: Any = ..., batch: int = ...) -> Iterator[E]:
         """Every match, a batch at a time by keyset, holding no connection and no snapshot between batches.
 
