@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import date
 
 from _scratch import run
 from tallystick import Tallystick, usd
-from tallystick.testing import Make
+from tallystick.testing import Make, Race
 
 DAY = date(2026, 11, 20)
 
@@ -19,13 +18,13 @@ async def main() -> None:
         async with tally.session("sunrise", actor="user:42", permissions=["loans.decide"]) as db:
             loan = await Make(db).active_loan(outstanding=usd("100"))
 
-            async def deliver() -> bool:
-                async with tally.session("sunrise", actor="webhook") as worker:
-                    return (await worker.loans.repay(loan.id, usd("10"), on=DAY, key="k")).replayed
+            race = Race(tally, "sunrise")
+            ended = await race(16, lambda s: s.loans.repay(loan.id, usd("10"), on=DAY, key="k"))
+            await race.close()
 
-            replayed = await asyncio.gather(*(deliver() for _ in range(16)))
+            paid = [receipt for receipt in ended.results if not receipt.replayed]
             loan = await db.loans.get(loan.id)
-            print(f"{len(replayed)} deliveries, {replayed.count(False)} payment, outstanding {loan.outstanding}")
+            print(f"{ended.winners} deliveries, {len(paid)} payment, outstanding {loan.outstanding}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import httpx
 from fastapi import Depends, FastAPI, Query, Request
@@ -74,7 +75,7 @@ async def main() -> None:
         transport = httpx.ASGITransport(app)
         sent = {"Authorization": "Bearer token-of-ada"}
         async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=sent) as client:
-            query = {"principal_from": "150.00 USD", "status_in": ["requested", "approved"], "limit": 1}
+            query: dict[str, Any] = {"principal_from": "150.00 USD", "status_in": ["requested", "approved"], "limit": 1}
             after = None
             while True:
                 page = (await client.get("/loans", params=query | ({"after": after} if after else {}))).json()

@@ -47,13 +47,9 @@ async def main() -> None:
                 await db[Visit].add_many([*visits, Visit(borrower=ada.ref, fee=usd("7.50"), status=VisitStatus.DONE)])
 
         async with tally.session("sunrise", actor="user:42") as db:
-            visits = Visit.table
-            statement = (
-                select(visits.c.status, func.count().label("visits"), func.sum(visits.c.fee).label("fees"))
-                .group_by(visits.c.status)
-                .order_by(visits.c.status)
-            )
-            for row in await db.fetch(statement, into=StatusTotal):
+            v = Visit.table.c
+            totals = select(v.status, func.count().label("visits"), func.sum(v.fee).label("fees")).group_by(v.status)
+            for row in await db.fetch(totals.order_by(v.status), into=StatusTotal):
                 print(f"{row.status}: {row.visits} visits, {row.fees} cents")
         print("the other tenant's five are not in it")
 
