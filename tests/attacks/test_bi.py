@@ -41,7 +41,8 @@ class Bi:
 
     @asynccontextmanager
     async def connected(self, role: str | None = None) -> AsyncIterator[asyncpg.Connection]:
-        arguments: dict[str, Any] = connect_args(self.ground.url("app")) | {"user": role or self.role, "password": PASSWORD}
+        arguments: dict[str, Any] = connect_args(self.ground.url("app"))
+        arguments |= {"user": role or self.role, "password": PASSWORD}
         conn = await asyncpg.connect(**arguments)
         try:
             yield conn
