@@ -98,3 +98,11 @@ def test_every_link_between_pages_leads_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.relative_to(root)} links to {target}"
+
+
+def test_the_index_leads_to_every_page() -> None:
+    index = (DOCS / "README.md").read_text()
+    pages = {str(p.relative_to(DOCS)) for p in DOCS.rglob("*.md")} - {"README.md"}
+    assert pages - set(re.findall(r"\]\(([^)#]+)\)", index)) == set()
+    examples = (DOCS.parent / "examples" / "README.md").read_text()
+    assert all(f"({p.name})" in examples for p in (DOCS.parent / "examples").glob("[!_]*.py"))
