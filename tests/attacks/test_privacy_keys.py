@@ -192,6 +192,30 @@ async def test_e1_swaps_in_the_database_are_noticed(two: Two, tenant: TenantInfo
                 )
 
 
+def test_e3_no_nonce_comes_twice() -> None:
+    key = DataKey(bytes(32))
+    million = {seal(key, b"", b"")[18:30] for _ in range(1_000_000)}
+    assert len(million) == 1_000_000 and {len(nonce) for nonce in million} == {12}
+
+
+def test_e3_a_forked_process_does_not_repeat_its_parent() -> None:
+    key = DataKey(bytes(32))
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writer, b"".join(seal(key, b"", b"")[18:30] for _ in range(100)))
+        finally:
+            os._exit(0)
+    os.close(writer)
+    ours = {seal(key, b"", b"")[18:30] for _ in range(100)}
+    with os.fdopen(reader, "rb") as pipe:
+        drawn = pipe.read()
+    assert os.waitpid(child, 0)[1] == 0
+    theirs = {drawn[at : at + 12] for at in range(0, len(drawn), 12)}
+    assert len(ours | theirs) == 200
+
+
 async def test_e4_another_key_under_the_right_id_is_refused_before_it_is_used(two: Two, tenant: TenantInfo) -> None:
     """Somebody who holds the epoch's key puts a data key of their own in the place of a person's."""
     async with at(two.one, tenant) as db:
