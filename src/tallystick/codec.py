@@ -281,7 +281,8 @@ def _decoded(spec: EntitySpec, field: FieldSpec, column: str, at: dict[str, str]
         if kind is Kind.PERSONAL:
             return f"sealer.open({spec.table!r}, F_{name}, {column}, {row})"
         if field.mask_last is not None:
-            return f"sealed({column}, sealer.open_mask({spec.table!r}, F_{name}, {at[field.mask_column]}, {row}))"
+            mask = field.mask_column
+            return f"sealed({column}, sealer.mask({spec.table!r}, {mask!r}, {at[mask]}, {row}))"
         return f"sealed({column})"
     return column
 

@@ -27,6 +27,7 @@ from tallystick.privacy import rotation
 from tallystick.privacy.cells import ERASED, Opener
 from tallystick.privacy.envelope import DataKey, seal
 from tallystick.privacy.keyring import wrap_context
+from tallystick.privacy.sealed import enc_hook
 
 ROOT = bytes(range(32))
 
@@ -183,6 +184,22 @@ async def test_e1_swaps_in_the_database_are_noticed(two: Two, tenant: TenantInfo
             )
             with pytest.raises(Tampered):
                 await db[Holder].find(Holder.code == "b")
+            # A mask is opened by who looks at it: theirs is never another's, and the rest of the row is as it was.
+            mine, its = [await db[Parcel].add(parcel(one, digit, national_id=secret(digit * 9))) for digit in "12"]
+            await root.execute(
+                "UPDATE tally.parcel SET national_id_mask = (SELECT national_id_mask FROM tally.parcel WHERE id = $1) "
+                "WHERE id = $2",
+                mine.id,
+                its.id,
+            )
+            forged = await db[Parcel].get(its.id)
+            assert forged.label == "2"
+            assert repr(forged.national_id) == "Secret(tampered)"
+            assert "2222" not in repr(forged) + repr([forged.national_id])
+            for look in (str, enc_hook, lambda held: held.mask):
+                with pytest.raises(Tampered):
+                    look(forged.national_id)
+            assert str((await db[Parcel].get(mine.id)).national_id) == "••••1111"
             # What names another tenant's key is not even written.
             with pytest.raises(Exception, match="names no living key"):
                 await root.execute(
@@ -272,8 +289,11 @@ async def test_e7_erased_in_one_process_is_erased_in_the_next_read_of_every_othe
             assert (await db[Holder].get(gone.id)).name == "Name gone"
             assert await db[Parcel].reveal(row.id, Parcel.national_id, reason="a check") == "123-45-6789"
         assert len(two.other.keyring.of(tenant.id).by_id) >= 2
+        early = await theirs[Parcel].get(row.id)
         await erase(mine, gone.id)
         await erase(mine, row.id)
+        # What was read before shows what it showed then, looked at or not; what is read from now on shows nothing.
+        assert str(early.national_id) == "••••6789"
         for db in (theirs, mine):
             assert (await db[Holder].get(gone.id)).name is None
             assert [h.name for h in await db[Holder].find(order=Holder.created_at)] == [None, "Name stays"]
