@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
 from uuid import UUID
@@ -13,20 +13,30 @@ from tallystick.claims import Claimed
 from tallystick.codec import Codec, codec_of
 from tallystick.conditions import Condition, Field, Missing, Order, Query
 from tallystick.entity import Entity, spec_of, with_fields
-from tallystick.errors import Conflict, Invalid, NotFound, StaleVersion, Unsupported, WrongTenant
+from tallystick.errors import (
+    Conflict,
+    Duplicate,
+    Invalid,
+    NotFound,
+    Serialization,
+    StaleVersion,
+    Unsupported,
+    WrongTenant,
+)
 from tallystick.fields import Ref
 from tallystick.filters import Filter
 from tallystick.ids import NIL, uuid7
 from tallystick.loading import load_refs
 from tallystick.page import MAX_LIMIT, Offset, Page, fingerprint, read_cursor, write_cursor
 from tallystick.query import check_fields, orders
-from tallystick.spec import EntitySpec, IndexSpec, Kind
+from tallystick.spec import EntitySpec, FieldSpec, IndexSpec, Kind
 
 if TYPE_CHECKING:
     from tallystick.audit.history import Version
     from tallystick.session import Session
 
 E = TypeVar("E", bound=Entity)
+T = TypeVar("T")
 FIND_LIMIT = 10_000
 MAX_ROWS = 1_000_000
 STREAM_BATCH = 1_000
@@ -88,6 +98,7 @@ class Repository(Generic[E]):
 
     async def one(self, *where: Where, load: Sequence[Any] = ()) -> E:
         """The only entity that matches. Raises ``NotFound`` for none and ``Conflict`` for several."""
+        await self._know(where)
         found = await self._select(changed(self._query(where, None), limit=2, verb="one"))
         if not found:
             raise NotFound(
@@ -114,6 +125,7 @@ class Repository(Generic[E]):
             raise Invalid(
                 f"limit should be a whole number from 0 to {MAX_ROWS}.", field="limit", remedy="Iterate with stream()."
             )
+        await self._know(where)
         found = await self._select(self._query(where, order, limit=FIND_LIMIT + 1 if limit is None else limit))
         if limit is None and len(found) > FIND_LIMIT:
             raise Invalid(
@@ -138,8 +150,9 @@ class Repository(Generic[E]):
             raise Invalid(
                 f"limit should be between 1 and {MAX_LIMIT}.", field="limit", remedy="Follow `next` for more."
             )
+        await self._know(where)
         whole, db, codec = changed(self._query(where, order, limit=limit + 1), verb="page"), self.db, self._codec
-        query, mark = whole, fingerprint(db.tenant_id, self.spec.table, whole)
+        query, mark = whole, fingerprint(db.tenant_id, self.spec.table, codec.marked(whole, db.sealer))
         offset: int | None = None
         if isinstance(after, Offset):
             offset = after.rows
@@ -164,10 +177,11 @@ class Repository(Generic[E]):
             raise Invalid(
                 f"batch should be between 1 and {FIND_LIMIT}.", field="batch", remedy="Leave it out for a thousand."
             )
-        query = changed(self._query(where, order, limit=batch), verb="stream")
         position = None
         while True:
-            items = await self._select(changed(query, after=position))
+            await self._know(where)
+            query = changed(self._query(where, order, limit=batch), verb="stream", after=position)
+            items = await self._select(query)
             for item in items:
                 yield item
             if len(items) < batch:
@@ -176,10 +190,12 @@ class Repository(Generic[E]):
 
     async def count(self, *where: Where) -> int:
         """How many match."""
+        await self._know(where)
         return await self.db.unit.count(self._codec, self._query(where, ()))
 
     async def exists(self, *where: Where) -> bool:
         """Whether any matches."""
+        await self._know(where)
         return await self.db.unit.exists(self._codec, self._query(where, ()))
 
     async def history(self, id: UUID) -> list[Version[E]]:
@@ -209,9 +225,13 @@ class Repository(Generic[E]):
         Raises ``Invalid``, ``Duplicate``, ``UnknownReference``, ``WrongTenant``.
         """
         db = self.db
-        params = self._codec.encode(entity, db.tenant_id, await db.sealer.writer(self.spec, (entity,), new=True))
-        stamps = await db.unit.insert(self._codec, params)
-        return self._codec.stamped(entity, db.tenant_id, stamps, params)  # type: ignore[no-any-return]
+
+        async def write() -> E:
+            params = self._codec.encode(entity, db.tenant_id, await db.sealer.writer(self.spec, (entity,), new=True))
+            stamps = await db.unit.insert(self._codec, params)
+            return self._codec.stamped(entity, db.tenant_id, stamps, params)  # type: ignore[no-any-return]
+
+        return await (self._written(write) if self.spec.blind else write())
 
     async def add_many(self, entities: Iterable[E]) -> list[E]:
         """Store new entities, all or none, in one statement per 10,000."""
@@ -219,11 +239,15 @@ class Repository(Generic[E]):
         given = entities if isinstance(entities, list) else list(entities)
         if not given:
             return []
-        writer = await db.sealer.writer(self.spec, given, new=True)
-        rows = [encode(e, db.tenant_id, writer) for e in given]
-        stamps = await db.unit.insert_many(self._codec, rows)
-        stamped, tenant = self._codec.stamped, db.tenant_id
-        return [stamped(e, tenant, stamps, p) for e, p in zip(given, rows, strict=True)]
+
+        async def write() -> list[E]:
+            writer = await db.sealer.writer(self.spec, given, new=True)
+            rows = [encode(e, db.tenant_id, writer) for e in given]
+            stamps = await db.unit.insert_many(self._codec, rows)
+            stamped, tenant = self._codec.stamped, db.tenant_id
+            return [stamped(e, tenant, stamps, p) for e, p in zip(given, rows, strict=True)]
+
+        return await (self._written(write) if self.spec.blind else write())
 
     async def upsert(self, entity: E, *, on: Any) -> E:
         """Store the entity, or replace the one that has the same values in a declared unique rule.
@@ -236,11 +260,21 @@ class Repository(Generic[E]):
         db = self.db
         for _ in range(_UPSERT_TRIES):
             params = self._codec.encode(entity, db.tenant_id, await db.sealer.writer(self.spec, (entity,)))
-            row = await db.unit.upsert(self._codec, rule, params)
+            now = db.sealer.rule(self.spec, rule) if self.spec.blind and db.sealer.keyed else rule
+            try:
+                row = await db.unit.upsert(self._codec, now, params)
+            except (Duplicate, Serialization) as problem:
+                # While index keys are rotated the rule has two indexes, and only one of them is asked.
+                if not self.spec.blind or (isinstance(problem, Duplicate) and problem.rule != rule.name):
+                    raise
+                db.sealer.renew()
+                if db.unit.depth:
+                    raise Serialization("Blind indexes were being rotated.", entity=self.spec.name) from None
+                continue
             if row is not None:
                 return (await self._entities((row,)))[0]
             # Ciphertext is bound to its row, so the values are sealed anew for the row that is there.
-            id = await db.unit.id_by_rule(self._codec, rule, params)
+            id = await db.unit.id_by_rule(self._codec, now, params)
             if id == entity.id and self.spec.subject is not None:
                 raise Conflict(
                     f"The {self.spec.name} that has these values is about another person.",
@@ -266,17 +300,22 @@ class Repository(Generic[E]):
         self._check_kind(entity)
         if entity.tenant_id != db.tenant_id:
             raise self._elsewhere(entity)
-        writer = await db.sealer.writer(self.spec, (entity,), changes=changes)
-        columns, fields = self._codec.changes(entity, changes, writer)
-        if not columns:
-            return entity
-        stamps = await db.unit.update(self._codec, columns, entity.id, entity.version)
-        if stamps is None:
-            return await self._missed(entity)
-        return with_fields(entity, **fields, version=stamps[0], updated_at=stamps[3], updated_by=stamps[4])
+
+        async def write() -> E:
+            writer = await db.sealer.writer(self.spec, (entity,), changes=changes)
+            columns, fields = self._codec.changes(entity, changes, writer)
+            if not columns:
+                return entity
+            stamps = await db.unit.update(self._codec, columns, entity.id, entity.version)
+            if stamps is None:
+                return await self._missed(entity)
+            return with_fields(entity, **fields, version=stamps[0], updated_at=stamps[3], updated_by=stamps[4])
+
+        return await (self._written(write) if self.spec.blind else write())
 
     async def update_where(self, *where: Where, **changes: Any) -> int:
         """Set fields on every match, whatever its version; answers how many. At least one condition is required."""
+        await self._know(where)
         query = self._bulk(where)
         columns: dict[str, Any] = {}
         for name, value in changes.items():
@@ -318,6 +357,7 @@ class Repository(Generic[E]):
 
     async def purge_where(self, *where: Where, reason: str) -> int:
         """Remove every match for good, archived ones included; answers how many."""
+        await self._know(where)
         return await self._delete(self._bulk(where, archived=True), reason)
 
     # -- coordinating --------------------------------------------------------------------------------------------
@@ -374,6 +414,28 @@ class Repository(Generic[E]):
         return await reveal(self, id, field, reason)
 
     # -- inside --------------------------------------------------------------------------------------------------
+
+    async def _know(self, where: tuple[Any, ...]) -> None:
+        """Before conditions on sealed fields are bound: know the generations of their index keys."""
+        if not self.spec.blind or not self.db.sealer.keyed:
+            return
+        bound: list[tuple[FieldSpec, Any]] = []
+        for one in where:
+            for condition in one.conditions() if isinstance(one, Filter) else (one,):
+                if isinstance(condition, Condition):
+                    condition.bind(bound)
+        if any(field.sealed for field, _ in bound):
+            await self.db.sealer.current()
+
+    async def _written(self, write: Callable[[], Awaitable[T]]) -> T:
+        """What a write answers; once more with the index keys of now where they were rotated unheard of."""
+        try:
+            return await write()
+        except Serialization:
+            self.db.sealer.renew()
+            if self.db.unit.depth or not self.spec.blind:
+                raise
+        return await write()
 
     async def _select(self, query: Query) -> list[E]:
         rows = await self.db.unit.select(self._codec, query)

@@ -99,9 +99,9 @@ class Writer:
         """The envelope of a mask, kept beside the secret it belongs to."""
         return self._sealed(table, field.mask_column, field.purpose, mask.encode(), row)
 
-    def index(self, table: str, field: FieldSpec, value: Any) -> bytes:
-        """The blind index of a value."""
-        return self._sealer.index(table, field, value)
+    def indexes(self, table: str, field: FieldSpec, value: Any) -> list[bytes | None]:
+        """The blind indexes of a value, in the order of the field's columns."""
+        return self._sealer.indexes(table, field, value)
 
     def _sealed(self, table: str, column: str, purpose: str, plain: bytes, row: UUID) -> bytes:
         held = self._keys[row, purpose]

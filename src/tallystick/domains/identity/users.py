@@ -55,7 +55,7 @@ class User(Entity):
     email: Annotated[Personal[str], Search("email"), Length(320, min=3)] | None = None
     first_name: Personal[str] | None = None
     last_name: Personal[str] | None = None
-    phone: Annotated[Personal[str], Search("phone")] | None = None
+    phone: Annotated[Personal[str], Search("phone", last=4)] | None = None
     role: UserRole = UserRole.USER
     permissions: list[str] = msgspec.field(default_factory=list)
     status: UserStatus = UserStatus.PENDING
