@@ -39,6 +39,7 @@ from tallystick.privacy.cells import ERASED, Opener
 from tallystick.privacy.envelope import DataKey, seal
 from tallystick.privacy.keyring import TenantKeys, wrap_context
 from tallystick.privacy.sealed import enc_hook
+from tallystick.privacy.sealer import Sealer
 from tallystick.query import one_of
 
 ROOT = bytes(range(32))
@@ -338,13 +339,18 @@ async def test_e6_one_of_sixteen_wins_in_every_phase(
     monkeypatch.setattr(
         TenantKeys, "forget_generations", lambda held: None if held.indexes_until == float("inf") else heard(held)
     )
-    frozen(two.other, tenant)
+    # Refused, it may ask; it is told nothing otherwise.
+    monkeypatch.setattr(
+        Sealer, "renew", lambda sealer: setattr(sealer.keyring().of(sealer.tenant), "indexes_until", 0.0)
+    )
     made: list[str] = []
     async with at(two.one, tenant) as db, at(two.other, tenant) as old:
         await db[Holder].add_many([holder(f"r{i}", email=f"r{i}@example.org") for i in range(20)])
         step = rotating.of(db)
 
         async def race(phase: str) -> None:
+            frozen(two.other, tenant)
+
             async def write(number: int) -> str:
                 app = two.one if number % 2 else two.other
                 async with at(app, tenant) as mine:
@@ -361,7 +367,10 @@ async def test_e6_one_of_sixteen_wins_in_every_phase(
 
             told = await asyncio.gather(*(write(i) for i in range(16)))
             assert sorted(told) == ["", *["uq_holder_email_bidx"] * 15], phase
+            assert two.other.keyring is not None
+            assert two.other.keyring.of(tenant.id).indexes_until == float("inf")
             assert len(set(await asyncio.gather(*(put(i) for i in range(16))))) == 1, phase
+            frozen(two.other, tenant)
             made.extend((f"{phase}@example.org", f"{phase}-up@example.org"))
             for who in (db, old):
                 for address in (*made, "r0@example.org", "r19@example.org"):

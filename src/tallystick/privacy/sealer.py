@@ -121,9 +121,8 @@ class Sealer:
         """The blind indexes of a value, in the order of the field's columns, for a row that is written."""
         found: list[bytes | None] = []
         for blind in field.blind:
-            normal = _normal(blind, value)
-            short = blind.search_last is not None and len(normal.decode()) < blind.search_last
-            found += (None, None) if short else self._pair(table, blind, normal)
+            normal = _closing(blind, _normal(blind, value))
+            found += (None, None) if normal is None else self._pair(table, blind, normal)
         return found
 
     def operand(self, table: str, field: FieldSpec, value: Any) -> tuple[bytes, bytes]:
@@ -147,10 +146,8 @@ class Sealer:
 
     def at(self, table: str, field: FieldSpec, value: Any, generation: int) -> bytes | None:
         """The blind index of a value under one generation's key; None for one that is too short to have any."""
-        normal = _normal(field, value)
-        if field.search_last is not None and len(normal.decode()) < field.search_last:
-            return None
-        return self._index(table, field, normal, generation)
+        normal = _closing(field, _normal(field, value))
+        return None if normal is None else self._index(table, field, normal, generation)
 
     def _pair(self, table: str, field: FieldSpec, normal: bytes) -> tuple[bytes, bytes]:
         generation = self.generation_of(table, field)
@@ -184,11 +181,18 @@ def _normal(field: FieldSpec, value: Any) -> bytes:
         )
     problem = ""
     try:
-        normal = normalise(field.search or "exact", str(value))
-        return normal if field.search_last is None else normal.decode()[-field.search_last :].encode()
+        return normalise(field.search or "exact", str(value))
     except Invalid as caught:
         problem = caught.problem
     raise Invalid(f"{field.name} cannot be indexed: {problem}", field=field.name, remedy="Check its form.")
+
+
+def _closing(field: FieldSpec, normal: bytes) -> bytes | None:
+    """The part of a normalised value that an index is over; None for one that is too short for it."""
+    if field.search_last is None:
+        return normal
+    text = normal.decode()
+    return text[-field.search_last :].encode() if len(text) >= field.search_last else None
 
 
 @lru_cache(1024)
