@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 from tallystick.errors import Erased, Serialization, Tampered
+from tallystick.privacy.cells import Opener
 from tallystick.privacy.envelope import DataKey, length_prefixed, open_, seal
 
 if TYPE_CHECKING:
@@ -111,6 +112,20 @@ class Keyring:
         if found is None:
             found = self._tenants[tenant] = TenantKeys()
         return found
+
+    def opener(self, tenant: UUID, wanted: Iterable[bytes], generation: int | None) -> Opener | None:
+        """What opens envelopes that name these keys, where all of them are at hand in this generation; else None."""
+        held = self._tenants.get(tenant)
+        if held is None:
+            return None
+        held.at(generation)
+        known, keys = held.by_id, dict[bytes, HeldKey]()
+        for key_id in wanted:
+            found = known.get(key_id)
+            if found is None:
+                return None
+            keys[key_id] = found
+        return Opener(tenant, keys)
 
     async def load(self, unit: Unit, wanted: Collection[bytes]) -> dict[bytes, HeldKey]:
         """Read the keys that envelopes name; those of committed rows stay at hand.
