@@ -57,11 +57,14 @@ class HiddenTwin(Entity):
 
     number: bytes
     number_bidx: bytes
+    number_bidx_next: bytes | None = None
     account: bytes
     token: bytes
     note: str
 
-    rules = Rules(Index("number_bidx", query="by number"), retain="identity")
+    rules = Rules(
+        Index("number_bidx", query="by number"), Index("number_bidx_next", query="by number"), retain="identity"
+    )
 
 
 class Shown(Entity):
@@ -80,6 +83,7 @@ class ShownTwin(Entity):
 
     number: bytes
     number_bidx: bytes
+    number_bidx_next: bytes | None = None
     number_mask: bytes
     account: bytes
     account_mask: bytes
@@ -87,7 +91,9 @@ class ShownTwin(Entity):
     token_mask: bytes
     note: str
 
-    rules = Rules(Index("number_bidx", query="by number"), retain="identity")
+    rules = Rules(
+        Index("number_bidx", query="by number"), Index("number_bidx_next", query="by number"), retain="identity"
+    )
 
 
 def parser() -> argparse.ArgumentParser:
