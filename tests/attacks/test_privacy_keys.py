@@ -440,7 +440,7 @@ async def test_e6_searches_and_writes_go_on(two: Two, tenant: TenantInfo) -> Non
 
         jobs = [writes(two.one, "a"), writes(two.other, "b"), searches(two.one), searches(two.other)]
         *worked, _ = await asyncio.gather(*jobs, rotates())
-        assert min(worked) >= 1
+        assert all(worked)
         assert set(await rotating.columns(db)) == {(None, 4)}
 
 
