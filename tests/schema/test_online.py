@@ -263,12 +263,13 @@ async def test_a_killed_migrator_is_resumed(folder: Folder) -> None:
     await process.wait()
     news: list[str] = []
     second = asyncio.create_task(folder.up(report=lambda p: news.append(str(p))))
-    await asyncio.sleep(1.5)
+    async with asyncio.timeout(60):
+        while not all(any(words in n for n in news) for words in ("still building", "waiting for writers")):
+            assert not second.done(), news
+            await asyncio.sleep(0.05)
     await transaction.commit()
     await blocker.close()
     assert await second == ("app_0002",)
-    assert any("still building" in n for n in news), news
-    assert any("waiting for writers" in n for n in news), "how far the build is"
     conn = await folder.database.connect()
     assert await lint(conn, folder.database.roles) == []
     await conn.close()

@@ -38,7 +38,14 @@ if TYPE_CHECKING:
     from tallystick.session import Session
     from tallystick.spec import EntitySpec
 
-_LEFT_OUT: Final = WITHHELD | {"data_key", "key_state", "login_throttle", "external_identity", "command_key"}
+_LEFT_OUT: Final = WITHHELD | {
+    "data_key",
+    "key_state",
+    "index_state",
+    "login_throttle",
+    "external_identity",
+    "command_key",
+}
 _BATCH: Final = 1_000
 _NOTE: Final = "masked"
 
@@ -206,8 +213,13 @@ class _Copy:
         self._values += 1
         row[field.name] = writer.seal(spec.table, field, value, row["id"])
         if field.search is not None:
-            indexed = row[field.index_column] is not None
-            row[field.index_column] = writer.index(spec.table, field, value) if indexed else None
+            columns = [(b.index_column, b.next_column) for b in field.blind]
+            made = iter(writer.indexes(spec.table, field, value))
+            for pair in columns:
+                # The copy starts with the first generation of its own index keys, which stands in the first column.
+                indexed = any(row[name] is not None for name in pair)
+                first, _ = next(made), next(made)
+                row.update(zip(pair, (first if indexed else None, None), strict=True))
         if field.mask_last is not None:
             row[field.mask_column] = writer.seal_mask(spec.table, field, mask_of(value, field.mask_last), row["id"])
 
