@@ -259,7 +259,7 @@ class Repository(Generic[E]):
             if is_plain(self.spec, entity):
                 return await Repository.upsert(self._plainly(), entity, on=on)
             await adapted(self, (entity,))
-        return await upserted(self, entity, rule)
+        return await upserted(self, entity, rule)  # type: ignore[no-any-return]
 
     async def update(self, entity: E, /, **changes: Any) -> E:
         """Change fields of an entity if nobody else has changed it since; answers the new one.
