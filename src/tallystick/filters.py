@@ -67,7 +67,9 @@ class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
         for name, value in values.items():
             try:
                 found[name] = msgspec.convert(value, hints[name], strict=False)
-                continue
+                # The text "null" converts to None, and a condition that falls away answers more than was asked for.
+                if found[name] is not None or value is None:
+                    continue
             except (msgspec.ValidationError, ValueError):
                 pass
             # Raised out here, because the validator's error may quote the value.

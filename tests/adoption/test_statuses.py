@@ -33,6 +33,7 @@ from tallystick.domains.identity.erasures import ErasureGround
 from tallystick.domains.proofs.proofs import VerificationStatus
 from tallystick.entity import spec_of
 from tallystick.errors import Declaration, Invalid, InvalidTransition, RoleMissing, StaleVersion
+from tallystick.web.schemas import components, parameters
 
 _S, _A = UserStatus, ApplicationStatus
 
@@ -77,6 +78,15 @@ async def test_a_user_goes_to_an_added_state_and_back_and_the_database_judges(db
     assert (await db[BranchUser].history(made.id))[-1].entity == read
     back = await db[BranchUser].update(away, status=_S.ACTIVE)
     assert back.status is _S.ACTIVE
+
+
+def test_the_schema_of_a_response_and_of_a_filter_has_the_added_states():
+    _, named = components(BranchUser)
+    wanted = sorted([*(str(m) for m in _S), "on_leave"])
+    assert named["BranchUser"]["properties"]["status"] == {"enum": wanted}
+    assert "on_leave" not in str(components(User))
+    (one,) = [p for p in parameters(BranchUser.Filter) if p["name"] == "status"]
+    assert sorted(one["schema"]["enum"]) == wanted
 
 
 async def test_who_is_in_an_added_state_may_do_nothing_and_can_be_erased(house: House, db: Session):

@@ -47,7 +47,18 @@ def _components(kind: Any, template: str) -> tuple[dict[str, Any], dict[str, dic
         for field in struct.fields:
             if _is_moment(field.type) and field.encode_name in about.get("properties", {}):
                 _dated(about["properties"][field.encode_name])
+        for name, states in _added(struct.cls).items():
+            about["properties"][name] = {"enum": states}
     return _clean(schema), found
+
+
+def _added(kind: Any) -> dict[str, list[str]]:
+    """The states of fields to which an extension added some."""
+    from tallystick.entity import Entity, spec_of
+
+    entity = isinstance(kind, type) and issubclass(kind, Entity) and kind is not Entity
+    fields = spec_of(kind).fields.values() if entity else ()
+    return {f.name: sorted(str(m.value) for m in f.members) for f in fields if f.added}
 
 
 def _structs(info: Any, found: dict[type, Any]) -> dict[type, Any]:
