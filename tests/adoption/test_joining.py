@@ -478,3 +478,60 @@ async def test_what_commits_in_steps_of_its_own_says_so(shop: Shop, slug: str) -
             request = await db.privacy.request_erasure(user)
             with pytest.raises(Invalid, match="transaction"):
                 await db.privacy.erase(request)
+
+
+async def test_savepoints_of_the_applications_own_are_no_names_of_ours(shop: Shop, slug: str) -> None:
+    async with shop.connected() as connection, connection.transaction():
+        async with shop.tally.session(slug, actor="shop", connection=connection) as db, db.transaction():
+            with pytest.raises(ZeroDivisionError):
+                async with db.transaction():
+                    await db[Shelf].add(Shelf(name="lost"))
+                    await connection.execute("SAVEPOINT s1; SAVEPOINT s2")
+                    raise ZeroDivisionError
+            assert await db[Shelf].find() == []
+
+
+async def test_temporary_tables_of_the_applications_own_hide_nothing(shop: Shop, slug: str) -> None:
+    async with shop.connected("admin") as admin:
+        await admin.execute(f'GRANT TEMPORARY ON DATABASE "{shop.database}" TO {shop.role}')
+    async with shop.connected() as connection, connection.transaction():
+        for name in ("kit_shelf", "user_account", "pg_class", "pg_type", "pg_attribute"):
+            await connection.execute(f"CREATE TEMPORARY TABLE {name} (id int) ON COMMIT DROP")
+            await connection.execute(f"GRANT ALL ON pg_temp.{name} TO PUBLIC")
+        async with shop.tally.session(slug, actor="shop", permissions=("*",), connection=connection) as db:
+            made = await db[Shelf].add_many([Shelf(name="one"), Shelf(name="two")])
+            assert {s.id for s in await db[Shelf].find()} == {s.id for s in made}
+            user = await db.users.add(User(email="ada@example.org"))
+            assert [version.entity.id for version in await db.users.history(user.id)] == [user.id]
+
+
+async def test_tables_that_change_meanwhile_ask_for_a_replay(shop: Shop, slug: str) -> None:
+    """Statements stay prepared on a connection; the server refuses one whose answer has other types now."""
+
+    async def as_owner(kind: str) -> None:
+        async with shop.connected("admin") as admin:
+            await admin.execute(f"SET ROLE {shop.server.roles.owner}")
+            await admin.execute(f"ALTER TABLE tally.kit_shelf ALTER COLUMN name TYPE {kind}")
+
+    async def work(db: Any) -> int:
+        made = await db[Shelf].add(Shelf(name="one"))
+        assert await db[Shelf].get(made.id) == made
+        found = await db[Shelf].find()
+        await db[Shelf].purge(made, reason="test")
+        return len(found)
+
+    async with shop.connected() as connection:
+        async with shop.tally.session(slug, actor="own") as own:
+            async with connection.transaction(), shop.tally.session(slug, actor="shop", connection=connection) as db:
+                await work(db)
+            await own.atomic(work)
+            await as_owner("varchar(500)")
+            try:
+                async with connection.transaction():
+                    async with shop.tally.session(slug, actor="shop", connection=connection) as db:
+                        with pytest.raises(Serialization):
+                            await db.atomic(work)
+                        assert await db.atomic(work) == 1
+                assert await own.atomic(work, attempts=2) == 1
+            finally:
+                await as_owner("text")

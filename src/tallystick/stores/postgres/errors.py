@@ -304,6 +304,8 @@ def translate(problem: BaseException, spec: EntitySpec | None = None, verb: str 
         )
     if state in ("28P01", "28000", "3D000"):
         return login(problem)
+    if isinstance(problem, asyncpg.InvalidCachedStatementError):
+        return e.Serialization("The tables were changed since the statement was prepared.", entity=entity)
     if state in ("26000", "42P05"):
         # Prepared statements that vanish or are there already: another server answers than the one that prepared.
         return hidden_pooler()

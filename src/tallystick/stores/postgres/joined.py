@@ -57,7 +57,8 @@ SELECT d.oid AS database, pg_catalog.pg_postmaster_start_time() AS started, pg_c
 FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()
 """
 _SETTINGS = ("tally.tenant", "tally.actor", "tally.reason", "tally.request", "search_path", "row_security", "role")
-_SEARCH_PATH = "pg_catalog, tally"
+# Named last, temporary tables of the application's hide nothing; unnamed they would come before everything.
+_SEARCH_PATH = "pg_catalog, tally, pg_temp"
 
 
 class _Turn:
@@ -140,6 +141,7 @@ class JoinedUnit(PostgresUnit):
 
     __slots__ = ()
     outer = 1
+    mark = "tally_s"
 
     @property
     def depth(self) -> int:
