@@ -39,7 +39,8 @@ class Ref(msgspec.Struct, Generic[T], omit_defaults=True, eq=False):
     @property
     def value(self) -> T:
         """The referenced entity, once loaded."""
-        if self.loaded is None:
+        # What a request's body put there is no struct.
+        if not isinstance(self.loaded, msgspec.Struct):
             raise Invalid(
                 "The reference has not been loaded.",
                 remedy="Name the field in load=[...], or call db.load(items, Entity.field) for a batch.",

@@ -99,6 +99,16 @@ async def test_pools_that_do_not_add_up_are_said_at_the_start(
     assert not caplog.records
 
 
+async def test_connections_of_others_are_counted_by_a_role_that_may_not_see_what_they_are(tally: Tallystick) -> None:
+    assert tally.settings.admin_url is not None
+    async with opened(tally) as app:
+        conn = await asyncpg.connect(**connect_args(tally.settings.admin_url))
+        try:
+            assert (await app.connections()).others >= 1
+        finally:
+            await conn.close()
+
+
 def test_the_numbers_that_mend_it_mend_it() -> None:
     def budget(**changes: Any) -> Budget:
         usual = Budget(workers=16, pool_max=10, max_connections=100, reserved=3, others=7, limit=None, pooled=False)

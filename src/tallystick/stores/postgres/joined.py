@@ -200,10 +200,12 @@ class _JoinedLink(Link):
 
     async def rows(self, sql: str, args: Sequence[Any]) -> list[Any]:
         self._mine()
+        await self._store.host.keep_up()
         return await self._store.host.rows(sql, args)
 
     async def row(self, sql: str, args: Sequence[Any]) -> Any:
         self._mine()
+        await self._store.host.keep_up()
         found = await self._store.host.rows(sql, args, most=1)
         return found[0] if found else None
 
@@ -214,16 +216,21 @@ class _JoinedLink(Link):
         if sql == "ROLLBACK":
             await _whole(self._undo())
             return sql
+        if sql.startswith("SAVEPOINT"):
+            await self._store.host.keep_up()
         return str(await self.raw.execute(sql))
 
     async def open(self, tenant: str, words: Mapping[str, str]) -> None:
         """A savepoint, dressed. Nothing of it stays when this raises."""
         self._store.host.check()
         turn = self._turn
+        # What was never ended on this connection ended with the transaction that it was in.
+        turn.links = [link for link in turn.links if link._store.began >= self._store.began]
         if turn.links and not turn.links[-1].mine():
             raise _elsewhere()
         turn.links.append(self)
         try:
+            await self._store.host.keep_up()
             await _whole(self._open(tenant, words))
         except BaseException:
             await _whole(self._undo())

@@ -146,9 +146,9 @@ class PostgresStore:
 
     async def budget(self) -> Budget:
         """How the connections that this application's processes may open fit in what the server has."""
-        from tallystick.stores.postgres.budget import QUESTION, Budget
+        from tallystick.stores.postgres.budget import Budget, question
 
-        found = await self.ask(lambda link: link.row(QUESTION, ()))
+        found = await self.ask(lambda link: link.row(question(), ()))
         return Budget.of(self._settings, found)
 
     async def close(self) -> None:
