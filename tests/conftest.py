@@ -129,6 +129,8 @@ _ONCE = frozenset(
     {
         *("badinput", "cli", "docs", "examples", "properties", "reference", "unit"),
         *("community", "identity", "lending", "proofs", "reputation", "savings", "underwriting", "vaults"),
+        *("test_celery.py", "test_django.py", "test_fastapi.py", "test_litestar.py", "test_openapi.py", "test_sync.py"),
+        *("test_custom_fields.py", "test_extension.py", "test_statuses.py", "test_pools.py"),
     }
 )
 
