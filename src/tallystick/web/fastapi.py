@@ -86,7 +86,7 @@ def install(
     )
     if app.max_body_size is None:
         app.max_body_size = MAX_BODY
-    app.add_exception_handler(TallystickError, _failed)
+    app.add_exception_handler(TallystickError, cast("Any", _failed))
     app.add_exception_handler(RequestValidationError, _unreadable)
     if app.exception_handlers.get(HTTPException) is http_exception_handler:
         app.add_exception_handler(HTTPException, _refused)
