@@ -12,7 +12,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session, async_sessionmaker
 from tests.adoption.shop import Shop, shop_beside
 from tests.entities import Detail, Member, Shelf, Sink
 
@@ -535,3 +536,56 @@ async def test_tables_that_change_meanwhile_ask_for_a_replay(shop: Shop, slug: s
                 assert await own.atomic(work, attempts=2) == 1
             finally:
                 await as_owner("text")
+
+
+@pytest.mark.parametrize("kind", ["session", "scoped"])
+async def test_what_an_orm_session_nests_is_undone_with_it(
+    shop: Shop, engine: AsyncEngine, slug: str, kind: str
+) -> None:
+    """``begin_nested()`` of an ORM session sends its SAVEPOINT with its next statement only, and ours are none."""
+    scoped = async_scoped_session(async_sessionmaker(engine), asyncio.current_task)
+    async with AsyncSession(engine) if kind == "session" else scoped() as host, host.begin():
+        given = host if kind == "session" else scoped
+        async with shop.tally.session(slug, actor="shop", connection=given) as db:
+            nested = await host.begin_nested()
+            await db[Shelf].add(Shelf(name="lost"))
+            await nested.rollback()
+            assert await db[Shelf].count() == 0
+            async with db.transaction():
+                await db[Shelf].add(Shelf(name="kept"))
+                nested = await host.begin_nested()
+                async with db.transaction():
+                    await db[Shelf].add(Shelf(name="lost"))
+                await nested.rollback()
+                nested = await host.begin_nested()
+                await db[Shelf].add(Shelf(name="lost"))
+                await nested.rollback()
+            assert [s.name for s in await db[Shelf].find()] == ["kept"]
+            nested = await host.begin_nested()
+            with pytest.raises(DBAPIError):
+                await host.execute(text("SELECT nonsense"))
+            with pytest.raises((Invalid, Conflict)):
+                await db[Shelf].count()
+            await nested.rollback()
+            assert await db[Shelf].count() == 1
+
+
+async def test_what_was_never_ended_keeps_nobody_from_the_connection(shop: Shop, slug: str) -> None:
+    """A pool hands the connection on; the task that left its block open may live long."""
+
+    async def visit() -> int:
+        async with pool.acquire() as connection, connection.transaction():
+            async with shop.tally.session(slug, actor="shop", connection=connection) as db:
+                return await db[Shelf].count()
+
+    async with asyncpg.create_pool(**shop.arguments(), min_size=1, max_size=1) as pool:
+        async with pool.acquire() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            left = await shop.tally.session(slug, actor="shop", connection=connection).__aenter__()
+            await left.transaction().__aenter__()
+            await transaction.rollback()
+        assert await asyncio.create_task(visit()) == 0
+        with pytest.raises(Invalid):
+            await left[Shelf].count()
+        assert await asyncio.create_task(visit()) == 0
