@@ -85,7 +85,7 @@ class Outbox:
         the ``dedupe`` of one that is still kept is not added again: the earlier one is answered.
 
         Raises ``Invalid``, ``UnknownReference``, ``Erased``, and ``KeyReused`` for the same ``dedupe`` with another
-        key or payload.
+        key, payload, subject or personal part.
         """
         db = self.db
         message = OutboxMessage(
@@ -109,7 +109,7 @@ class Outbox:
         except Duplicate:
             pass
         known = await rows.one(OutboxMessage.topic == topic, OutboxMessage.dedupe == dedupe)
-        if (known.key, known.payload) != (message.key, message.payload):
+        if any(getattr(known, f) != getattr(message, f) for f in ("key", "payload", "subject", "personal")):
             raise KeyReused("Another message was added to this topic with the same dedupe.", entity="OutboxMessage")
         return known
 
