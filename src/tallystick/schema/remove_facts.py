@@ -46,8 +46,9 @@ SELECT DISTINCT k.conname::text AS constraint, k.conrelid::regclass::text AS tab
 FROM told t LEFT JOIN pg_rewrite r ON t.classid = 'pg_rewrite'::regclass AND r.oid = t.objid
   LEFT JOIN pg_constraint k ON t.classid = 'pg_constraint'::regclass AND k.oid = t.objid AND k.contype = 'f'
 WHERE t.space NOT IN (SELECT oid FROM spaces) AND coalesce(k.conparentid, 0) = 0
-  AND t.classid NOT IN ('pg_default_acl'::regclass, 'pg_amop'::regclass, 'pg_amproc'::regclass) AND NOT EXISTS (SELECT FROM pg_depend e
-    WHERE e.classid = t.classid AND e.objid = t.objid AND e.deptype = 'e') ORDER BY 2, 1, 4
+  AND t.classid NOT IN ('pg_default_acl'::regclass, 'pg_amop'::regclass, 'pg_amproc'::regclass)
+  AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = t.classid AND e.objid = t.objid AND e.deptype = 'e')
+ORDER BY 2, 1, 4
 """
 """Objects outside our schemas that would go with them: foreign keys of the host's first, then views and the like."""
 

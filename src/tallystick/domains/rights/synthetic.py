@@ -1,12 +1,14 @@
 """Synthetic values: in place of a personal one, of the same form, and the same for the same value in one run.
 
 What is made depends on the run's key, the column and the value, so that equal values stay equal and nobody without the
-key can try names until one fits. Letters become letters and digits digits; lengths and punctuation stay.
+key can try names until one fits. Letters become letters and digits digits; lengths and punctuation stay, and what
+is written as a date is one still.
 """
 
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -19,6 +21,7 @@ from tallystick.spec import FieldSpec
 
 _FIRST: Final = date(1940, 1, 1).toordinal()
 _DAYS: Final = 365 * 60
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _SMALL, _LARGE = "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -52,6 +55,8 @@ class Synthetic:
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, str):
+            if _DATE.fullmatch(value) and (day := _day(value)) is not None:
+                return self._made(place, day).isoformat()
             return self._email(place, value) if email else self._text(place, value)
         if isinstance(value, int):
             return int(self._text(place, str(value)))
@@ -96,3 +101,10 @@ class Synthetic:
         while True:
             yield from self._digest(place, value, count)
             count += 1
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None
