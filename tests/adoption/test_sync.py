@@ -150,6 +150,39 @@ def test_an_interrupt_cancels_the_work(still: facade.Tallystick, db: Any) -> Non
     assert still.metrics().pool.active == 0
 
 
+@pytest.mark.parametrize("what", ["call", "block", "atomic", "stream"])
+def test_an_interrupt_before_anybody_waits_leaves_nothing(
+    still: facade.Tallystick, db: Any, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Handing work over gives the loop's thread its turn, so that is when most interrupts are seen."""
+
+    def block() -> None:
+        with db.transaction():
+            pytest.fail("it has begun")
+
+    works: dict[str, Any] = {
+        "call": lambda: db.users.add(User()),
+        "block": block,
+        "atomic": lambda: db.atomic(lambda inner: inner.users.add(User())),
+        "stream": lambda: list(db.users.stream()),
+    }
+    loop = still._portal.loop
+    send = loop.call_soon_threadsafe
+
+    def interrupted(*given: Any) -> None:
+        monkeypatch.undo()
+        send(*given)
+        time.sleep(0.02)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        works[what]()
+    assert still.metrics().pool.active == 0
+    with db.transaction():
+        assert db.users.count() <= (what == "call")
+
+
 def test_errors_are_the_same_and_short(db: Any) -> None:
     with pytest.raises(NotFound) as caught:
         db.users.get(uuid7())
