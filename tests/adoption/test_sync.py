@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import contextvars
 import os
 import signal
@@ -258,6 +259,38 @@ def test_a_child_process_opens_its_own(still: facade.Tallystick, house: str, db:
     with os.fdopen(read) as pipe:
         assert pipe.read() == "refused 2"
     assert db.users.count() == 2
+
+
+def test_a_fork_while_a_thread_opens_it(options: dict[str, Any], house: str) -> None:
+    """The thread does not come along, and what it holds is nobody's."""
+    made = facade.Tallystick.open(**options)
+    begun, go_on = threading.Event(), threading.Event()
+    start = made._app.start
+
+    async def slow() -> None:
+        begun.set()
+        await asyncio.to_thread(go_on.wait, 30)
+        await start()
+
+    made._app.start = slow  # type: ignore[method-assign]
+    opener = threading.Thread(target=made.start)
+    opener.start()
+    assert begun.wait(10)
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        code = 1
+        try:
+            with made.session(house, actor="child", permissions=["*"]) as own:
+                code = own.users.count()
+            made.close()
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    go_on.set()
+    opener.join(20)
+    assert made.metrics().pool.active == 0
+    made.close()
 
 
 def test_the_end_of_the_process_closes_it(tally: Any, tmp_path: Path) -> None:
