@@ -108,3 +108,15 @@ async def test_closing_characters(office: Session):
     for other in (User.email, User.role, User.password_hash):
         with pytest.raises(Invalid):
             ends_with(other, "0199")  # type: ignore[arg-type]
+
+
+async def test_a_sealed_row_looks_at_its_own_key_only_before_anybody_counted_the_keys(office: Session):
+    """A planner without statistics walked every key of the tenant for each row: five thousand rows took a minute."""
+    async with office.transaction():
+        await office.users.add_many([User(first_name=f"P{n}") for n in range(200)])
+        ((read,),) = await office.unit.call(
+            "SELECT sum(pg_stat_get_xact_tuples_returned(i.indexrelid)) FROM pg_index i "
+            "WHERE i.indrelid = to_regclass('tally.data_key')",
+            (),
+        )
+    assert read < 200 * 10
