@@ -64,6 +64,13 @@ def superuser(orchard: Orchard) -> str:
     return made._url("postgres", made._passwords["postgres"], orchard.name)
 
 
+async def nobody_connected(orchard: Orchard) -> None:
+    for _ in range(100):
+        if not (await plan_removal(orchard.owner_url, roles=orchard.roles)).sessions:
+            return
+        await asyncio.sleep(0.05)
+
+
 async def codes(orchard: Orchard, url: str = "") -> set[str]:
     found = await adopt(url or orchard.owner_url, roles=orchard.roles, domains=DOMAINS)
     assert found.ready is not any(f.stops for f in found.findings)
@@ -169,10 +176,7 @@ async def test_roles_stay_while_something_else_needs_them(empty: Orchard) -> Non
                 await remove(empty.owner_url, roles=empty.roles)
         plan = await plan_removal(empty.owner_url, roles=empty.roles)
         assert plan.kept == {app: "needed by table public.letter"}
-        for _ in range(100):
-            if not (await plan_removal(empty.owner_url, roles=empty.roles)).sessions:
-                break
-            await asyncio.sleep(0.05)
+        await nobody_connected(empty)
         done = await remove(empty.owner_url, roles=empty.roles)
         assert done.kept == plan.kept
         assert set(done.roles) == set(empty.roles.all) - {app}
@@ -332,6 +336,12 @@ async def test_the_budget_and_the_way_to_join_are_told(empty: Orchard) -> None:
     assert found.facts["connections"].startswith("500 processes with pools of 20 may open 10000; ")
     assert found.join_command == f"tallystick provision --join {empty.owner}"
     assert f'GRANT {empty.roles.app} TO "{empty.owner}"' in found.join_sql
+    await provision(empty.owner_url, roles=empty.roles, app_password=PASSWORD)
+    ours = await adopt(empty.app_url(empty.roles.app), domains=DOMAINS, settings=settings)
+    assert ours.join_command == ours.join_sql == ""
+    assert ours.joined == ()
+    await nobody_connected(empty)
+    await remove(empty.owner_url, roles=empty.roles)
     through = Settings(role_prefix=empty.roles.prefix, workers=500, pool_max=20, pooler="transaction")
     assert (await adopt(empty.owner_url, domains=DOMAINS, settings=through)).findings == ()
 

@@ -222,6 +222,7 @@ async def test_duplicates_leave_no_invalid_index(folder: Folder) -> None:
     folder.add('op.invoke(AddIndex("thing", Index("uq_thing_name", ("tenant_id", "name"), unique=True)))')
     with pytest.raises(MigrationUnsafe, match="SQLSTATE 23505") as told:
         await folder.up()
+    assert "uq_thing_name" in str(told.value), "and the rule that does not hold"
     assert "same" not in str(told.value), "no stored value in a message"
     assert await folder.database.run("SELECT to_regclass('tally.uq_thing_name')") == [(None,)]
 

@@ -105,7 +105,7 @@ def _show(out: Output, found: Adoption, *, by_option: bool) -> None:
     out.line("Next, with TALLYSTICK_ADMIN_URL set to the URL of --url" if by_option else "Next", "bold")
     for command in found.commands:
         out.raw(f"  {command}")
-    if found.ready:
+    if found.ready and found.join_command:
         out.line(
             "To let your own role join sessions to its transactions (--refer TABLE for foreign keys as well)", "bold"
         )

@@ -53,7 +53,8 @@ class Adoption:
 
     ``commands`` are to be run next, in their order. ``sql`` is for a DBA, and empty unless a right is missing.
     ``connections`` are those that the application's processes may open, beside what the server has. ``joined`` are
-    roles of the host's that may join sessions to their transactions; ``join_command`` and ``join_sql`` let one.
+    roles of the host's that may join sessions to their transactions; ``join_command`` and ``join_sql`` let one, and are
+    empty where no role but ours is seen.
     """
 
     database: str
@@ -142,8 +143,8 @@ async def look(
         joined=tuple(dict.fromkeys(found.joined)),
         commands=(),
         sql=provision_sql(roles, server["database"], admin=server["user"]) if rights else "",
-        join_command=f"tallystick provision --join {shlex.quote(joins)}",
-        join_sql=joining_sql(joins, roles=roles, version=server["version"]),
+        join_command=f"tallystick provision --join {shlex.quote(joins)}" if joins else "",
+        join_sql=joining_sql(joins, roles=roles, version=server["version"]) if joins else "",
     )
     return _with_commands(adoption, only)
 
@@ -229,9 +230,9 @@ def _budget(found: Budget) -> str:
 
 
 def _joins(found: Found, roles: Roles) -> str:
-    """The role that would join: of who owns the host's tables the first, or else who looks."""
-    owners = [r["owner"] for r in found.host if r["owner"] not in roles.all]
-    return owners[0] if owners else str(found.server["user"])
+    """The role that would join: of who owns the host's tables the first, or else who looks; none of ours."""
+    candidates = [*(r["owner"] for r in found.host), found.server["user"]]
+    return next((str(c) for c in candidates if c not in roles.all), "")
 
 
 def _host(rows: Sequence[asyncpg.Record]) -> tuple[HostSchema, ...]:
