@@ -68,6 +68,10 @@ async def desk(house: House, request: pytest.FixtureRequest) -> Any:
 async def person(desk: Session) -> BranchUser:
     await desk.custom_fields.define(BranchUser, "hobby", T.TEXT, personal=True)
     await desk.custom_fields.define(BranchUser, "born", T.DATE, personal=True)
+    await desk.custom_fields.define(BranchUser, "rank", T.CHOICE, choices=["gold", "silver"], personal=True)
+    await desk.custom_fields.define(BranchUser, "score", T.INTEGER, minimum=1, maximum=3, personal=True)
+    await desk.custom_fields.define(BranchUser, "debts", T.DECIMAL, minimum=-2, maximum=0, personal=True)
+    await desk.custom_fields.define(BranchUser, "member", T.BOOLEAN, personal=True)
     await desk.custom_fields.define(BranchUser, "region", T.CHOICE, choices=["north", "south"])
     return await desk[BranchUser].add(
         BranchUser(
@@ -76,7 +80,14 @@ async def person(desk: Session) -> BranchUser:
             iban=secret(IBAN),
             nickname=NICK,
             custom={"region": "north"},
-            custom_personal={"hobby": HOBBY, "born": "1913-07-29"},
+            custom_personal={
+                "hobby": HOBBY,
+                "born": "1913-07-29",
+                "rank": "gold",
+                "score": 2,
+                "debts": "-1E0",
+                "member": True,
+            },
         )
     )
 

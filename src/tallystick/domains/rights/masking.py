@@ -20,6 +20,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from tallystick.domains.identity.custom_fields import CustomField
 from tallystick.domains.rights.gather import WITHHELD
 from tallystick.domains.rights.places import specs_of
 from tallystick.domains.rights.synthetic import Synthetic
@@ -101,6 +102,7 @@ class _Copy:
         self._tenant = uuid7()
         self._sealer = Sealer(self._keyring, _Place(self._tenant))  # type: ignore[arg-type]
         self._owned: dict[Owner, HeldKey] = {}
+        self._defined: dict[str, dict[str, CustomField]] = {}
         self._values = 0
 
     async def run(self, slug: str) -> Masked:
@@ -112,6 +114,9 @@ class _Copy:
                 f"The other database has not the same tables ({unlike[0]} first).",
                 remedy="Migrate both with one version and the same entities.",
             )
+        if CustomField in self._db.entities:
+            for one in await self._db[CustomField].find():
+                self._defined.setdefault(one.entity, {})[one.name] = one
         await self._begin(slug)
         rows: dict[str, int] = {}
         tables = [here[n] for n in _ordered(there.values())]
@@ -199,9 +204,11 @@ class _Copy:
 
     def _replace(self, spec: EntitySpec, field: Any, row: dict[str, Any], opener: Opener, writer: Writer) -> None:
         try:
-            value = self._synthetic.value(
-                spec.table, field, opener.reveal(spec.table, field, row[field.name], row["id"])
-            )
+            value = opener.reveal(spec.table, field, row[field.name], row["id"])
+            if field.custom and isinstance(value, dict):
+                value = self._synthetic.document(spec.table, field, value, self._defined.get(spec.table, {}))
+            else:
+                value = self._synthetic.value(spec.table, field, value)
         except Erased:
             value = None
         if value is None:
