@@ -186,6 +186,23 @@ async def test_roles_stay_while_something_else_needs_them(empty: Orchard) -> Non
         assert (await remove(empty.owner_url, roles=empty.roles)).roles == (app,)
 
 
+async def test_a_role_that_only_bears_our_name_is_left_alone(empty: Orchard) -> None:
+    app, seal, group = empty.roles.app, empty.roles.seal, f"{empty.owner}_readers"
+    async with connected(empty.owner_url) as conn:
+        await conn.execute(f"CREATE ROLE {quoted(group)}; CREATE ROLE {app} LOGIN; CREATE ROLE {seal} LOGIN CREATEROLE")
+        await conn.execute(f"GRANT {quoted(group)} TO {app}")
+        plan = await plan_removal(empty.owner_url, roles=empty.roles)
+        assert plan.drops == ()
+        done = await remove(empty.owner_url, roles=empty.roles)
+        assert done.roles == ()
+        assert done.kept == {
+            app: f"not ours: a member of {group}",
+            seal: "not ours: it may do what no role of ours may",
+        }
+        assert await conn.fetchval("SELECT pg_has_role($1, $2, 'MEMBER')", app, group)
+        await conn.execute(f"DROP ROLE {app}, {seal}, {quoted(group)}")
+
+
 async def test_a_busy_table_is_waited_for_and_then_nothing_is_removed(empty: Orchard) -> None:
     await provision(empty.owner_url, roles=empty.roles)
     async with connected(empty.owner_url) as conn:

@@ -253,7 +253,11 @@ async def _role_rows(conn: asyncpg.Connection, roles: Roles) -> dict[str, str]:
 def _why(row: Any) -> str:
     if row["databases"]:
         return f"{_ELSEWHERE} {_some(row['databases'])}"
-    return f"needed by {_some(row['here'])}" if row["here"] else ""
+    if row["here"]:
+        return f"needed by {_some(row['here'])}"
+    if row["groups"]:
+        return f"not ours: a member of {_some(row['groups'])}"
+    return "not ours: it may do what no role of ours may" if row["mighty"] else ""
 
 
 def _some(names: Sequence[str]) -> str:

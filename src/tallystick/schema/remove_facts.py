@@ -118,12 +118,15 @@ SELECT r.rolname::text AS role,
       AND NOT (s.classid = 'pg_namespace'::regclass AND i.name = ANY ($2::text[]))
       AND NOT (s.classid = 'pg_policy'::regclass AND EXISTS (SELECT FROM pg_policy p
         JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE p.oid = s.objid AND n.nspname = ANY ($2::text[])))) AS here
+        WHERE p.oid = s.objid AND n.nspname = ANY ($2::text[])))) AS here,
+  ARRAY(SELECT pg_get_userbyid(m.roleid)::text FROM pg_auth_members m WHERE m.member = r.oid) AS groups,
+  r.rolsuper OR r.rolbypassrls OR r.rolreplication OR r.rolcreaterole OR r.rolcreatedb AS mighty
 FROM pg_roles r WHERE r.rolname = ANY ($1::text[]) ORDER BY array_position($1::text[], r.rolname::text)
 """
 """Our roles, and what lives by them besides our schemas: other databases, objects of the host's.
 
-A membership is no reason to stay: without our schemas there is nothing left that it gives."""
+That others are members of one is no reason to stay: without our schemas there is nothing left that it gives. What is a
+member itself, or mighty, was never fit to be ours (``provision`` refuses it)."""
 
 USERS = """
 SELECT r.rolname::text AS role, count(*)::int AS sessions FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid
