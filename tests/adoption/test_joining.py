@@ -589,3 +589,46 @@ async def test_what_was_never_ended_keeps_nobody_from_the_connection(shop: Shop,
         with pytest.raises(Invalid):
             await left[Shelf].count()
         assert await asyncio.create_task(visit()) == 0
+
+
+@pytest.mark.parametrize("ending", ["block", "session"])
+async def test_the_outer_of_two_sessions_that_ends_first_takes_the_inner_with_it(
+    shop: Shop, slug: str, ending: str
+) -> None:
+    await shop.tally.tenants.create(f"{slug}-2", name="Another")
+    async with shop.connected() as connection, connection.transaction():
+        before = dict(await connection.fetchrow(STATE))
+        sessions = [shop.tally.session(s, actor="shop", connection=connection) for s in (slug, f"{slug}-2")]
+        outer, inner = [await context.__aenter__() for context in sessions]
+        blocks = [outer.transaction(), inner.transaction()]
+        for block, db in zip(blocks, (outer, inner), strict=True):
+            await block.__aenter__()
+            await db[Shelf].add(Shelf(name="lost"))
+        if ending == "session":
+            await outer.close()
+        else:
+            with pytest.raises(Invalid, match="not done"):
+                await blocks[0].__aexit__(None, None, None)
+        assert dict(await connection.fetchrow(STATE)) == before
+        with pytest.raises(Invalid):
+            await inner[Shelf].count()
+        with pytest.raises(Invalid):
+            await blocks[1].__aexit__(None, None, None)
+        assert dict(await connection.fetchrow(STATE)) == before
+        assert await inner[Shelf].count() == 0
+        if ending == "block":
+            assert await outer[Shelf].count() == 0
+
+
+async def test_what_ends_late_does_not_touch_the_next_transaction(shop: Shop, slug: str) -> None:
+    async with shop.connected() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        left = await shop.tally.session(slug, actor="shop", connection=connection).__aenter__()
+        await left.transaction().__aenter__()
+        await transaction.rollback()
+        async with connection.transaction():
+            await connection.execute("INSERT INTO shop.orders (item) VALUES ($1)", slug)
+            await left.close()
+            assert await connection.fetchval("SELECT 1") == 1
+    assert await orders(shop, slug) == 1

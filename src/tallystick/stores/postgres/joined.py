@@ -9,7 +9,9 @@ for the transaction only, so that its end takes back what an accident left.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Mapping, Sequence
+from datetime import datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
@@ -42,6 +44,7 @@ SELECT held, pg_catalog.now() AS began, pg_catalog.current_setting('session_repl
     WHERE before.held IS NOT NULL) AS now_held
 FROM before
 """
+_BEGAN = "SELECT pg_catalog.now() AS began"
 # Asked where nothing may fail, because an error would end the application's transaction. Of what a commit would check,
 # only our constraints are named: the application's own are not ours to check early.
 _WHERE = """
@@ -188,7 +191,7 @@ class _JoinedPool(Pool):
 class _JoinedLink(Link):
     """A view of the application's connection: a transaction is a savepoint in which we are the application role."""
 
-    __slots__ = ("_before", "_mark", "_store", "_task", "_turn")
+    __slots__ = ("_before", "_began", "_mark", "_store", "_task", "_turn")
 
     def __init__(self, store: JoinedStore) -> None:
         super().__init__(store.host.raw, named=False)
@@ -197,6 +200,7 @@ class _JoinedLink(Link):
         self._task = asyncio.current_task()
         self._mark: str | None = None
         self._before: list[str] = []
+        self._began: datetime | None = None
 
     async def rows(self, sql: str, args: Sequence[Any]) -> list[Any]:
         self._mine()
@@ -210,6 +214,11 @@ class _JoinedLink(Link):
         return found[0] if found else None
 
     async def script(self, sql: str) -> str:
+        if sql in ("COMMIT", "ROLLBACK") and self._outlived():
+            await _whole(self._undo())
+            if sql == "COMMIT":
+                raise _elsewhere()
+            return sql
         self._mine()
         if sql == "COMMIT":
             return await self._commit()
@@ -244,7 +253,7 @@ class _JoinedLink(Link):
         spoken = [words.get(name, "") for name in ("actor", "reason", "request")]
         values = [tenant, *spoken, _SEARCH_PATH, "on", self._store.role]
         found = await self._store.host.execute(_DRESS, [list(_SETTINGS), values])
-        self._before = list(found["held"])
+        self._before, self._began = list(found["held"]), found["began"]
         if found["began"] != self._store.began:
             raise Invalid(
                 "The transaction that this session joined is over, and another is open on its connection.",
@@ -289,10 +298,16 @@ class _JoinedLink(Link):
         self._mark = None
 
     async def _undo(self) -> None:
-        """Back to the savepoint, which takes the settings and the role back too; on a dead connection nothing is."""
+        """Back to the savepoint, which takes the settings and the role back too; on a dead connection nothing is.
+
+        Nor is there anything in a later transaction, which going back to what it does not have would fail.
+        """
         mark, self._mark = self._mark, None
         if mark is None or self.raw.is_closed() or not self.raw.is_in_transaction():
             return
+        with contextlib.suppress(asyncpg.InFailedSQLTransactionError):
+            if self._began not in (None, (await self._store.host.execute(_BEGAN, ()))["began"]):
+                return
         await self.raw.execute(f"ROLLBACK TO SAVEPOINT {mark}; RELEASE SAVEPOINT {mark}")
 
     def mine(self) -> bool:
@@ -303,6 +318,14 @@ class _JoinedLink(Link):
         self._store.host.check()
         if not self._turn.links or self._turn.links[-1] is not self:
             raise _elsewhere()
+
+    def _outlived(self) -> bool:
+        """Whether others began inside this and are not done; they lie behind its savepoint, and end with it."""
+        links = self._turn.links
+        if self not in links or links[-1] is self:
+            return False
+        del links[links.index(self) + 1 :]
+        return True
 
     def leave(self) -> None:
         """Given back: the connection is free for the next savepoint."""
