@@ -17,8 +17,8 @@ from tests.entities import Member, Shelf
 
 from tallystick import Tallystick, secret
 from tallystick.errors import Invalid, Unavailable
+from tallystick.schema.budget import Budget
 from tallystick.settings import Settings, connect_args
-from tallystick.stores.postgres.budget import Budget
 
 
 def opened(tally: Tallystick, **changes: Any) -> Tallystick:

@@ -13,13 +13,13 @@ from tallystick.errors import Unavailable
 from tallystick.schema import adopt_facts as ask
 from tallystick.schema import branches
 from tallystick.schema.adopt_findings import AdoptionFinding, Found, judged
+from tallystick.schema.budget import Budget, question
 from tallystick.schema.connect import acting_as_owner, connect
 from tallystick.schema.joining import joining_sql
 from tallystick.schema.provision import STATE, missing_rights, provision_sql
 from tallystick.schema.remove_facts import JOINED
 from tallystick.schema.roles import SCHEMAS, Roles
 from tallystick.settings import Settings, connect_args
-from tallystick.stores.postgres.budget import Budget, question
 
 YOURS = "yours"
 """What the application's own entities are called among the domains."""

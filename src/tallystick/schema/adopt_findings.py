@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import asyncpg
 
 from tallystick.schema.branches import History
+from tallystick.schema.budget import Budget
 from tallystick.schema.provision import OLDEST, dangers
 from tallystick.schema.roles import SCHEMAS, Roles
-from tallystick.stores.postgres.budget import Budget
 
 NEWEST = 180_000
 """The newest PostgreSQL that the library is tested on."""

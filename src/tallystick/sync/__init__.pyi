@@ -138,11 +138,11 @@ from tallystick.page import Offset, Page
 from tallystick.privacy.keys import KeyProvider
 from tallystick.privacy.sealed import Secret
 from tallystick.repository import Where
+from tallystick.schema.budget import Budget
 from tallystick.schema.migrate import MigrationReport
 from tallystick.settings import Settings
 from tallystick.spec import EntitySpec
 from tallystick.stores.base import Isolation
-from tallystick.stores.postgres.budget import Budget
 from tallystick.stores.postgres.meter import Metrics
 
 E = TypeVar("E", bound=Entity)
@@ -1438,7 +1438,7 @@ class Outbox:
         the ``dedupe`` of one that is still kept is not added again: the earlier one is answered.
 
         Raises ``Invalid``, ``UnknownReference``, ``Erased``, and ``KeyReused`` for the same ``dedupe`` with another
-        key or payload.
+        key, payload, subject or personal part.
         """
     @overload
     def claim(

@@ -21,8 +21,8 @@ from tallystick.stores.postgres.unit import PostgresUnit
 
 if TYPE_CHECKING:
     from tallystick.codec import Codec
+    from tallystick.schema.budget import Budget
     from tallystick.settings import Settings
-    from tallystick.stores.postgres.budget import Budget
 
 R = TypeVar("R")
 log = logging.getLogger("tallystick.pool")
@@ -146,7 +146,7 @@ class PostgresStore:
 
     async def budget(self) -> Budget:
         """How the connections that this application's processes may open fit in what the server has."""
-        from tallystick.stores.postgres.budget import Budget, question
+        from tallystick.schema.budget import Budget, question
 
         found = await self.ask(lambda link: link.row(question(), ()))
         return Budget.of(self._settings, found)
