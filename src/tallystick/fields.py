@@ -45,7 +45,7 @@ class Ref(msgspec.Struct, Generic[T], omit_defaults=True, eq=False):
                 "The reference has not been loaded.",
                 remedy="Name the field in load=[...], or call db.load(items, Entity.field) for a batch.",
             )
-        return self.loaded  # type: ignore[no-any-return]
+        return self.loaded  # type: ignore[return-value]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Ref) and self.id == other.id
