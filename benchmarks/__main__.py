@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         epilog="`lending` as the first word measures journals, repayments, portfolio at risk and trust scores instead; "
         "`domains` price ticks, claims of inputs, the review queue and statistics; `audit` what the audit log costs; "
-        "`web` a page through FastAPI.",
+        "`web` a page through FastAPI; `pooler` the same calls through PgBouncer.",
     )
     made.add_argument("--quick", action="store_true", help="fewer rounds: about a minute instead of several")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
@@ -152,6 +152,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from benchmarks.privacy import main as privacy
 
         return privacy(words[1:])
+    if words[:1] == ["pooler"]:
+        from benchmarks.pooler import main as pooler
+
+        return pooler(words[1:])
     if words[:1] == ["sync"]:
         words = ["--peers", "tallystick-sync,django", "--operations", "get,page,add", *words[1:]]
     given = parser()

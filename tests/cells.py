@@ -48,5 +48,5 @@ class Cells(Writer):
     def reveal(self, table: str, field: FieldSpec, envelope: bytes, row: UUID) -> Any:
         return self._opener.reveal(table, field, envelope, row)
 
-    def open_mask(self, table: str, field: FieldSpec, envelope: bytes | None, row: UUID) -> str:
-        return self._opener.open_mask(table, field, envelope, row)
+    def mask(self, table: str, column: str, envelope: bytes | None, row: UUID) -> Any:
+        return self._opener.mask(table, column, envelope, row)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -103,11 +105,22 @@ def through(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return way
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Folders of which the second server runs nothing need not be read for it."""
+    return True if config.getoption("--server-only") and collection_path.name in _ONCE else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--server-only"):
         kept = [item for item in items if "tally_server" in getattr(item, "fixturenames", ()) and _again(item)]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests are no garbage: whoever collects it, as benchmarks do before each turn, need not look."""
+    gc.collect()
+    gc.freeze()
 
 
 # What they ask is answered in Python or by published numbers, or asked again by races, attacks and conformance tests,
@@ -116,6 +129,8 @@ _ONCE = frozenset(
     {
         *("badinput", "cli", "docs", "examples", "properties", "reference", "unit"),
         *("community", "identity", "lending", "proofs", "reputation", "savings", "underwriting", "vaults"),
+        *("test_celery.py", "test_django.py", "test_fastapi.py", "test_litestar.py", "test_openapi.py", "test_sync.py"),
+        *("test_custom_fields.py", "test_extension.py", "test_statuses.py", "test_pools.py"),
     }
 )
 

@@ -226,6 +226,7 @@ if TYPE_CHECKING:
         between,
         contains,
         desc,
+        ends_with,
         key,
         less_than,
         missing,
@@ -303,11 +304,11 @@ __all__ = [
     "VaultStatus", "Verdict", "VerificationStatus", "Verifier", "VerifyingKey", "Version", "Wallet", "WrongTenant",
     "added", "adopt", "all_of", "any_of", "append_only", "asc", "asset", "at_least", "at_most", "backref", "beside",
     "between", "bi_readers", "check_export", "commitment", "compare", "contains", "decayed", "demographic_parity",
-    "denial_groups", "desc", "equalized_odds", "eur", "gbp", "generalized_entropy", "grant_bi", "hmda_denial_codes",
-    "idempotent", "impacts", "input_set_hash", "kept", "kes", "key", "less_than", "make_periods", "make_schedule",
-    "missing", "money", "more_than", "ngn", "not_", "one_of", "order_by", "outcomes", "periods_to", "prefix", "present",
-    "redacting_processor", "refresh_bi", "register", "replay_erasures", "revoke_bi", "reweighing", "secret", "sum_of",
-    "transfer", "usd", "uuid7", "wilson",
+    "denial_groups", "desc", "ends_with", "equalized_odds", "eur", "gbp", "generalized_entropy", "grant_bi",
+    "hmda_denial_codes", "idempotent", "impacts", "input_set_hash", "kept", "kes", "key", "less_than", "make_periods",
+    "make_schedule", "missing", "money", "more_than", "ngn", "not_", "one_of", "order_by", "outcomes", "periods_to",
+    "prefix", "present", "redacting_processor", "refresh_bi", "register", "replay_erasures", "revoke_bi", "reweighing",
+    "secret", "sum_of", "transfer", "usd", "uuid7", "wilson",
 ]
 # fmt: on
 

@@ -138,8 +138,8 @@ _HOMES = {
     "privacy.redact": "RedactingFilter redacting_processor",
     "privacy.sealed": "Secret secret",
     "query": (
-        "all_of any_of asc at_least at_most between contains desc key less_than missing more_than not_ one_of "
-        "order_by prefix present "
+        "all_of any_of asc at_least at_most between contains desc ends_with key less_than missing more_than not_ "
+        "one_of order_by prefix present "
     ),
     "repository": "Repository",
     "rules": "Check Foreign Guard Index Queue Readable Rules Statuses Transitions Unique append_only kept",

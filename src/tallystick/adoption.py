@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tallystick.entity import Entity
     from tallystick.schema.adopt import Adoption
     from tallystick.schema.roles import Roles
+    from tallystick.settings import Settings
 
 
 async def adopt(
@@ -22,22 +23,26 @@ async def adopt(
     domains: Iterable[str] | None = None,
     entities: Iterable[type[Entity]] = (),
     version_locations: Sequence[str | Path] = (),
+    settings: Settings | None = None,
 ) -> Adoption:
     """Look at a live database and say what adopting it would add, what is missing, and what stays as it is.
 
     Reads catalogs in one read-only transaction and takes no lock that a writer waits for. Give it the URL that is to
-    provision and migrate; any other works and is told which rights it lacks. Raises ``Unavailable`` and
+    provision and migrate; any other works and is told which rights it lacks. ``settings`` say how many processes with
+    which pools there will be, and what our roles are called where ``roles`` does not. Raises ``Unavailable`` and
     ``NotProvisioned`` when the server cannot be reached or refuses the login, ``Invalid`` for a domain nobody knows.
     """
     from tallystick.schema import adopt as work
-    from tallystick.schema.roles import Roles
+    from tallystick.settings import Settings
 
+    settings = settings or Settings()
     wanted = chosen(domains)
     tables = {domain: tuple(dict.fromkeys(spec_of(e).table for e in entities_of([domain]))) for domain in wanted}
     tables[work.YOURS] = tuple(dict.fromkeys(spec_of(e).table for e in entities))
     return await work.look(
         url,
-        roles=roles or Roles(),
+        settings=settings,
+        roles=roles or settings.roles,
         tables=tables,
         only=None if domains is None else wanted,
         version_locations=version_locations,

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from tallystick.domains.outbox.workers import OutboxWorkers
     from tallystick.domains.proofs.verifier import Verifier
     from tallystick.privacy.keyring import Keyring
+    from tallystick.schema.budget import Budget
     from tallystick.schema.migrate import MigrationReport
     from tallystick.spec import EntitySpec
     from tallystick.stores.base import Unit
     from tallystick.stores.embedded.server import EmbeddedServer
-    from tallystick.stores.postgres.budget import Budget
     from tallystick.stores.postgres.meter import Metrics
     from tallystick.stores.postgres.seeing import OnStatement
     from tallystick.stores.postgres.store import PostgresStore

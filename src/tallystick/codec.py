@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace as changed
 
 from tallystick import values as check
 from tallystick.conditions import Condition, Order, Part, Query, Several, shape_of
@@ -84,7 +85,7 @@ class Codec:
             amount = check.money(field, value)
             return (amount.asset, amount.units)
         if field.sealed:
-            return (sealer.index(self.spec.table, field, value),)
+            return sealer.operand(self.spec.table, field, value)
         return (check.plain(field, value, sealer.tenant),)
 
     def bind(self, where: Iterable[Condition], sealer: Sealer) -> tuple[Any, ...]:
@@ -93,6 +94,22 @@ class Codec:
         for condition in where:
             condition.bind(bound)
         return tuple([v for field, value in bound for v in self.param(field, value, sealer)])
+
+    def marked(self, query: Query, sealer: Sealer) -> Query:
+        """The query as cursors know it: by values that stay what they are when index keys are rotated."""
+        bound: list[tuple[FieldSpec, Any]] = []
+        for condition in query.where if self.spec.blind else ():
+            condition.bind(bound)
+        if not any(field.sealed for field, _ in bound):
+            return query
+        values: list[Any] = []
+        for field, value in bound:
+            if not field.sealed:
+                values += self.param(field, value, sealer)
+            else:
+                several = value if value.__class__ is Several else (value,)
+                values += [sealer.fingerprint(self.spec.table, field, v) for v in several]
+        return changed(query, values=tuple(values))
 
     def query(
         self, where: Sequence[Condition], order: tuple[Order, ...], sealer: Sealer, limit: int | None = None
@@ -148,7 +165,8 @@ class Codec:
             value = plaintext_of(value)
         found: list[tuple[str, Any]] = [(field.name, sealer.seal(table, field, value, row))]
         if field.search is not None:
-            found.append((field.index_column, sealer.index(table, field, value)))
+            columns = [name for b in field.blind for name in (b.index_column, b.next_column)]
+            found += zip(columns, sealer.indexes(table, field, value), strict=True)
         if field.mask_last is not None:
             found.append((field.mask_column, sealer.seal_mask(table, field, mask_of(value, field.mask_last), row)))
         return found
@@ -281,7 +299,8 @@ def _decoded(spec: EntitySpec, field: FieldSpec, column: str, at: dict[str, str]
         if kind is Kind.PERSONAL:
             return f"sealer.open({spec.table!r}, F_{name}, {column}, {row})"
         if field.mask_last is not None:
-            return f"sealed({column}, sealer.open_mask({spec.table!r}, F_{name}, {at[field.mask_column]}, {row}))"
+            mask = field.mask_column
+            return f"sealed({column}, sealer.mask({spec.table!r}, {mask!r}, {at[mask]}, {row}))"
         return f"sealed({column})"
     return column
 
@@ -378,7 +397,7 @@ def _sealing(field: FieldSpec, spec: EntitySpec, f: str, scope: dict[str, Any]) 
         lines.append(f"v = open_fresh({f}, v)")
     lines.append(f"out.append(sealer.seal({table}, {f}, v, row))")
     if field.search is not None:
-        lines.append(f"out.append(sealer.index({table}, {f}, v))")
+        lines.append(f"out.extend(sealer.indexes({table}, {f}, v))")
     if field.mask_last is not None:
         scope["mask_of"] = mask_of
         lines.append(f"out.append(sealer.seal_mask({table}, {f}, mask_of(v, {field.mask_last}), row))")

@@ -287,7 +287,8 @@ def width(condition: Condition) -> int:
         return sum(width(part) for part in condition.parts)
     if isinstance(condition, Missing) or (isinstance(condition, OneOf) and not condition.values):
         return 0
-    return 2 if condition.field.spec.kind is Kind.MONEY else 1  # type: ignore[attr-defined]
+    spec: FieldSpec = condition.field.spec  # type: ignore[attr-defined]
+    return 2 if spec.kind is Kind.MONEY or spec.sealed else 1
 
 
 def condition_of(value: Any) -> Condition:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from hashlib import blake2b
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from tallystick.errors import Declaration
@@ -84,22 +86,24 @@ def indexes(  # noqa: PLR0917
     found: dict[str, IndexSpec] = {}
     for rule in rules:
         if isinstance(rule, Unique):
-            columns = ("tenant_id", *_rule_columns(cls, fields, rule.fields, unique=True))
             where = " and ".join(f"({w})" for w in (rule.where, "archived_at is null" if archivable else None) if w)
-            name = short("uq", table, *columns[1:])
             carried = _carried(cls, fields, rule.include)
-            found[name] = IndexSpec(name, columns, True, where or None, "", rule.fields, carried)
+            for named in _either(fields, _rule_columns(cls, fields, rule.fields, unique=True)):
+                name = short("uq", table, *named)
+                found[name] = IndexSpec(name, ("tenant_id", *named), True, where or None, "", rule.fields, carried)
         elif isinstance(rule, Index):
-            columns = ("tenant_id", *_rule_columns(cls, fields, rule.fields, unique=False), "id")
-            name = short("ix", table, *columns[1:-1])
             carried = _carried(cls, fields, rule.include)
-            found[name] = IndexSpec(name, columns, False, rule.where, rule.query, rule.fields, carried)
+            for named in _either(fields, _rule_columns(cls, fields, rule.fields, unique=False)):
+                name, columns = short("ix", table, *named), ("tenant_id", *named, "id")
+                found[name] = IndexSpec(name, columns, False, rule.where, rule.query, rule.fields, carried)
     for field in fields.values():
-        if field.search and not any(field.index_column == i.columns[1] for i in found.values()):
-            name = short("ix", table, field.index_column)
-            found[name] = IndexSpec(
-                name, ("tenant_id", field.index_column, "id"), False, None, f"find by {field.name}", (field.name,)
-            )
+        for blind in field.blind:
+            for column in (blind.index_column, blind.next_column):
+                if not any(column == i.columns[1] for i in found.values()):
+                    name = short("ix", table, column)
+                    found[name] = IndexSpec(
+                        name, ("tenant_id", column, "id"), False, None, f"find by {blind.name}", (field.name,)
+                    )
         if field.kind is Kind.REF and not any(field.column == i.columns[1] for i in found.values()):
             name = short("ix", table, field.column)
             found[name] = IndexSpec(
@@ -110,6 +114,12 @@ def indexes(  # noqa: PLR0917
         name = short("ix", table, "queue")
         found[name] = IndexSpec(name, columns, False, "done_at is null", "work items to claim", (queue,))
     return list(found.values())
+
+
+def _either(fields: dict[str, FieldSpec], columns: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """A rule's columns, and the same with each blind index in its other column: either may hold the index of now."""
+    other = {f.index_column: f.next_column for f in fields.values() if f.search}
+    return product(*((c, other[c]) if c in other else (c,) for c in columns))
 
 
 def _carried(cls: type[Entity], fields: dict[str, FieldSpec], names: tuple[str, ...]) -> tuple[str, ...]:
@@ -234,7 +244,7 @@ def unaudited(cls: type[Entity], fields: dict[str, FieldSpec], rules: Rules) -> 
                 remedy="Only fields that the database maintains can be: annotate it with Maintained().",
             )
     worked_out = [fields[name].columns[0].name for name in rules.unaudited]
-    return (*(f.index_column for f in fields.values() if f.search), *worked_out)
+    return (*(n for f in fields.values() for b in f.blind for n in (b.index_column, b.next_column)), *worked_out)
 
 
 READABLE_KINDS = frozenset({Kind.TEXT, Kind.JSON, Kind.BYTES})

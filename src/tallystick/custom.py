@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal, InvalidOperation
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound="Entity")
 LONGEST = 10_000
 """The most characters a custom text has."""
+NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+"""What a custom field is called."""
 _DIGITS = 60
 _BIGINT = 2**63
 _PROMOTED = {str: ("text", "choice", "date", "decimal"), int: ("integer",), bool: ("boolean",)}
@@ -151,7 +154,7 @@ def _decimal(value: str) -> Decimal | None:
 
 def _wrong(spec: EntitySpec, field: FieldSpec, name: str, problem: str, remedy: str) -> Invalid:
     # Names come from outside too: only what could be one is repeated.
-    shown = name if name.isidentifier() and len(name) <= 40 else ""
+    shown = name if NAME.fullmatch(name) else ""
     place = f"{field.name}.{shown}" if shown else field.name
     subject = f"{spec.name}.{place}" if shown or not name else f"{spec.name}.{field.name}: a name"
     return Invalid(f"{subject} {problem}.", field=place, entity=spec.name, remedy=remedy)

@@ -50,6 +50,8 @@ from tallystick.spec import (
 from tallystick.words import RESERVED
 
 _INDEX_BITS = 256
+_MOST_LAST = 16
+_LONGEST_NAME = 63
 IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,58}\Z")
 TEXT = 'text COLLATE "C"'
 _PLAIN_KINDS: dict[Any, tuple[Kind, str]] = {
@@ -200,6 +202,8 @@ def _field(cls: type[Entity], name: str, hint: Any) -> FieldSpec:
                 "is searched in a way there is none",
                 f"Use Search(one of {', '.join(NORMALISERS)}, bits=1 to 256 or None).",
             )
+        if search and not (search.last is None or (search.last.__class__ is int and 1 <= search.last <= _MOST_LAST)):
+            raise wrong("is searched by closing characters in a way there is none", "Use Search(..., last=4).")
         if kind is Kind.PERSONAL and inner is not str and not optional:
             raise wrong(
                 "could not be erased: it is required and no text", "Make it optional; erasing a person leaves it empty."
@@ -209,11 +213,12 @@ def _field(cls: type[Entity], name: str, hint: Any) -> FieldSpec:
         columns = [ColumnSpec(name, "bytea", nullable=optional)]
         if search:
             # Nulled when the person is erased, required or not.
-            columns.append(ColumnSpec(f"{name}_bidx", "bytea", nullable=True))
+            named = [f"{name}_bidx"] + ([f"{name}_bidx_last{search.last}"] if search.last else [])
+            columns += [ColumnSpec(f"{n}{end}", "bytea", nullable=True) for n in named for end in ("", "_next")]
         if masked and kind is Kind.SECRET:
             columns.append(ColumnSpec(f"{name}_mask", "bytea", nullable=optional))
         length = mark(Length)
-        return FieldSpec(
+        made = FieldSpec(
             name,
             kind,
             inner if kind is Kind.PERSONAL else Secret,
@@ -227,6 +232,11 @@ def _field(cls: type[Entity], name: str, hint: Any) -> FieldSpec:
             min_length=length.min if length else 0,
             purpose=retained.name if retained else "",
         )
+        if search is None or search.last is None:
+            return made
+        indexed = f"{name}_bidx_last{search.last}"
+        ending = replace(made, name=f"{name}_last{search.last}", search_last=search.last, indexed=indexed)
+        return replace(made, ending=ending)
     if search or masked or retained:
         raise wrong(
             "is searched, masked or kept by a class of its own but not sealed", "Make it Secret[...] or Personal[...]."
@@ -422,6 +432,13 @@ def _assemble(cls: type[Entity], table: str, fields: dict[str, FieldSpec], share
             remedy="A reference x uses the column x_id, a searched field x uses x_bidx; rename one field.",
         )
     for name in names:
+        if len(name) > _LONGEST_NAME:
+            raise Declaration(
+                f"{cls.__name__} has a column of {len(name)} characters, more than PostgreSQL takes.",
+                entity=cls.__name__,
+                field=name[:_LONGEST_NAME],
+                remedy="Shorten the field's name; a searched field's columns have endings of up to 18 characters.",
+            )
         if name in RESERVED:
             raise Declaration(
                 f"{cls.__name__}.{name} is a word of SQL and cannot be a column's name.",
@@ -432,7 +449,7 @@ def _assemble(cls: type[Entity], table: str, fields: dict[str, FieldSpec], share
     archived = fields.get("archived_at")
     archivable = archived is not None and archived.kind is Kind.TIMESTAMP and archived.optional
     hidden = (
-        {f.index_column for f in fields.values() if f.search}
+        {n for f in fields.values() for b in f.blind for n in (b.index_column, b.next_column)}
         | {c.name for c in columns if c.generated}
         | (set(QUEUE_COLUMNS) if queue else set())
     )

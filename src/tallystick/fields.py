@@ -39,12 +39,13 @@ class Ref(msgspec.Struct, Generic[T], omit_defaults=True, eq=False):
     @property
     def value(self) -> T:
         """The referenced entity, once loaded."""
-        if self.loaded is None:
+        # What a request's body put there is no struct.
+        if not isinstance(self.loaded, msgspec.Struct):
             raise Invalid(
                 "The reference has not been loaded.",
                 remedy="Name the field in load=[...], or call db.load(items, Entity.field) for a batch.",
             )
-        return self.loaded  # type: ignore[no-any-return]
+        return self.loaded  # type: ignore[return-value]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Ref) and self.id == other.id
@@ -96,11 +97,14 @@ class Search:
     """How a secret or personal field may be found: equality over its normalised value, by a keyed hash.
 
     ``normal`` is one of exact, email, digits, phone, name. ``bits`` truncates the index, so that an attacker who
-    holds it cannot tell which of many people a value belongs to; a truncated index is never unique.
+    holds it cannot tell which of many people a value belongs to; a truncated index is never unique. ``last`` indexes
+    the closing characters of the value besides, for ``ends_with(field, "6789")``; that index is never unique either,
+    and few closing characters have few values, so it tells more to whoever holds it than the whole does.
     """
 
     normal: str = "exact"
     bits: int | None = None
+    last: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

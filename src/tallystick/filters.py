@@ -26,7 +26,8 @@ class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
 
     A field ``status`` gives ``status`` and ``status_in``; ordered fields give ``_from`` and ``_to`` (both
     inclusive); text gives ``_prefix``; optional fields give ``_missing``. Money is written "12.50 USD". Sealed
-    fields appear only where they declare a blind index, as equality. Unknown names are errors, never ignored.
+    fields appear only where they declare a blind index, as equality, and with it ``ssn_last4`` where that is over their
+    closing characters too. Unknown names are errors, never ignored.
     """
 
     _tally_entity: ClassVar[Any] = None
@@ -99,6 +100,8 @@ class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
                 found.append(query.missing(field) if value else query.present(field))
             elif operation == "prefix":
                 found.append(query.prefix(field, value))
+            elif operation == "ending":
+                found.append(query.ends_with(field, value))
             else:
                 found.append(Compare(field, operation, value))
         return tuple(found)
@@ -131,6 +134,8 @@ def filter_type(spec: EntitySpec) -> type[Filter]:
         if field.sealed:
             if field.search is not None:
                 offer(field.name, field, str, "=")
+            if field.ending is not None:
+                offer(field.ending.name, field, str, "ending")
             continue
         if kind == "enum":
             state = cast("Any", Literal)[tuple(str(m.value) for m in field.members)] if field.added else field.python

@@ -118,6 +118,22 @@ def _after_prefix(start: str) -> str | None:
     return None
 
 
+def ends_with(field: Any, last: str) -> Condition:
+    """The closing characters of a sealed value are these: as many as its ``Search(..., last=4)`` says, normalised.
+
+    Raises ``Invalid`` for a field without such an index, and, when it is used, for more or fewer characters.
+    """
+    handle = _field(field, "ends_with")
+    if handle.spec.ending is None:
+        raise Invalid(
+            f"{handle!r} cannot be searched by its closing characters.",
+            entity=handle.entity.name,
+            field=handle.name,
+            remedy="Annotate the field with Search(..., last=4) and migrate.",
+        )
+    return Compare(Field(handle.entity, handle.spec.ending), "=", last)
+
+
 def contains(field: Any, part: Any) -> Condition:
     """The JSON document contains ``part``, or the text contains it anywhere.
 

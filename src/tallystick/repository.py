@@ -19,6 +19,7 @@ from tallystick.extension import is_plain
 from tallystick.fields import Ref
 from tallystick.filters import Filter
 from tallystick.ids import uuid7
+from tallystick.indexed import known, upserted, written
 from tallystick.loading import load_refs
 from tallystick.page import MAX_LIMIT, Offset, Page, fingerprint, read_cursor, write_cursor
 from tallystick.query import check_fields, orders, unique_rule
@@ -31,10 +32,10 @@ if TYPE_CHECKING:
     from tallystick.session import Session
 
 E = TypeVar("E", bound=Entity)
+T = TypeVar("T")
 FIND_LIMIT = 10_000
 MAX_ROWS = 1_000_000
 STREAM_BATCH = 1_000
-_UPSERT_TRIES = 5
 Where = Condition | Filter | bool
 
 
@@ -90,6 +91,7 @@ class Repository(Generic[E]):
 
     async def one(self, *where: Where, load: Sequence[Any] = ()) -> E:
         """The only entity that matches. Raises ``NotFound`` for none and ``Conflict`` for several."""
+        await known(self, where)
         found = await self._select(changed(self._query(where, None), limit=2, verb="one"))
         if not found:
             raise NotFound(
@@ -116,6 +118,7 @@ class Repository(Generic[E]):
             raise Invalid(
                 f"limit should be a whole number from 0 to {MAX_ROWS}.", field="limit", remedy="Iterate with stream()."
             )
+        await known(self, where)
         found = await self._select(self._query(where, order, limit=FIND_LIMIT + 1 if limit is None else limit))
         if limit is None and len(found) > FIND_LIMIT:
             raise Invalid(
@@ -140,8 +143,9 @@ class Repository(Generic[E]):
             raise Invalid(
                 f"limit should be between 1 and {MAX_LIMIT}.", field="limit", remedy="Follow `next` for more."
             )
+        await known(self, where)
         whole, db, codec = changed(self._query(where, order, limit=limit + 1), verb="page"), self.db, self._codec
-        query, mark = whole, fingerprint(db.tenant_id, self.spec.table, whole)
+        query, mark = whole, fingerprint(db.tenant_id, self.spec.table, codec.marked(whole, db.sealer))
         offset: int | None = None
         if isinstance(after, Offset):
             offset = after.rows
@@ -175,10 +179,11 @@ class Repository(Generic[E]):
             raise Invalid(
                 f"batch should be between 1 and {FIND_LIMIT}.", field="batch", remedy="Leave it out for a thousand."
             )
-        query = changed(self._query(where, order, limit=batch), verb="stream")
         position = None
         while True:
-            items = await self._select(changed(query, after=position))
+            await known(self, where)
+            query = changed(self._query(where, order, limit=batch), verb="stream", after=position)
+            items = await self._select(query)
             for item in items:
                 yield item
             if len(items) < batch:
@@ -187,10 +192,12 @@ class Repository(Generic[E]):
 
     async def count(self, *where: Where) -> int:
         """How many match."""
+        await known(self, where)
         return await self.db.unit.count(self._codec, self._query(where, ()))
 
     async def exists(self, *where: Where) -> bool:
         """Whether any matches."""
+        await known(self, where)
         return await self.db.unit.exists(self._codec, self._query(where, ()))
 
     async def history(self, id: UUID) -> list[Version[E]]:
@@ -220,9 +227,13 @@ class Repository(Generic[E]):
         db = self.db
         if self.spec.adapts:
             (entity,) = await adapted(self, (entity,))
-        params = self._codec.encode(entity, db.tenant_id, await db.sealer.writer(self.spec, (entity,), new=True))
-        stamps = await db.unit.insert(self._codec, params)
-        return self._codec.stamped(entity, db.tenant_id, stamps, params)  # type: ignore[no-any-return]
+
+        async def write() -> E:
+            params = self._codec.encode(entity, db.tenant_id, await db.sealer.writer(self.spec, (entity,), new=True))
+            stamps = await db.unit.insert(self._codec, params)
+            return self._codec.stamped(entity, db.tenant_id, stamps, params)  # type: ignore[no-any-return]
+
+        return await (written(self, write) if self.spec.blind else write())
 
     async def add_many(self, entities: Iterable[E]) -> list[E]:
         """Store new entities, all or none, in one statement per 10,000."""
@@ -232,11 +243,15 @@ class Repository(Generic[E]):
             return []
         if self.spec.adapts:
             given = await adapted(self, given)
-        writer = await db.sealer.writer(self.spec, given, new=True)
-        rows = [encode(e, db.tenant_id, writer) for e in given]
-        stamps = await db.unit.insert_many(self._codec, rows)
-        stamped, tenant = self._codec.stamped, db.tenant_id
-        return [stamped(e, tenant, stamps, p) for e, p in zip(given, rows, strict=True)]
+
+        async def write() -> list[E]:
+            writer = await db.sealer.writer(self.spec, given, new=True)
+            rows = [encode(e, db.tenant_id, writer) for e in given]
+            stamps = await db.unit.insert_many(self._codec, rows)
+            stamped, tenant = self._codec.stamped, db.tenant_id
+            return [stamped(e, tenant, stamps, p) for e, p in zip(given, rows, strict=True)]
+
+        return await (written(self, write) if self.spec.blind else write())
 
     async def upsert(self, entity: E, *, on: Any) -> E:
         """Store the entity, or replace the one that has the same values in a declared unique rule.
@@ -246,32 +261,11 @@ class Repository(Generic[E]):
         rule = unique_rule(self.spec, on)
         if self.spec.append_only:
             raise self._append_only()
-        db = self.db
         if self.spec.adapts:
             if is_plain(self.spec, entity):
                 return await Repository.upsert(self._plainly(), entity, on=on)
             await adapted(self, (entity,))
-        for _ in range(_UPSERT_TRIES):
-            params = self._codec.encode(entity, db.tenant_id, await db.sealer.writer(self.spec, (entity,)))
-            row = await db.unit.upsert(self._codec, rule, params)
-            if row is not None:
-                return (await self._entities((row,)))[0]
-            # Ciphertext is bound to its row, so the values are sealed anew for the row that is there.
-            id = await db.unit.id_by_rule(self._codec, rule, params)
-            if id == entity.id and self.spec.subject is not None:
-                raise Conflict(
-                    f"The {self.spec.name} that has these values is about another person.",
-                    entity=self.spec.name,
-                    rule=rule.name,
-                    remedy="Whose data a row is never changes: remove that row first, or update it.",
-                )
-            entity = with_fields(entity, id=id if id is not None else entity.id)
-        raise Conflict(
-            f"The {self.spec.name} kept changing under its unique rule.",
-            entity=self.spec.name,
-            rule=rule.name,
-            remedy="Try again.",
-        )
+        return await upserted(self, entity, rule)  # type: ignore[no-any-return]
 
     async def update(self, entity: E, /, **changes: Any) -> E:
         """Change fields of an entity if nobody else has changed it since; answers the new one.
@@ -287,17 +281,22 @@ class Repository(Generic[E]):
             if is_plain(self.spec, entity):
                 return await Repository.update(self._plainly(), entity, **changes)
             await judged(self, changes, entity)
-        writer = await db.sealer.writer(self.spec, (entity,), changes=changes)
-        columns, fields = self._codec.changes(entity, changes, writer)
-        if not columns:
-            return entity
-        stamps = await db.unit.update(self._codec, columns, entity.id, entity.version)
-        if stamps is None:
-            return await self._missed(entity)
-        return with_fields(entity, **fields, version=stamps[0], updated_at=stamps[3], updated_by=stamps[4])
+
+        async def write() -> E:
+            writer = await db.sealer.writer(self.spec, (entity,), changes=changes)
+            columns, fields = self._codec.changes(entity, changes, writer)
+            if not columns:
+                return entity
+            stamps = await db.unit.update(self._codec, columns, entity.id, entity.version)
+            if stamps is None:
+                return await self._missed(entity)
+            return with_fields(entity, **fields, version=stamps[0], updated_at=stamps[3], updated_by=stamps[4])
+
+        return await (written(self, write) if self.spec.blind else write())
 
     async def update_where(self, *where: Where, **changes: Any) -> int:
         """Set fields on every match, whatever its version; answers how many. At least one condition is required."""
+        await known(self, where)
         query = self._bulk(where)
         columns: dict[str, Any] = {}
         await judged(self, changes)
@@ -340,6 +339,7 @@ class Repository(Generic[E]):
 
     async def purge_where(self, *where: Where, reason: str) -> int:
         """Remove every match for good, archived ones included; answers how many."""
+        await known(self, where)
         return await self._delete(self._bulk(where, archived=True), reason)
 
     async def lock(self, id: UUID, *, wait: bool = True, skip: bool = False) -> E:

@@ -75,6 +75,12 @@ class FieldSpec:
     scale: int | None = None
     search: str | None = None
     search_bits: int | None = None
+    search_last: int | None = None
+    """How many closing characters of the normalised value an index is over; None for all of it."""
+    indexed: str = ""
+    """The blind-index column, where it is not named after the field."""
+    ending: FieldSpec | None = None
+    """The field as its closing characters are searched: the same values, another index."""
     mask_last: int | None = None
     inner: Any = None
     asset_column: str | None = None
@@ -102,8 +108,23 @@ class FieldSpec:
 
     @property
     def index_column(self) -> str:
-        """The blind-index column of a secret or personal field."""
-        return f"{self.name}_bidx"
+        """The blind-index column of a secret or personal field, for index keys of odd generations."""
+        return self.indexed or f"{self.name}_bidx"
+
+    @property
+    def next_column(self) -> str:
+        """The blind-index column for index keys of even generations."""
+        return f"{self.index_column}_next"
+
+    @property
+    def key_name(self) -> str:
+        """The name under which a provider derives the keys of this index."""
+        return self.indexed or self.name
+
+    @property
+    def blind(self) -> tuple[FieldSpec, ...]:
+        """The field as each of its blind indexes sees it."""
+        return tuple(f for f in (self if self.search else None, self.ending) if f is not None)
 
     @property
     def mask_column(self) -> str:
@@ -191,6 +212,16 @@ class EntitySpec:
     def sealed(self) -> bool:
         """Whether any field is stored as ciphertext."""
         return any(f.sealed for f in self.fields.values())
+
+    @property
+    def blind(self) -> tuple[FieldSpec, ...]:
+        """The sealed fields as each of their blind indexes sees them."""
+        return tuple(b for f in self.fields.values() for b in f.blind)
+
+    @property
+    def index_columns(self) -> tuple[str, ...]:
+        """The columns of the blind indexes, two for each."""
+        return tuple(name for b in self.blind for name in (b.index_column, b.next_column))
 
     @property
     def opened(self) -> tuple[str, ...]:

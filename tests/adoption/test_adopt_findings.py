@@ -20,10 +20,11 @@ from tests.bouncer import MISSING, PGBOUNCER, pgbouncer
 from tallystick import User, adopt, beside
 from tallystick.cli.entry import execute
 from tallystick.errors import Conflict, Invalid, NotProvisioned, StillReferenced, Unavailable
+from tallystick.schema.joining import allow_joining
 from tallystick.schema.provision import provision
 from tallystick.schema.remove import plan_removal, remove
 from tallystick.schema.roles import quoted
-from tallystick.settings import connect_args
+from tallystick.settings import Settings, connect_args
 from tallystick.testing.server import KitServer
 
 DOMAINS = ("identity",)
@@ -61,6 +62,13 @@ def superuser(orchard: Orchard) -> str:
     if made is None:
         pytest.skip("needs a superuser, which a named server need not give")
     return made._url("postgres", made._passwords["postgres"], orchard.name)
+
+
+async def nobody_connected(orchard: Orchard) -> None:
+    for _ in range(100):
+        if not (await plan_removal(orchard.owner_url, roles=orchard.roles)).sessions:
+            return
+        await asyncio.sleep(0.05)
 
 
 async def codes(orchard: Orchard, url: str = "") -> set[str]:
@@ -168,10 +176,7 @@ async def test_roles_stay_while_something_else_needs_them(empty: Orchard) -> Non
                 await remove(empty.owner_url, roles=empty.roles)
         plan = await plan_removal(empty.owner_url, roles=empty.roles)
         assert plan.kept == {app: "needed by table public.letter"}
-        for _ in range(100):
-            if not (await plan_removal(empty.owner_url, roles=empty.roles)).sessions:
-                break
-            await asyncio.sleep(0.05)
+        await nobody_connected(empty)
         done = await remove(empty.owner_url, roles=empty.roles)
         assert done.kept == plan.kept
         assert set(done.roles) == set(empty.roles.all) - {app}
@@ -179,6 +184,23 @@ async def test_roles_stay_while_something_else_needs_them(empty: Orchard) -> Non
         assert await conn.fetchval("SELECT has_table_privilege($1, 'public.letter', 'SELECT')", app)
         await conn.execute("DROP TABLE public.letter")
         assert (await remove(empty.owner_url, roles=empty.roles)).roles == (app,)
+
+
+async def test_a_role_that_only_bears_our_name_is_left_alone(empty: Orchard) -> None:
+    app, seal, group = empty.roles.app, empty.roles.seal, f"{empty.owner}_readers"
+    async with connected(empty.owner_url) as conn:
+        await conn.execute(f"CREATE ROLE {quoted(group)}; CREATE ROLE {app} LOGIN; CREATE ROLE {seal} LOGIN CREATEROLE")
+        await conn.execute(f"GRANT {quoted(group)} TO {app}")
+        plan = await plan_removal(empty.owner_url, roles=empty.roles)
+        assert plan.drops == ()
+        done = await remove(empty.owner_url, roles=empty.roles)
+        assert done.roles == ()
+        assert done.kept == {
+            app: f"not ours: a member of {group}",
+            seal: "not ours: it may do what no role of ours may",
+        }
+        assert await conn.fetchval("SELECT pg_has_role($1, $2, 'MEMBER')", app, group)
+        await conn.execute(f"DROP ROLE {app}, {seal}, {quoted(group)}")
 
 
 async def test_a_busy_table_is_waited_for_and_then_nothing_is_removed(empty: Orchard) -> None:
@@ -219,6 +241,128 @@ async def test_views_functions_and_publications_of_the_host_are_never_dropped(em
         await remove(empty.owner_url, roles=empty.roles)
 
 
+async def test_what_the_host_made_among_ours_is_never_dropped(empty: Orchard) -> None:
+    await provision(empty.owner_url, roles=empty.roles)
+    owner = empty.roles.owner
+    async with connected(superuser(empty)) as conn:
+        await conn.execute(
+            f"SET ROLE {owner}; CREATE TABLE tally.thing (id int PRIMARY KEY); RESET ROLE; "
+            "CREATE TABLE tally.of_the_host (id serial, big int); INSERT INTO tally.of_the_host (big) VALUES (1);"
+            "CREATE VIEW tally_ref.report AS SELECT 1 AS one; CREATE DOMAIN tally_audit.word AS text; "
+            "CREATE FUNCTION tally_sec.theirs(a int) RETURNS int LANGUAGE sql AS 'SELECT 1'; "
+            "CREATE FUNCTION public.noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; "
+            'CREATE TRIGGER "Odd" AFTER INSERT ON tally.thing FOR EACH ROW EXECUTE FUNCTION public.noted()'
+        )
+        # Its parts are the extension's, and not named one by one.
+        vector = await conn.fetchval("SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'")
+        if vector:
+            await conn.execute("CREATE EXTENSION vector SCHEMA tally")
+        plan = await plan_removal(empty.owner_url, roles=empty.roles)
+        who = await conn.fetchval("SELECT current_user")
+        assert {h.what: h.sql for h in plan.hanging} == ({"extension vector": ""} if vector else {}) | {
+            f"function tally_sec.theirs(integer) of {who}": (
+                "ALTER ROUTINE tally_sec.theirs(integer) SET SCHEMA public;"
+            ),
+            f"table tally.of_the_host of {who}": "ALTER TABLE tally.of_the_host SET SCHEMA public;",
+            "trigger Odd on table tally.thing": 'DROP TRIGGER "Odd" ON tally.thing;',
+            f"type tally_audit.word of {who}": "ALTER TYPE tally_audit.word SET SCHEMA public;",
+            f"view tally_ref.report of {who}": "ALTER VIEW tally_ref.report SET SCHEMA public;",
+        }
+        with pytest.raises(StillReferenced, match="of_the_host"):
+            await remove(empty.owner_url, roles=empty.roles, data_too=True)
+        await conn.execute("DROP EXTENSION IF EXISTS vector")
+        for one in plan.hanging:
+            await conn.execute(one.sql or "SELECT")
+        await remove(empty.owner_url, roles=empty.roles, data_too=True)
+        assert await conn.fetchval("SELECT big FROM public.of_the_host") == 1
+        await conn.execute(
+            "DROP TABLE public.of_the_host; DROP VIEW public.report; DROP DOMAIN public.word; "
+            "DROP FUNCTION public.theirs(int); DROP FUNCTION public.noted()"
+        )
+
+
+_RIGHTS = """
+SELECT r.rolname::text, r.rolinherit, ARRAY(SELECT pg_get_userbyid(m.roleid)::text FROM pg_auth_members m
+    WHERE m.member = r.oid ORDER BY 1),
+  (SELECT count(*) FROM pg_shdepend s WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.oid)
+FROM pg_roles r WHERE r.rolname = ANY ($1::text[]) ORDER BY 1
+"""
+
+
+async def test_roles_of_the_host_are_as_before_they_joined(empty: Orchard) -> None:
+    login, app = f"{empty.owner}_web", empty.roles.app
+    async with connected(empty.owner_url) as conn:
+        await conn.execute(f"CREATE ROLE {quoted(login)} LOGIN; CREATE TABLE public.letter (id int)")
+        before = await conn.fetch(_RIGHTS, [login, empty.owner])
+        for kept in (False, True):
+            await provision(empty.owner_url, roles=empty.roles)
+            await conn.execute(f"SET ROLE {empty.roles.owner}; CREATE TABLE tally.thing (tenant_id int, id int)")
+            await conn.execute("RESET ROLE")
+            for role in (login, empty.owner):
+                await allow_joining(empty.owner_url, role, roles=empty.roles, references=["thing"])
+            assert (await adopt(empty.owner_url, roles=empty.roles, domains=DOMAINS)).joined == (empty.owner, login)
+            if kept:
+                await conn.execute(f"GRANT SELECT ON public.letter TO {app}")
+            assert (await plan_removal(empty.owner_url, roles=empty.roles)).joined == (empty.owner, login)
+            done = await remove(empty.owner_url, roles=empty.roles)
+            assert done.kept == ({app: "needed by table public.letter"} if kept else {})
+            if not kept:
+                assert await conn.fetch(_RIGHTS, [login, empty.owner]) == before
+            assert not await conn.fetchval(
+                "SELECT count(*) FROM pg_auth_members m WHERE pg_get_userbyid(m.roleid) = $1 AND NOT m.admin_option",
+                app,
+            )
+        await conn.execute("DROP TABLE public.letter")
+        await remove(empty.owner_url, roles=empty.roles)
+        assert await conn.fetchval("SELECT count(*) FROM pg_roles WHERE rolname = $1", app) == 0
+        await conn.execute(f"DROP ROLE {quoted(login)}")
+
+
+async def test_a_membership_that_another_database_may_need_stays_and_is_told(empty: Orchard) -> None:
+    login, app, other = f"{empty.owner}_web", empty.roles.app, f"{empty.name}_2"
+    async with connected(superuser(empty)) as conn:
+        await conn.execute(f"CREATE ROLE {quoted(login)} LOGIN")
+        await conn.execute(f"CREATE DATABASE {quoted(other)} OWNER {quoted(empty.owner)}")
+        await provision(empty.owner_url, roles=empty.roles)
+        second = empty.owner_url.replace(empty.name, other)
+        await provision(second, roles=empty.roles)
+        await allow_joining(empty.owner_url, login, roles=empty.roles)
+        done = await remove(empty.owner_url, roles=empty.roles)
+        assert done.roles == ()
+        assert done.kept[app] == f"used by {other}; {login} may still act as it"
+        assert await conn.fetchval("SELECT pg_has_role($1, $2, 'MEMBER')", login, app)
+        gone = await remove(second, roles=empty.roles)
+        assert set(gone.roles) == set(empty.roles.all)
+        await conn.execute(f"DROP DATABASE {quoted(other)}")
+        await conn.execute(f"DROP ROLE {quoted(login)}")
+
+
+async def test_the_budget_and_the_way_to_join_are_told(empty: Orchard) -> None:
+    settings = Settings(role_prefix=empty.roles.prefix, workers=500, pool_max=20)
+    async with connected(empty.owner_url) as conn:
+        await conn.execute("CREATE TABLE public.letter (id int)")
+        found = await adopt(empty.owner_url, domains=DOMAINS, settings=settings)
+        await conn.execute("DROP TABLE public.letter")
+    assert found.ready
+    ((finding),) = found.findings
+    assert (finding.code, finding.stops) == ("connections", False)
+    assert "500 workers with pools of 20 may open 10000 connections" in finding.problem
+    assert finding.remedy.startswith("Run at most")
+    assert found.connections.needed == 10_000
+    assert found.connections.others >= 1
+    assert found.facts["connections"].startswith("500 processes with pools of 20 may open 10000; ")
+    assert found.join_command == f"tallystick provision --join {empty.owner}"
+    assert f'GRANT {empty.roles.app} TO "{empty.owner}"' in found.join_sql
+    await provision(empty.owner_url, roles=empty.roles, app_password=PASSWORD)
+    ours = await adopt(empty.app_url(empty.roles.app), domains=DOMAINS, settings=settings)
+    assert ours.join_command == ours.join_sql == ""
+    assert ours.joined == ()
+    await nobody_connected(empty)
+    await remove(empty.owner_url, roles=empty.roles)
+    through = Settings(role_prefix=empty.roles.prefix, workers=500, pool_max=20, pooler="transaction")
+    assert (await adopt(empty.owner_url, domains=DOMAINS, settings=through)).findings == ()
+
+
 @pytest.mark.usefixtures("environment")
 def test_the_commands(empty: Orchard, capsys: pytest.CaptureFixture[str]) -> None:
     def cli(*arguments: str) -> tuple[int, str]:
@@ -232,10 +376,15 @@ def test_the_commands(empty: Orchard, capsys: pytest.CaptureFixture[str]) -> Non
 
     code, out = cli("adopt", "--json", "--domains", "identity")
     assert code == 0
-    assert json.loads(out)["ready"] is True
+    told = json.loads(out)
+    assert told["ready"] is True
+    assert told["connections"]["fits"] is True
+    assert told["join"]["command"] == f"tallystick provision --join {empty.owner}"
+    assert told["join"]["joined"] == []
     code, out = cli("adopt", "--domains", "identity")
     assert code == 0
     assert "tallystick migrate --domains identity" in out
+    assert f"tallystick provision --join {empty.owner}" in out
     assert "nothing was changed" in " ".join(out.split())
     assert cli("remove")[1].endswith("has nothing of Tallystick.\n")
     asyncio.run(provision(empty.owner_url, roles=empty.roles))

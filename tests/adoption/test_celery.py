@@ -32,7 +32,7 @@ async def database(tally_server: KitServer) -> Any:
         "DATABASE_URL": tally_server.url("app", name),
         "TALLYSTICK_ADMIN_URL": tally_server.url("admin", name),
         "TALLYSTICK_ROLE_PREFIX": tally_server.roles.prefix,
-        "TALLYSTICK_DB_POOL_MAX": "2",
+        "TALLYSTICK_POOL_MAX": "2",
     }
     await tally_server.drop(name)
 

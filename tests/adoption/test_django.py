@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Iterator
@@ -118,7 +119,6 @@ def test_threads_of_a_server_share_one_tally(client: Client, house: str) -> None
 
 async def test_asgi(client: Client, site: facade.Tallystick, house: str) -> None:
     """A plain view runs in a thread there; one that awaits has a session of the event loop."""
-    from tallystick.web.django import site as parts
 
     visitor, headers = AsyncClient(), {"X-Test-Tenant": house}
     body = json.dumps({"first_name": "Ada"})
@@ -128,9 +128,57 @@ async def test_asgi(client: Client, site: facade.Tallystick, house: str) -> None
     assert (await visitor.get(f"/people/{id}/later", headers=headers)).json()["id"] == id
     missing = await visitor.get(f"/people/{uuid7()}/later", headers=headers)
     assert (missing.status_code, missing["Content-Type"]) == (404, "application/problem+json")
-    for own in tuple(parts._loops.values()):
-        await own.close()
-    parts._loops.clear()
+    await _end_here()
+
+
+def test_an_awaiting_view_under_wsgi_leaves_no_connection(client: Client, site: facade.Tallystick) -> None:
+    """Django gives each such request an event loop of its own there, which ends with the request."""
+    from tallystick.web.django import site as parts
+
+    id = send(client, "/people", {"first_name": "Ada"}).json()["id"]
+    before = site.connections().others, _open_connections(site)
+    for _ in range(3):
+        assert client.get(f"/people/{id}/later").json()["id"] == id
+    assert not parts._loops
+    assert (site.connections().others, _open_connections(site)) == before
+
+
+async def _end_here() -> None:
+    """As the end of the running loop would."""
+    from tallystick.web.django import site as parts
+
+    own = parts._loops[asyncio.get_running_loop()]
+    assert own.end is not None
+    await own.end.aclose()
+
+
+def _open_connections(site: facade.Tallystick) -> int:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tallystick' AND state = 'idle'"
+    return int(site._portal.run(site._app.store.system_row(query))[0])
+
+
+async def test_first_requests_that_come_together_share_the_loops_tally(
+    site: facade.Tallystick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tallystick import Tallystick, Unavailable
+    from tallystick.web.django import site as parts
+
+    start, fails = Tallystick.start, [True]
+
+    async def first_in_vain(self: Tallystick) -> None:
+        await asyncio.sleep(0.01)
+        if fails and fails.pop():
+            raise Unavailable("The server is not up yet.")
+        await start(self)
+
+    monkeypatch.setattr(Tallystick, "start", first_in_vain)
+    with pytest.raises(Unavailable):
+        await parts.async_tally()
+    tallies = await asyncio.gather(*(parts.async_tally() for _ in range(3)))
+    assert len({id(t) for t in tallies}) == 1
+    assert all(t.store for t in tallies)
+    await _end_here()
+    assert not parts._loops
 
 
 def test_manage_py_hands_its_line_on(site: facade.Tallystick, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,8 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session, async_sessionmaker
 from tests.adoption.shop import Shop, shop_beside
 from tests.entities import Detail, Member, Shelf, Sink
 
@@ -478,3 +479,156 @@ async def test_what_commits_in_steps_of_its_own_says_so(shop: Shop, slug: str) -
             request = await db.privacy.request_erasure(user)
             with pytest.raises(Invalid, match="transaction"):
                 await db.privacy.erase(request)
+
+
+async def test_savepoints_of_the_applications_own_are_no_names_of_ours(shop: Shop, slug: str) -> None:
+    async with shop.connected() as connection, connection.transaction():
+        async with shop.tally.session(slug, actor="shop", connection=connection) as db, db.transaction():
+            with pytest.raises(ZeroDivisionError):
+                async with db.transaction():
+                    await db[Shelf].add(Shelf(name="lost"))
+                    await connection.execute("SAVEPOINT s1; SAVEPOINT s2")
+                    raise ZeroDivisionError
+            assert await db[Shelf].find() == []
+
+
+async def test_temporary_tables_of_the_applications_own_hide_nothing(shop: Shop, slug: str) -> None:
+    async with shop.connected("admin") as admin:
+        await admin.execute(f'GRANT TEMPORARY ON DATABASE "{shop.database}" TO {shop.role}')
+    async with shop.connected() as connection, connection.transaction():
+        for name in ("kit_shelf", "user_account", "pg_class", "pg_type", "pg_attribute"):
+            await connection.execute(f"CREATE TEMPORARY TABLE {name} (id int) ON COMMIT DROP")
+            await connection.execute(f"GRANT ALL ON pg_temp.{name} TO PUBLIC")
+        async with shop.tally.session(slug, actor="shop", permissions=("*",), connection=connection) as db:
+            made = await db[Shelf].add_many([Shelf(name="one"), Shelf(name="two")])
+            assert {s.id for s in await db[Shelf].find()} == {s.id for s in made}
+            user = await db.users.add(User(email="ada@example.org"))
+            assert [version.entity.id for version in await db.users.history(user.id)] == [user.id]
+
+
+async def test_tables_that_change_meanwhile_ask_for_a_replay(shop: Shop, slug: str) -> None:
+    """Statements stay prepared on a connection; the server refuses one whose answer has other types now."""
+
+    async def as_owner(kind: str) -> None:
+        async with shop.connected("admin") as admin:
+            await admin.execute(f"SET ROLE {shop.server.roles.owner}")
+            await admin.execute(f"ALTER TABLE tally.kit_shelf ALTER COLUMN name TYPE {kind}")
+
+    async def work(db: Any) -> int:
+        made = await db[Shelf].add(Shelf(name="one"))
+        assert await db[Shelf].get(made.id) == made
+        found = await db[Shelf].find()
+        await db[Shelf].purge(made, reason="test")
+        return len(found)
+
+    async with shop.connected() as connection:
+        async with shop.tally.session(slug, actor="own") as own:
+            async with connection.transaction(), shop.tally.session(slug, actor="shop", connection=connection) as db:
+                await work(db)
+            await own.atomic(work)
+            await as_owner("varchar(500)")
+            try:
+                async with connection.transaction():
+                    async with shop.tally.session(slug, actor="shop", connection=connection) as db:
+                        with pytest.raises(Serialization):
+                            await db.atomic(work)
+                        assert await db.atomic(work) == 1
+                assert await own.atomic(work, attempts=2) == 1
+            finally:
+                await as_owner("text")
+
+
+@pytest.mark.parametrize("kind", ["session", "scoped"])
+async def test_what_an_orm_session_nests_is_undone_with_it(
+    shop: Shop, engine: AsyncEngine, slug: str, kind: str
+) -> None:
+    """``begin_nested()`` of an ORM session sends its SAVEPOINT with its next statement only, and ours are none."""
+    scoped = async_scoped_session(async_sessionmaker(engine), asyncio.current_task)
+    async with AsyncSession(engine) if kind == "session" else scoped() as host, host.begin():
+        given = host if kind == "session" else scoped
+        async with shop.tally.session(slug, actor="shop", connection=given) as db:
+            nested = await host.begin_nested()
+            await db[Shelf].add(Shelf(name="lost"))
+            await nested.rollback()
+            assert await db[Shelf].count() == 0
+            async with db.transaction():
+                await db[Shelf].add(Shelf(name="kept"))
+                nested = await host.begin_nested()
+                async with db.transaction():
+                    await db[Shelf].add(Shelf(name="lost"))
+                await nested.rollback()
+                nested = await host.begin_nested()
+                await db[Shelf].add(Shelf(name="lost"))
+                await nested.rollback()
+            assert [s.name for s in await db[Shelf].find()] == ["kept"]
+            nested = await host.begin_nested()
+            with pytest.raises(DBAPIError):
+                await host.execute(text("SELECT nonsense"))
+            with pytest.raises((Invalid, Conflict)):
+                await db[Shelf].count()
+            await nested.rollback()
+            assert await db[Shelf].count() == 1
+
+
+async def test_what_was_never_ended_keeps_nobody_from_the_connection(shop: Shop, slug: str) -> None:
+    """A pool hands the connection on; the task that left its block open may live long."""
+
+    async def visit() -> int:
+        async with pool.acquire() as connection, connection.transaction():
+            async with shop.tally.session(slug, actor="shop", connection=connection) as db:
+                return await db[Shelf].count()
+
+    async with asyncpg.create_pool(**shop.arguments(), min_size=1, max_size=1) as pool:
+        async with pool.acquire() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            left = await shop.tally.session(slug, actor="shop", connection=connection).__aenter__()
+            await left.transaction().__aenter__()
+            await transaction.rollback()
+        assert await asyncio.create_task(visit()) == 0
+        with pytest.raises(Invalid):
+            await left[Shelf].count()
+        assert await asyncio.create_task(visit()) == 0
+
+
+@pytest.mark.parametrize("ending", ["block", "session"])
+async def test_the_outer_of_two_sessions_that_ends_first_takes_the_inner_with_it(
+    shop: Shop, slug: str, ending: str
+) -> None:
+    await shop.tally.tenants.create(f"{slug}-2", name="Another")
+    async with shop.connected() as connection, connection.transaction():
+        before = dict(await connection.fetchrow(STATE))
+        sessions = [shop.tally.session(s, actor="shop", connection=connection) for s in (slug, f"{slug}-2")]
+        outer, inner = [await context.__aenter__() for context in sessions]
+        blocks = [outer.transaction(), inner.transaction()]
+        for block, db in zip(blocks, (outer, inner), strict=True):
+            await block.__aenter__()
+            await db[Shelf].add(Shelf(name="lost"))
+        if ending == "session":
+            await outer.close()
+        else:
+            with pytest.raises(Invalid, match="not done"):
+                await blocks[0].__aexit__(None, None, None)
+        assert dict(await connection.fetchrow(STATE)) == before
+        with pytest.raises(Invalid):
+            await inner[Shelf].count()
+        with pytest.raises(Invalid):
+            await blocks[1].__aexit__(None, None, None)
+        assert dict(await connection.fetchrow(STATE)) == before
+        assert await inner[Shelf].count() == 0
+        if ending == "block":
+            assert await outer[Shelf].count() == 0
+
+
+async def test_what_ends_late_does_not_touch_the_next_transaction(shop: Shop, slug: str) -> None:
+    async with shop.connected() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        left = await shop.tally.session(slug, actor="shop", connection=connection).__aenter__()
+        await left.transaction().__aenter__()
+        await transaction.rollback()
+        async with connection.transaction():
+            await connection.execute("INSERT INTO shop.orders (item) VALUES ($1)", slug)
+            await left.close()
+            assert await connection.fetchval("SELECT 1") == 1
+    assert await orders(shop, slug) == 1

@@ -319,6 +319,16 @@ async def test_a_message_may_be_added_once(db: Session):
     assert await handle(db) == [{"a": 1}]
 
 
+async def test_the_same_words_about_another_person_are_another_message(db: Session):
+    ada, bob = await db.users.add_many([User(first_name="Ada"), User(first_name="Bob")])
+    said: dict[str, Any] = {"payload": {"letter": "A1"}, "dedupe": "x"}
+    first = await db.outbox.add("letters", **said, subject=ada, personal={"name": "Ada"})
+    assert (await db.outbox.add("letters", **said, subject=ada, personal={"name": "Ada"})).id == first.id
+    for other in ({"subject": bob, "personal": {"name": "Ada"}}, {"subject": ada, "personal": {"name": "A."}}, {}):
+        with pytest.raises(KeyReused):
+            await db.outbox.add("letters", **said, **other)
+
+
 async def test_what_is_personal_is_erased_with_its_person(tally: Tallystick, db: Session):
     user = await db.users.add(User(email="anna@example.com"))
     added = await db.outbox.add("welcome", {"kind": "letter"}, subject=user, personal={"name": "Anna Eriksson"})
@@ -458,6 +468,22 @@ async def test_workers_finish_what_they_hold_and_give_back_the_rest(tally: Tally
     handled = await asyncio.wait_for(tally.outbox.run({topic: work}, concurrency=1, stop=stop), 20)
     assert (handled.done, seen) == (1, [0])
     assert sorted(await read(db, topic)) == [1, 2, 3, 4]
+
+
+async def test_a_handler_that_ends_cancelled_has_failed_and_takes_no_worker_along(tally: Tallystick, db: Session):
+    topic, seen = f"t{uuid4().hex}", []
+    for n in range(3):
+        await db.outbox.add(topic, n)
+
+    async def work(message: Any) -> None:
+        if message.payload == 0:
+            raise asyncio.CancelledError
+        seen.append(message.payload)
+
+    how = Handling(handler=work, retry=ONCE)
+    handled = await asyncio.wait_for(tally.outbox.run({topic: how}, concurrency=1, until_empty=True), 20)
+    assert (handled.done, handled.failed, sorted(seen)) == (2, 1, [1, 2])
+    assert [m.error for m in await db.outbox.dead(topic)] == ["CancelledError"]
 
 
 async def test_workers_renew_what_takes_long_and_give_up_what_takes_longer(tally: Tallystick, db: Session):

@@ -17,8 +17,8 @@ from tests.entities import Member, Shelf
 
 from tallystick import Tallystick, secret
 from tallystick.errors import Invalid, Unavailable
+from tallystick.schema.budget import Budget
 from tallystick.settings import Settings, connect_args
-from tallystick.stores.postgres.budget import Budget
 
 
 def opened(tally: Tallystick, **changes: Any) -> Tallystick:
@@ -97,6 +97,16 @@ async def test_pools_that_do_not_add_up_are_said_at_the_start(
     async with opened(tally, workers=500, pool_max=20, pooler="transaction") as app:
         assert (await app.connections()).fits
     assert not caplog.records
+
+
+async def test_connections_of_others_are_counted_by_a_role_that_may_not_see_what_they_are(tally: Tallystick) -> None:
+    assert tally.settings.admin_url is not None
+    async with opened(tally) as app:
+        conn = await asyncpg.connect(**connect_args(tally.settings.admin_url))
+        try:
+            assert (await app.connections()).others >= 1
+        finally:
+            await conn.close()
 
 
 def test_the_numbers_that_mend_it_mend_it() -> None:

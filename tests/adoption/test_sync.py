@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import contextvars
 import os
 import signal
@@ -150,6 +151,39 @@ def test_an_interrupt_cancels_the_work(still: facade.Tallystick, db: Any) -> Non
     assert still.metrics().pool.active == 0
 
 
+@pytest.mark.parametrize("what", ["call", "block", "atomic", "stream"])
+def test_an_interrupt_before_anybody_waits_leaves_nothing(
+    still: facade.Tallystick, db: Any, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Handing work over gives the loop's thread its turn, so that is when most interrupts are seen."""
+
+    def block() -> None:
+        with db.transaction():
+            pytest.fail("it has begun")
+
+    works: dict[str, Any] = {
+        "call": lambda: db.users.add(User()),
+        "block": block,
+        "atomic": lambda: db.atomic(lambda inner: inner.users.add(User())),
+        "stream": lambda: list(db.users.stream()),
+    }
+    loop = still._portal.loop
+    send = loop.call_soon_threadsafe
+
+    def interrupted(*given: Any) -> None:
+        monkeypatch.undo()
+        send(*given)
+        time.sleep(0.02)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        works[what]()
+    assert still.metrics().pool.active == 0
+    with db.transaction():
+        assert db.users.count() <= (what == "call")
+
+
 def test_errors_are_the_same_and_short(db: Any) -> None:
     with pytest.raises(NotFound) as caught:
         db.users.get(uuid7())
@@ -225,6 +259,38 @@ def test_a_child_process_opens_its_own(still: facade.Tallystick, house: str, db:
     with os.fdopen(read) as pipe:
         assert pipe.read() == "refused 2"
     assert db.users.count() == 2
+
+
+def test_a_fork_while_a_thread_opens_it(options: dict[str, Any], house: str) -> None:
+    """The thread does not come along, and what it holds is nobody's."""
+    made = facade.Tallystick.open(**options)
+    begun, go_on = threading.Event(), threading.Event()
+    start = made._app.start
+
+    async def slow() -> None:
+        begun.set()
+        await asyncio.to_thread(go_on.wait, 30)
+        await start()
+
+    made._app.start = slow  # type: ignore[method-assign]
+    opener = threading.Thread(target=made.start)
+    opener.start()
+    assert begun.wait(10)
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        code = 1
+        try:
+            with made.session(house, actor="child", permissions=["*"]) as own:
+                code = own.users.count()
+            made.close()
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    go_on.set()
+    opener.join(20)
+    assert made.metrics().pool.active == 0
+    made.close()
 
 
 def test_the_end_of_the_process_closes_it(tally: Any, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tallystick import (
     Retry,
     Tallystick,
     TallystickError,
+    User,
 )
 from tallystick.domains.outbox.messages import OutboxLane
 from tallystick.session import Session
@@ -145,3 +146,24 @@ async def test_an_errors_text_is_nowhere(pair: tuple[Session, Session], caplog: 
     assert "Eriksson" not in caplog.text
     assert (await mine[OutboxMessage].get(added.id)).error == "ValueError"
     assert isinstance(added.id, UUID)
+
+
+async def test_an_altered_message_holds_up_no_other(pair: tuple[Session, Session], tally: Tallystick):
+    db, _ = pair
+    ada = await db.users.add(User(first_name="Ada"))
+    await db.outbox.add("post", 1, subject=ada, personal={"name": "Ada"})
+    sql = (
+        "INSERT INTO tally.outbox_message (tenant_id, id, topic, payload, personal, subject_id, state, tries) "
+        "SELECT tenant_id, gen_random_uuid(), topic, '2', personal, subject_id, state, 0 FROM tally.outbox_message "
+        "WHERE tenant_id = $1 RETURNING id"
+    )
+    ((moved,),) = await db.unit.change(sql, (db.tenant_id,))
+    await db.outbox.add("post", 3)
+    seen = []
+    async for message in db.outbox.claim("post", retry=Retry(attempts=1)):
+        async with message:
+            seen.append(message.payload)
+    assert sorted(seen) == [1, 3]
+    (dead,) = await db.outbox.dead("post")
+    assert (dead.id, dead.error, dead.personal) == (moved, "Tampered", None)
+    assert (await db.outbox.discard(moved, "it was altered")).state is OutboxState.DISCARDED

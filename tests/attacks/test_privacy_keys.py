@@ -21,12 +21,26 @@ from tallystick import LocalKeys, Session, Tallystick, User, UserProfile, secret
 from tallystick.domains.catalog import entities_of
 from tallystick.domains.identity.tenants import TenantInfo
 from tallystick.entity import spec_of
-from tallystick.errors import Denied, Erased, Serialization, TallystickError, Tampered, Unavailable
+from tallystick.errors import (
+    Conflict,
+    Denied,
+    Duplicate,
+    Erased,
+    Invalid,
+    RoleMissing,
+    Serialization,
+    TallystickError,
+    Tampered,
+    Unavailable,
+)
 from tallystick.ids import uuid7
-from tallystick.privacy import rotation
+from tallystick.privacy import reindex, rotation
 from tallystick.privacy.cells import ERASED, Opener
 from tallystick.privacy.envelope import DataKey, seal
-from tallystick.privacy.keyring import wrap_context
+from tallystick.privacy.keyring import TenantKeys, wrap_context
+from tallystick.privacy.sealed import enc_hook
+from tallystick.privacy.sealer import Sealer
+from tallystick.query import one_of
 
 ROOT = bytes(range(32))
 
@@ -93,7 +107,9 @@ class Cell(NamedTuple):
 async def cells(db: Session, classes: list[Any]) -> list[Cell]:
     found = []
     for spec in map(spec_of, classes):
-        names = [c.name for f in spec.fields.values() if f.sealed for c in f.columns if c.name != f.index_column]
+        names = [
+            c.name for f in spec.fields.values() if f.sealed for c in f.columns if c.name not in spec.index_columns
+        ]
         if not names:
             continue
         rows = await db.unit.call(
@@ -183,6 +199,22 @@ async def test_e1_swaps_in_the_database_are_noticed(two: Two, tenant: TenantInfo
             )
             with pytest.raises(Tampered):
                 await db[Holder].find(Holder.code == "b")
+            # A mask is opened by who looks at it: theirs is never another's, and the rest of the row is as it was.
+            mine, its = [await db[Parcel].add(parcel(one, digit, national_id=secret(digit * 9))) for digit in "12"]
+            await root.execute(
+                "UPDATE tally.parcel SET national_id_mask = (SELECT national_id_mask FROM tally.parcel WHERE id = $1) "
+                "WHERE id = $2",
+                mine.id,
+                its.id,
+            )
+            forged = await db[Parcel].get(its.id)
+            assert forged.label == "2"
+            assert repr(forged.national_id) == "Secret(tampered)"
+            assert "2222" not in repr(forged) + repr([forged.national_id])
+            for look in (str, enc_hook, lambda held: held.mask):
+                with pytest.raises(Tampered):
+                    look(forged.national_id)
+            assert str((await db[Parcel].get(mine.id)).national_id) == "••••1111"
             # What names another tenant's key is not even written.
             with pytest.raises(Exception, match="names no living key"):
                 await root.execute(
@@ -190,6 +222,31 @@ async def test_e1_swaps_in_the_database_are_noticed(two: Two, tenant: TenantInfo
                     foreign.id,
                     other.id,
                 )
+
+
+def test_e3_no_nonce_comes_twice() -> None:
+    key = DataKey(bytes(32))
+    million = {seal(key, b"", b"")[18:30] for _ in range(1_000_000)}
+    assert len(million) == 1_000_000
+    assert {len(nonce) for nonce in million} == {12}
+
+
+def test_e3_a_forked_process_does_not_repeat_its_parent() -> None:
+    key = DataKey(bytes(32))
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writer, b"".join(seal(key, b"", b"")[18:30] for _ in range(100)))
+        finally:
+            os._exit(0)
+    os.close(writer)
+    ours = {seal(key, b"", b"")[18:30] for _ in range(100)}
+    with os.fdopen(reader, "rb") as pipe:
+        drawn = pipe.read()
+    assert os.waitpid(child, 0)[1] == 0
+    theirs = {drawn[at : at + 12] for at in range(0, len(drawn), 12)}
+    assert len(ours | theirs) == 200
 
 
 async def test_e4_another_key_under_the_right_id_is_refused_before_it_is_used(two: Two, tenant: TenantInfo) -> None:
@@ -237,6 +294,214 @@ async def test_e5_one_number_in_two_tenants_or_columns_does_not_look_equal(two: 
     assert len(found) == 4
 
 
+class Rotating(NamedTuple):
+    """One index's rotation, taken step by step."""
+
+    two: Two
+    tenant: TenantInfo
+
+    def of(self, db: Session) -> reindex._Rotation:
+        spec = spec_of(Holder)
+        return reindex._Rotation(db, spec, spec.fields["email"], 7, None)
+
+    async def columns(self, db: Session) -> list[tuple[int | None, int | None]]:
+        """The generations that stand in the two columns of every row that has an address."""
+        rows = await db.unit.call(
+            "SELECT email_bidx, email_bidx_next FROM tally.holder WHERE tenant_id = $1 AND email IS NOT NULL",
+            (self.tenant.id,),
+        )
+        return [tuple(None if v is None else int.from_bytes(v[:2], "big") for v in row) for row in rows]  # type: ignore[misc]
+
+    async def rested(self) -> None:
+        """As if the last rotation were an hour ago."""
+        async with self.two.ground.connected("owner") as owner:
+            await owner.execute("SELECT set_config('tally.tenant', $1, false)", str(self.tenant.id))
+            await owner.execute("UPDATE tally.index_state SET begun_at = now() - interval '1 hour'")
+
+
+def frozen(tally: Tallystick, tenant: TenantInfo, generation: int = 1) -> None:
+    """A process that goes by what it knew of index keys, and hears of nothing before it is refused."""
+    held = tally.keyring.of(tenant.id)  # type: ignore[union-attr]
+    held.indexes = {("holder", "email_bidx"): generation}
+    held.indexes_until = float("inf")
+
+
+@pytest.fixture
+async def rotating(two: Two, tenant: TenantInfo) -> Rotating:
+    return Rotating(two, tenant)
+
+
+async def test_e6_one_of_sixteen_wins_in_every_phase(
+    two: Two, tenant: TenantInfo, rotating: Rotating, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixteen writers of one value in each phase, half of them in a process that hears of no rotation at all."""
+    heard = TenantKeys.forget_generations
+    monkeypatch.setattr(
+        TenantKeys, "forget_generations", lambda held: None if held.indexes_until == float("inf") else heard(held)
+    )
+    # Refused, it may ask; it is told nothing otherwise.
+    monkeypatch.setattr(
+        Sealer, "renew", lambda sealer: setattr(sealer.keyring().of(sealer.tenant), "indexes_until", 0.0)
+    )
+    made: list[str] = []
+    async with at(two.one, tenant) as db, at(two.other, tenant) as old:
+        await db[Holder].add_many([holder(f"r{i}", email=f"r{i}@example.org") for i in range(20)])
+        step = rotating.of(db)
+
+        async def race(phase: str) -> None:
+            frozen(two.other, tenant)
+
+            async def write(number: int) -> str:
+                app = two.one if number % 2 else two.other
+                async with at(app, tenant) as mine:
+                    try:
+                        await mine[Holder].add(holder(f"{phase}{number}", email=f"{phase}@Example.org"))
+                    except Duplicate as taken:
+                        return taken.rule
+                    return ""
+
+            async def put(number: int) -> UUID:
+                async with at(two.one if number % 2 else two.other, tenant) as mine:
+                    one = holder(f"{phase}up{number}", email=f"{phase}-up@example.org")
+                    return (await mine[Holder].upsert(one, on=Holder.email)).id
+
+            told = await asyncio.gather(*(write(i) for i in range(16)))
+            assert sorted(told) == ["", *["uq_holder_email_bidx"] * 15], phase
+            assert two.other.keyring is not None
+            assert two.other.keyring.of(tenant.id).indexes_until == float("inf")
+            assert len(set(await asyncio.gather(*(put(i) for i in range(16))))) == 1, phase
+            frozen(two.other, tenant)
+            made.extend((f"{phase}@example.org", f"{phase}-up@example.org"))
+            for who in (db, old):
+                for address in (*made, "r0@example.org", "r19@example.org"):
+                    assert await who[Holder].count(Holder.email == address) == 1, (phase, address)
+                assert len(await who[Holder].find(one_of(Holder.email, made))) == len(made)
+
+        await race("settled")
+        await step._step("begin")
+        await race("filling")
+        await step._fill(1)
+        assert all(row == (1, 2) for row in await rotating.columns(db))
+        await race("filled")
+        assert await step._step("switch") == 2
+        await race("switched")
+        while await step._clear():
+            pass
+        await race("cleared")
+        assert await step._step("settle") == 2
+        await race("new")
+        assert set(await rotating.columns(db)) == {(None, 2)}
+        assert len(await rotating.columns(db)) == 20 + 12
+
+
+async def test_e6_searches_and_writes_go_on(two: Two, tenant: TenantInfo) -> None:
+    """Three rotations, there and back, under writers, searchers and readers of pages; every row is found always."""
+    rotating = Rotating(two, tenant)
+    async with at(two.one, tenant) as db:
+        known = [h.email for h in await db[Holder].add_many([holder(f"k{i}", email=f"k{i}@x.org") for i in range(60)])]
+        done = asyncio.Event()
+
+        async def writes(app: Tallystick, mark: str) -> int:
+            number = 0
+            async with at(app, tenant) as mine:
+                while not done.is_set():
+                    address = f"{mark}{number}@x.org"
+                    row = await mine[Holder].add(holder(f"{mark}{number}", email=address))
+                    row = await mine[Holder].update(row, email=f"z{address}")
+                    with pytest.raises(Duplicate):
+                        await mine[Holder].add(holder(f"{mark}{number}-", email=f"Z{address}"))
+                    assert (await mine[Holder].one(Holder.email == f"z{address}")).id == row.id
+                    assert not await mine[Holder].exists(Holder.email == address)
+                    number += 1
+            return number
+
+        async def searches(app: Tallystick) -> int:
+            number = 0
+            async with at(app, tenant) as mine:
+                while not done.is_set():
+                    first = await mine[Holder].page(one_of(Holder.email, known), limit=30)
+                    assert first.next is not None
+                    await asyncio.sleep(0)
+                    rest = await mine[Holder].page(one_of(Holder.email, known), limit=30, after=first.next)
+                    assert [h.email for h in (*first, *rest)] == known
+                    found = await mine[Holder].find(Holder.Filter.parse({"email": "K7@x.org"}))
+                    assert [h.email for h in found] == ["k7@x.org"]
+                    number += 1
+            return number
+
+        async def rotates() -> None:
+            try:
+                for generation in (2, 3, 4):
+                    await rotating.rested()
+                    (one,) = await reindex.rotate_index(db, "holder.email", batch=20)
+                    assert one.generation == generation
+            finally:
+                done.set()
+
+        jobs = [writes(two.one, "a"), writes(two.other, "b"), searches(two.one), searches(two.other)]
+        *worked, _ = await asyncio.gather(*jobs, rotates())
+        assert all(worked)
+        assert set(await rotating.columns(db)) == {(None, 4)}
+
+
+async def test_e6_a_process_that_slept_is_refused_and_goes_on(two: Two, tenant: TenantInfo, rotating: Rotating) -> None:
+    async with at(two.one, tenant) as db, at(two.other, tenant) as late:
+        await db[Holder].add(holder("a", email="a@example.org"))
+        for _ in range(2):
+            await rotating.rested()
+            await reindex.rotate_index(db, "holder.email")
+
+        async def adds(inside: Session) -> Any:
+            return await inside[Holder].add(holder("c", email="c@example.org"))
+
+        frozen(two.other, tenant)
+        with pytest.raises(Serialization):
+            async with late.transaction():
+                await adds(late)
+        frozen(two.other, tenant)
+        await late.atomic(adds)
+        frozen(two.other, tenant)
+        await late[Holder].add(holder("d", email="d@example.org"))
+        frozen(two.other, tenant)
+        with pytest.raises(Duplicate):
+            await late[Holder].add(holder("e", email="a@example.org"))
+        frozen(two.other, tenant)
+        row = (await late[Holder].find(Holder.code == "d"))[0]
+        frozen(two.other, tenant)
+        await late[Holder].update(row, email="f@example.org")
+        assert await db[Holder].count(one_of(Holder.email, ["a@example.org", "c@example.org", "f@example.org"])) == 3
+        # A snapshot from before a step writes nothing after it.
+        with pytest.raises(Serialization):
+            async with late.transaction(isolation="repeatable read"):
+                await late[Holder].find()
+                await rotating.rested()
+                await rotating.of(db)._step("begin")
+                await late[Holder].add(holder("g", email="g@example.org"))
+        await reindex.rotate_index(db, "holder.email")
+        assert set(await rotating.columns(db)) == {(None, 4)}
+
+
+async def test_e6_nobody_else_moves_an_index(two: Two, tenant: TenantInfo, rotating: Rotating) -> None:
+    async with at(two.one, tenant) as db:
+        await db[Holder].add(holder("a", email="a@example.org"))
+        for wrong in ("code", "email_bidx_next", "email", "x_bidx"):
+            with pytest.raises(Invalid):
+                await db.unit.change("SELECT tally.index_step('holder', $1, 'begin')", (wrong,))
+        for step in ("switch", "settle", "nonsense", None):
+            with pytest.raises(Conflict):
+                await db.unit.change("SELECT tally.index_step('holder', 'email_bidx', $1)", (step,))
+        with pytest.raises(Conflict):
+            await db.unit.change("SELECT tally.clear_index('holder', 'email_bidx', 10)", ())
+        with pytest.raises(Serialization):
+            await db.unit.change("UPDATE tally.holder SET email_bidx = $2 WHERE tenant_id = $1", (tenant.id, b"\0\2x"))
+        with pytest.raises(Denied):
+            await db.unit.change("UPDATE tally.index_state SET generation = 9 WHERE tenant_id = $1", (tenant.id,))
+        async with two.one.session(tenant, actor="a") as plain:
+            with pytest.raises(RoleMissing):
+                await reindex.rotate_index(plain)
+        assert await rotating.columns(db) == [(1, None)]
+
+
 async def test_e7_erased_in_one_process_is_erased_in_the_next_read_of_every_other(two: Two, tenant: TenantInfo) -> None:
     async with at(two.one, tenant) as mine, at(two.other, tenant) as theirs:
         gone, stays = [
@@ -247,8 +512,11 @@ async def test_e7_erased_in_one_process_is_erased_in_the_next_read_of_every_othe
             assert (await db[Holder].get(gone.id)).name == "Name gone"
             assert await db[Parcel].reveal(row.id, Parcel.national_id, reason="a check") == "123-45-6789"
         assert len(two.other.keyring.of(tenant.id).by_id) >= 2
+        early = await theirs[Parcel].get(row.id)
         await erase(mine, gone.id)
         await erase(mine, row.id)
+        # What was read before shows what it showed then, looked at or not; what is read from now on shows nothing.
+        assert str(early.national_id) == "••••6789"
         for db in (theirs, mine):
             assert (await db[Holder].get(gone.id)).name is None
             assert [h.name for h in await db[Holder].find(order=Holder.created_at)] == [None, "Name stays"]

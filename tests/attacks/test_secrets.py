@@ -169,9 +169,7 @@ async def prepare(db: Session) -> State:
     state.stale = state.other
     state.other = await db[Parcel].update(state.other, seen_at=datetime.now(UTC))
     await db.applications.add(loud_application())
-    await db.users.upsert(
-        User(email=f"{CANARY}@example.org", first_name=CANARY, password_hash=secret(CANARY)), on=User.email
-    )
+    await db.users.add(User(email=f"{CANARY}@example.org", first_name=CANARY, password_hash=secret(CANARY)))
     return state
 
 

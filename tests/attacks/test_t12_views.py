@@ -97,11 +97,17 @@ async def test_t12_our_own_definer_functions_show_no_other_tenant(ground: Ground
         )
         # A new one has to be thought about here.
         assert [row["name"] for row in callable_now] == [
+            # Empties the column of an index key that was rotated, and fills the next, in the tenant that is set, as far
+            # as the step under way says: test_e6_nobody_else_moves_an_index.
+            "tally.clear_index",
             # Closes key epochs of the tenant that is set: tests/privacy/test_rotation.py.
             "tally.close_epochs",
             "tally.consume",
+            "tally.fill_index",
             # Drops blind indexes of erased people of the tenant that is set: tests/privacy/test_erasure.py.
             "tally.forget_indexes",
+            # One step of a rotation in the tenant that is set.
+            "tally.index_step",
             # Events and reads, for the tenant that is set: tests/attacks/test_audit_capture.py.
             "tally_audit.record",
             # Prices have no tenant: it writes what all read, and answers two counts.

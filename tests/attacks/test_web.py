@@ -5,19 +5,36 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import httpx
+import msgspec
 import pytest
+from fastapi import APIRouter, Body, Depends, FastAPI, WebSocket
+from litestar import Litestar, post
+from litestar.params import JSONBody
 from tests.adoption.apps import fastapi_app, litestar_app
 from tests.adoption.apps.backoffice import Tokens
 from tests.entities import Visit
 
-from tallystick import Application, Invalid, Loan, StaleVersion, Tallystick, Transfer, Unsupported, User
+from tallystick import (
+    Application,
+    Declaration,
+    Invalid,
+    Loan,
+    Ref,
+    StaleVersion,
+    Tallystick,
+    Transfer,
+    Unsupported,
+    User,
+)
 from tallystick.entity import spec_of
 from tallystick.errors import TallystickError
 from tallystick.spec import SYSTEM_FIELDS
+from tallystick.web.fastapi import Db, install
+from tallystick.web.litestar import TallystickPlugin
 from tallystick.web.problems import problem_of
 
 CANARY = "Zebulon.Quist@example.org"
@@ -169,3 +186,135 @@ def test_every_error_has_a_status_and_tells_no_value() -> None:
         assert bool(problem.detail) == (problem.status < 500)
     assert problem_of(StaleVersion("x"), conditional=True)[0].status == 412
     assert problem_of(Invalid("x", field=CANARY))[0].field == ""
+
+
+class Hidden(msgspec.Struct):
+    """A whole entity, inside a body."""
+
+    people: list[User]
+
+
+def _installed(tally: Tallystick, **answers: Any) -> FastAPI:
+    app = FastAPI()
+    given: dict[str, Any] = {"tenant": lambda _: "x", "actor": lambda _: "t", "permissions": lambda _: ["*"], **answers}
+    install(app, tally, **given)
+    return app
+
+
+@pytest.mark.parametrize("kind", [Hidden, list[User], dict[str, User], User | None, list[Hidden]], ids=str)
+def test_no_body_holds_a_whole_entity(tally: Tallystick, kind: Any) -> None:
+    async def take(data: Any) -> None: ...
+
+    take.__annotations__ = {"data": kind, "return": None}
+    with pytest.raises(Declaration, match="whole User"):
+        _installed(tally).post("/x")(take)
+    plugin = TallystickPlugin(tally, tenant=lambda _: "x", actor=lambda _: "t")
+    take.__annotations__ = {"data": JSONBody[kind], "return": None}
+    with pytest.raises(Declaration, match="whole User"):
+        Litestar([post("/x")(take)], plugins=[plugin])
+
+
+def test_what_a_body_calls_loaded_is_no_entity() -> None:
+    class Letter(msgspec.Struct):
+        to: Ref[User]
+
+    sent = {"to": {"id": str(uuid4()), "loaded": {"role": "admin"}}}
+    with pytest.raises(Invalid, match="not been loaded"):
+        _ = msgspec.convert(sent, Letter).to.value
+
+
+def test_no_body_is_read_from_the_query_string(tally: Tallystick) -> None:
+    """URLs are in the logs of proxies, and a body that is looked for there is never found."""
+
+    async def take(new: User.New) -> None: ...
+
+    async def perhaps(new: User.New | None = None) -> None: ...
+
+    async def where(where: User.Filter = Depends()) -> None: ...  # type: ignore[assignment]
+
+    async def through(new: Any = Depends(take)) -> None: ...
+
+    for handler in (perhaps, through):
+        with pytest.raises(Declaration, match="query string"):
+            _installed(tally).post("/x")(handler)
+    for handler in (take, where):
+        app, router = _installed(tally), APIRouter()
+        router.post("/x")(handler)
+        app.include_router(router)
+        with pytest.raises(Declaration, match="query string"):
+            app.openapi()
+        early = FastAPI()
+        early.post("/x")(handler)
+        install(early, tally, tenant=lambda _: "x", actor=lambda _: "t")
+        with pytest.raises(Declaration, match="query string"):
+            early.openapi()
+
+
+def test_a_filter_marked_as_a_body_stays_out_of_the_query_string(tally: Tallystick) -> None:
+    app = _installed(tally)
+
+    @app.post("/search")
+    async def search(db: Db, where: Annotated[User.Filter, Body()]) -> None: ...
+
+    operation = app.openapi()["paths"]["/search"]["post"]
+    assert [p["in"] for p in operation.get("parameters", ())] == []
+    assert "UserFilter" in str(operation["requestBody"])
+
+
+def test_two_types_of_one_name_are_both_described(tally: Tallystick) -> None:
+    app = _installed(tally)
+    kinds = [msgspec.defstruct("Answer", [(name, int)]) for name in ("first", "second")]
+    for number, kind in enumerate(kinds):
+
+        async def take(body: Any) -> None: ...
+
+        take.__annotations__ = {"body": kind, "return": None}
+        app.post(f"/{number}")(take)
+    document = app.openapi()
+    named = [document["paths"][f"/{n}"]["post"]["requestBody"]["content"] for n in range(2)]
+    found = [
+        document["components"]["schemas"][one["application/json"]["schema"]["$ref"].split("/")[-1]] for one in named
+    ]
+    assert [list(one["properties"]) for one in found] == [["first"], ["second"]]
+
+
+@pytest.mark.parametrize("nothing", [{"tenant": lambda _: None}, {"actor": lambda _: None}, {"actor": lambda _: ""}])
+async def test_who_is_nobody_gets_401(tally: Tallystick, nothing: dict[str, Any]) -> None:
+    app = _installed(tally, **nothing)
+
+    @app.get("/users")
+    async def users(db: Db) -> int:
+        return await db.users.count()
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        answer = await client.get("/users")
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+
+
+@pytest.mark.parametrize(
+    ("known", "told"),
+    [
+        (False, [("websocket.http.response.start", 401, None), ("websocket.http.response.body", None, None)]),
+        (True, [("websocket.accept", None, None), ("websocket.close", None, 1008)]),
+    ],
+)
+async def test_a_websocket_has_a_session_and_hears_of_errors(
+    tally: Tallystick, tenant: str, known: bool, told: list[Any]
+) -> None:
+    app, sent = _installed(tally, tenant=lambda _: tenant if known else None), []
+
+    @app.websocket("/users")
+    async def count(socket: WebSocket, db: Db) -> None:
+        await socket.accept()
+        await db.users.get(uuid4())
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append((message["type"], message.get("status"), message.get("code")))
+
+    denial: dict[str, Any] = {"websocket.http.response": {}}
+    scope = {"type": "websocket", "path": "/users", "headers": [], "query_string": b"", "subprotocols": []}
+    await app({**scope, "extensions": denial}, receive, send)
+    assert sent == told

@@ -45,6 +45,16 @@ def test_a_rotation(cli: Cli, data_dir: Path) -> None:
     assert found["values"] > 0
 
 
+def test_a_blind_index_gets_a_new_key(cli: Cli, data_dir: Path) -> None:
+    name = slug(cli)
+    done = cli("keys", "rotate-index", "--tenant", name, "--column", "users.email", "--json")
+    (one,) = done.document["tenants"][name]
+    assert (one["table"], one["column"], one["generation"], one["rows"] > 0) == ("user_account", "email_bidx", 2, True)
+    assert "user_account.email_bidx" in cli("keys", "status", "--tenant", name).out
+    assert cli("keys", "rotate-index", "--tenant", name, "--column", "users.email").code == 5
+    assert cli("keys", "rotate-index", "--tenant", name, "--column", "users.role").code == 2
+
+
 def test_every_tenant_without_a_name(cli: Cli, data_dir: Path) -> None:
     names = {t["slug"] for t in cli("tenants", "--json").document["tenants"]}
     assert set(cli("keys", "status", "--json").document["tenants"]) == names

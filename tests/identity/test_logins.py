@@ -269,11 +269,31 @@ async def test_a_hash_of_another_system_is_taken_over(db: Session, ann: User):
     from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
     phc = Argon2id(salt=b"s" * 16, length=32, iterations=1, lanes=1, memory_cost=64)
-    await db.users.update(ann, password_hash=secret(phc.derive_phc_encoded(PASSWORD.encode())))
-    await db.logins.password(ANN, PASSWORD, source=HERE)
-    stored = await db.logins._desk.stored(await db.users.get(ann.id))
+    taken = secret(phc.derive_phc_encoded(PASSWORD.encode()))
+    bob = await db.users.add(User(email="bob@example.org", status=UserStatus.ACTIVE, password_hash=taken))
+    await db.logins.password("bob@example.org", PASSWORD, source=HERE)
+    stored = await db.logins._desk.stored(await db.users.get(bob.id))
     assert stored is not None
     assert stored.startswith("1$argon2id$")
+
+
+async def test_only_logins_change_what_somebody_logs_in_with(db: Session, ann: User):
+    for users in (db.users, db[User]):
+        for name, value in (("password_hash", secret("x")), ("mfa_secret", None), ("mfa_enabled", False)):
+            for act in (
+                lambda u=users, n=name, v=value: u.update(ann, **{n: v}),
+                lambda u=users, n=name, v=value: u.update_where(User.id == ann.id, **{n: v}),
+            ):
+                with pytest.raises(Invalid, match=r"db\.logins\."):
+                    await act()
+        with pytest.raises(Invalid, match=r"db\.logins\.passwords"):
+            await users.upsert(User(email="c@example.org", password_hash=secret("x")), on=User.email)
+        # Without one, it would take hers away.
+        with pytest.raises(Conflict):
+            await users.upsert(User(email=ANN, status=UserStatus.ACTIVE), on=User.email)
+        await users.upsert(User(email="new@example.org", first_name="New"), on=User.email)
+    assert (await db.users.get(ann.id)) == ann
+    await db.logins.password(ANN, PASSWORD, source=HERE)
 
 
 async def test_changing_a_password_takes_the_present_one(db: Session, ann: User):

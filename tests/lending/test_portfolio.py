@@ -180,7 +180,7 @@ async def check_worklist(db: Session, rows: Rows, seen: list[Seen], on: date) ->
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_every_number_is_the_oracles_for_today_and_the_past(db: Session, seed: int):
     today = db.today()
-    await random_books(db, seed, 50, today)
+    await random_books(db, seed, 32, today)
     rows = await Rows.read(db)
     kinds = {t.kind for many in rows.transactions.values() for t in many}
     assert {K.REVERSAL, K.CHARGEBACK, K.CHARGE_OFF, K.WRITE_OFF, K.WAIVER, K.RESTRUCTURE} <= kinds
@@ -207,11 +207,15 @@ async def test_a_day_to_come_shows_who_will_be_late(db: Session):
     await check_standing(db, rows, seen, on)
 
 
-@pytest.mark.parametrize("by", [Span.MONTH, Span.QUARTER, Span.YEAR])
-async def test_vintages_are_the_oracles(db: Session, by: Span):
-    today = db.today()
-    await random_books(db, 11, 40, today)
+async def test_vintages_are_the_oracles(db: Session):
+    await random_books(db, 11, 40, db.today())
     rows = await Rows.read(db)
+    for by in (Span.MONTH, Span.QUARTER, Span.YEAR):
+        await check_vintages(db, rows, by)
+
+
+async def check_vintages(db: Session, rows: Rows, by: Span) -> None:
+    today = db.today()
     loans = [x for x in rows.loans if x.status.value in ("active", "overpaid", "closed", "written_off")]
     for measure, least in ((Measure.LOSS, 0), (Measure.PAR1, 1), (Measure.PAR30, 31), (Measure.PAR90, 91)):
         found = await db.portfolio.vintages(by=by, measure=measure, months=14)

@@ -1,6 +1,7 @@
 """A process that wraps a tenant's keys anew, to be killed: ``rewrapper.py FILE``.
 
-FILE is JSON: the settings, the tenant, the root key, the key folder, the batch, and a file for lines of progress.
+FILE is JSON: the settings, the tenant, the root key, the key folder, the batch, a file for lines of progress, and, if
+a blind index is to be rotated instead, its field.
 """
 
 from __future__ import annotations
@@ -24,9 +25,14 @@ async def work(given: dict[str, Any]) -> None:
         Tallystick.open(domains=["identity"], settings=settings, keys=keys) as tally,
         tally.session(given["tenant"], actor="rewrapper", permissions=("keys.manage",)) as db,
     ):
-        await rotation.rewrap(
-            db, batch=given["batch"], report=lambda done, total: os.write(notes, f"{done} {total}\n".encode())
-        )
+        if "field" in given:
+            await rotation.rotate_index(
+                db, given["field"], batch=given["batch"], report=lambda _, rows: os.write(notes, f"{rows} 0\n".encode())
+            )
+        else:
+            await rotation.rewrap(
+                db, batch=given["batch"], report=lambda done, total: os.write(notes, f"{done} {total}\n".encode())
+            )
         os.write(notes, b"end\n")
 
 

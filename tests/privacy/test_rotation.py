@@ -18,11 +18,22 @@ import pytest
 
 from tallystick import LocalKeys, Session, Tallystick, User
 from tallystick.entity import spec_of
-from tallystick.errors import Conflict, Erased, Invalid, RoleMissing, Serialization, Tampered, Unavailable, Unsupported
+from tallystick.errors import (
+    Conflict,
+    Duplicate,
+    Erased,
+    Invalid,
+    RoleMissing,
+    Serialization,
+    Tampered,
+    Unavailable,
+    Unsupported,
+)
 from tallystick.privacy import keyring as rings
 from tallystick.privacy import rotation
 from tallystick.privacy.escrow import create_officer, deposit, withdraw
 from tallystick.privacy.keyring import Keyring
+from tallystick.query import one_of
 
 ROOT = bytes(range(32))
 SUBJECTS = int(os.environ.get("TALLYSTICK_SOAK_KEYS", "20000"))
@@ -235,7 +246,6 @@ async def test_killed_half_way_and_resumed(bench: Bench, tenant: str, db: Sessio
     assert len(before) == SUBJECTS
     assert await rotation.rotate(db) == 2
     with tempfile.TemporaryDirectory() as place:
-        notes, file = Path(place) / "notes", Path(place) / "work.json"
         url = bench.tally.settings.database_url
         given: dict[str, Any] = {
             "settings": {"database_url": url, "role_prefix": bench.tally.settings.role_prefix, "pool_max": 2},
@@ -243,24 +253,8 @@ async def test_killed_half_way_and_resumed(bench: Bench, tenant: str, db: Sessio
             "root": ROOT.hex(),
             "folder": str(bench.folder),
             "batch": 1_000,
-            "notes": str(notes),
         }
-        file.touch(mode=0o600)
-        file.write_text(json.dumps(given))
-        with (Path(place) / "output").open("wb") as output:
-            child = subprocess.Popen(  # noqa: ASYNC220  it has to be killed by its id
-                [sys.executable, str(REWRAPPER), str(file)], stdin=subprocess.DEVNULL, stdout=output, stderr=output
-            )
-            try:
-                end = time.monotonic() + 60 + SUBJECTS / 2_000
-                while (done := _last(notes)) < SUBJECTS // 2:
-                    assert child.poll() is None, (Path(place) / "output").read_text()
-                    assert time.monotonic() < end
-                    await asyncio.sleep(0.01)
-            finally:
-                child.kill()
-                child.wait(10)
-        assert "end" not in notes.read_text()
+        done = await _killed(Path(place), given, SUBJECTS // 2, 60 + SUBJECTS / 2_000)
     middle = {e.epoch: e.live for e in (await rotation.status(db)).epochs}
     assert sum(middle.values()) == SUBJECTS
     assert middle[2] >= done
@@ -281,6 +275,58 @@ async def test_killed_half_way_and_resumed(bench: Bench, tenant: str, db: Sessio
             part
         )
     assert (await rotation.verify(db, [])).failures == ()
+
+
+async def test_a_blind_index_killed_half_way_and_resumed(bench: Bench, tenant: str, db: Session) -> None:
+    """The rotation of an index, killed with -9 and taken up by another process, which finds every row meanwhile."""
+    async with bench.tally.session(tenant, actor="a", permissions=["*"]) as mine:
+        await mine.users.add_many([User(email=f"p{i}@example.org") for i in range(300)])
+        with tempfile.TemporaryDirectory() as place:
+            settings = bench.tally.settings
+            given: dict[str, Any] = {
+                "settings": {"database_url": settings.database_url, "role_prefix": settings.role_prefix, "pool_max": 2},
+                "tenant": tenant,
+                "root": ROOT.hex(),
+                "folder": str(bench.folder),
+                "batch": 5,
+                "field": "users.email",
+            }
+            done = await _killed(Path(place), given, 100, 60)
+        (state,) = [s for s in (await rotation.status(mine)).indexes if s.column == "email_bidx" and s.begun]
+        assert (state.table, state.generation, state.phase) == ("user_account", 1, "filling")
+        assert await mine.users.count(one_of(User.email, [f"P{i}@example.org" for i in range(300)])) == 300
+        with pytest.raises(Duplicate):
+            await mine.users.add(User(email="p299@example.org"))
+        late = await mine.users.add(User(email="late@example.org"))
+        (resumed,) = await rotation.rotate_index(mine, "users.email")
+        assert resumed.generation == 2
+        assert 0 < resumed.rows <= 300 - done
+        assert await mine.users.count(one_of(User.email, [f"P{i}@example.org" for i in range(300)])) == 300
+        assert (await mine.users.one(User.email == "late@example.org")).id == late.id
+        with pytest.raises(Duplicate):
+            await mine.users.add(User(email="p0@example.org"))
+
+
+async def _killed(place: Path, given: dict[str, Any], at: int, seconds: float) -> int:
+    """What a process had done that was killed when it had done so much."""
+    notes, file = place / "notes", place / "work.json"
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(given | {"notes": str(notes)}))
+    with (place / "output").open("wb") as output:
+        child = subprocess.Popen(  # noqa: ASYNC220  it has to be killed by its id
+            [sys.executable, str(REWRAPPER), str(file)], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+        try:
+            end = time.monotonic() + seconds
+            while (done := _last(notes)) < at:
+                assert child.poll() is None, (place / "output").read_text()
+                assert time.monotonic() < end
+                await asyncio.sleep(0.01)
+        finally:
+            child.kill()
+            child.wait(10)
+    assert "end" not in notes.read_text()
+    return done
 
 
 def _last(notes: Path) -> int:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tests.lending.money import agree
 from tests.lending.support import DAY, active, product
 from tests.properties.loan_model import NAMES, Model, RefusedError, State
+from tests.soak import EXAMPLES
 
 from tallystick import Conflict, Invalid, Money, Tallystick, Unsupported, User, UserStatus, usd
 from tallystick.domains.lending.allocation import COMPONENTS, Effect, Event, Outcome, Slot, Waterfall, allocate, fold
@@ -288,7 +289,7 @@ def life(seed: int, weights: dict[str, int], futures: Sequence[F]) -> Life:
 
 # Shrinking a life takes longer than reading it.
 ON_A_SERVER = settings(
-    max_examples=120,
+    max_examples=EXAMPLES,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.reuse, Phase.generate],

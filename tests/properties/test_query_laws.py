@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.cells import Cells
+from tests.cells import sealer
 from tests.entities import Colour, Sink
 from tests.properties.test_codec_laws import decimals, int64s, moments, texts
 
@@ -44,7 +44,7 @@ from tallystick.stores.postgres.compile import Compiler
 from tallystick.testing.conformance.oracle import chosen, ordered
 
 TENANT = uuid7()
-SEALER = Cells(TENANT, LocalKeys(bytes(range(32))))
+SEALER = sealer(TENANT, LocalKeys(bytes(range(32))))
 CODEC = codec_of(spec_of(Sink))
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "label": texts,

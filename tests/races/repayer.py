@@ -61,7 +61,7 @@ def main(file: str) -> None:
     chance = random.Random(work["seed"])
     notes = Path(work["notes"])
     for first in range(0, work["children"], work["at_once"]):
-        children = {n: child_of(work, n) for n in range(first, first + work["at_once"])}
+        children = {n: child_of(work, n) for n in range(first, min(first + work["at_once"], work["children"]))}
         patience = time.monotonic() + PATIENCE
         for number in children:
             at = notes / f"{number}.txt"

@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 from tests.community.support import circle, person
 from tests.ledger.support import audit
+from tests.soak import REPEATS
 
 from tallystick import (
     Conflict,
@@ -32,7 +33,6 @@ from tallystick.session import Session
 from tallystick.testing import Make, Race
 
 N = 16
-REPEATS = range(20)
 DAY = date(2026, 3, 2)
 
 

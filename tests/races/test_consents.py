@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.soak import REPEATS
 
 from tallystick import Consent, ConsentMissing, NotFound, Purpose, Wallet
 from tallystick.session import Session
 from tallystick.testing import Make, Race
 
 N = 16
-REPEATS = range(20)
 WHAT = Purpose.CREDIT_CHECK
 
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 from tests.ledger.support import DAY, audit, books, cents
+from tests.soak import REPEATS
 
 from tallystick import Conflict, InsufficientFunds, KeyReused, Money, usd
 from tallystick.domains.idempotency import CommandKey
@@ -19,7 +20,6 @@ from tallystick.session import Session
 from tallystick.testing import Race
 
 N = 16
-REPEATS = range(20)
 
 
 @pytest.mark.parametrize("_", REPEATS)

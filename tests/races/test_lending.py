@@ -10,6 +10,7 @@ import pytest
 from tests.community.support import circle
 from tests.lending.money import agree
 from tests.lending.support import DAY, active, product
+from tests.soak import REPEATS
 
 from tallystick import (
     Conflict,
@@ -37,7 +38,6 @@ from tallystick.session import Session
 from tallystick.testing import Make, Race
 
 N = 16
-REPEATS = range(20)
 K = TransactionKind
 FEB, MARCH = date(2026, 2, 1), date(2026, 3, 1)
 

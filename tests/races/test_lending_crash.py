@@ -1,4 +1,4 @@
-"""Repayments under kill -9, a hundred times: nothing acknowledged is lost or applied twice, a key settles doubt.
+"""Repayments under kill -9, many times: nothing acknowledged is lost or applied twice, a key settles doubt.
 
 Most runs kill clients, the others a backend or the whole server under sixteen clients, which costs a restart.
 """
@@ -25,6 +25,7 @@ import pytest
 import pytest_asyncio
 from tests.lending.money import agree
 from tests.lending.support import active, product
+from tests.soak import KILLS
 
 from tallystick import CommitUnknown, Settings, Tallystick, Unavailable, usd
 from tallystick.domains.idempotency import CommandKey
@@ -37,7 +38,8 @@ R = TypeVar("R")
 N = 16
 FEB = date(2026, 2, 1)
 CENT = usd("0.01")
-CLIENT_KILLS, BACKEND_KILLS, SERVER_KILLS = 78, 15, 7
+BACKEND_KILLS, SERVER_KILLS = KILLS * 15 // 100, KILLS * 7 // 100
+CLIENT_KILLS = KILLS - BACKEND_KILLS - SERVER_KILLS
 REPAYER = Path(__file__).with_name("repayer.py")
 
 

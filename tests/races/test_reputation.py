@@ -11,6 +11,7 @@ from decimal import Decimal
 import pytest
 from tests.proofs.support import circuit, enrolled, received, request, shown, verified
 from tests.reputation.support import DAY, agreed, done
+from tests.soak import REPEATS
 
 from tallystick import (
     AIAnalysis,
@@ -31,7 +32,6 @@ from tallystick.session import Session
 from tallystick.testing import Make, Race
 
 N = 16
-REPEATS = range(20)
 _S = VerificationStatus
 
 

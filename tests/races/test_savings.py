@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.community.support import person
 from tests.savings.support import DAY, agree, all_pay, member, recruiting, running, terms
+from tests.soak import REPEATS
 
 from tallystick import (
     ChainLog,
@@ -31,7 +32,6 @@ from tallystick.session import Session
 from tallystick.testing import Make, Race
 
 N = 16
-REPEATS = range(20)
 register(Asset("cUSD", 18))
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.soak import REPEATS
 from tests.underwriting.support import decision, scoring
 from tests.underwriting.test_fairness import decided
 
@@ -21,7 +22,6 @@ from tallystick.session import Session
 from tallystick.testing import Make, Race
 
 N = 16
-REPEATS = range(20)
 
 
 @pytest.mark.parametrize("_", REPEATS)

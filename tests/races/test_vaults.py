@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from tests.soak import REPEATS
 from tests.vaults.support import ETH, USDC, WORTH, agree, asset, at, code, pair, price, vault
 
 from tallystick import (
@@ -25,7 +26,6 @@ from tallystick.domains.idempotency import CommandKey
 from tallystick.testing import Race
 
 N = 16
-REPEATS = range(20)
 
 
 @pytest.mark.parametrize("_", REPEATS)

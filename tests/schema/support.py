@@ -107,7 +107,10 @@ async def make_database(server: KitServer, template: str | None = None) -> Datab
     admin = server.url("admin", "postgres")
     conn = await asyncpg.connect(**connect_args(admin))
     try:
-        await conn.execute(f"CREATE DATABASE {quoted(name)}" + (f" TEMPLATE {quoted(template)}" if template else ""))
+        copied = f" TEMPLATE {quoted(template)}" if template else ""
+        # The quickest where nothing waits for the disk.
+        strategy = " STRATEGY file_copy" if server.embedded else ""
+        await conn.execute(f"CREATE DATABASE {quoted(name)}{copied}{strategy}")
     finally:
         await conn.close()
     server._clones.append(name)

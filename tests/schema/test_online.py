@@ -222,6 +222,7 @@ async def test_duplicates_leave_no_invalid_index(folder: Folder) -> None:
     folder.add('op.invoke(AddIndex("thing", Index("uq_thing_name", ("tenant_id", "name"), unique=True)))')
     with pytest.raises(MigrationUnsafe, match="SQLSTATE 23505") as told:
         await folder.up()
+    assert "uq_thing_name" in str(told.value), "and the rule that does not hold"
     assert "same" not in str(told.value), "no stored value in a message"
     assert await folder.database.run("SELECT to_regclass('tally.uq_thing_name')") == [(None,)]
 
@@ -263,12 +264,13 @@ async def test_a_killed_migrator_is_resumed(folder: Folder) -> None:
     await process.wait()
     news: list[str] = []
     second = asyncio.create_task(folder.up(report=lambda p: news.append(str(p))))
-    await asyncio.sleep(1.5)
+    async with asyncio.timeout(60):
+        while not all(any(words in n for n in news) for words in ("still building", "waiting for writers")):
+            assert not second.done(), news
+            await asyncio.sleep(0.05)
     await transaction.commit()
     await blocker.close()
     assert await second == ("app_0002",)
-    assert any("still building" in n for n in news), news
-    assert any("waiting for writers" in n for n in news), "how far the build is"
     conn = await folder.database.connect()
     assert await lint(conn, folder.database.roles) == []
     await conn.close()

@@ -272,6 +272,17 @@ async def test_every_row_of_domains_is_measured_on_the_same_effects(made):
     assert [row.name for row in rows if not row.aims] == [row.name for row in rows if "with applications" in row.name]
 
 
-@pytest.mark.parametrize("suite", ["audit", "domains", "lending"])
+def test_the_pooler_is_left_out_where_it_is_not_installed(monkeypatch, capsys):
+    from benchmarks import pooler
+
+    assert pooler.parser().parse_args(["--quick"]).quick is True
+    assert list(pooler.OPERATIONS) == ["get", "page of 20", "add", "transaction of three writes"]
+    assert [label for label, _ in pooler.SIDES] == ["Tallystick", "asyncpg by hand", "SQLAlchemy ORM"]
+    monkeypatch.setattr(pooler, "PGBOUNCER", None)
+    assert command.main(["pooler", "--quick"]) == 0
+    assert "PgBouncer is not installed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suite", ["audit", "domains", "lending", "web"])
 def test_every_suite_can_be_asked_for(suite):
     importlib.import_module(f"benchmarks.{suite}.command")

@@ -110,7 +110,7 @@ def test_a_changed_secret_is_sealed_for_its_row():
     assert str(member.number) == f"{MASK}456"
     assert codec.changes(member, {"number": member.number}, SEALER) == ({}, {})
     columns, fields = codec.changes(member, {"number": secret("987-654")}, SEALER)
-    assert set(columns) == {"number", "number_bidx", "number_mask"}
+    assert set(columns) == {"number", "number_bidx", "number_bidx_next", "number_mask"}
     assert str(fields["number"]) == f"{MASK}654"
     assert fields["number"].is_sealed
     assert "987" not in repr(columns)
@@ -160,6 +160,7 @@ def test_many_rows_cannot_share_a_sealed_value():
     assert codec.columns_of(spec_of(User).fields["email"], None, None, SEALER) == [
         ("email", None),
         ("email_bidx", None),
+        ("email_bidx_next", None),
     ]
 
 

@@ -121,6 +121,7 @@ class Reconciler:
         found.append(_Table(_TENANT, "tally_ref.tenant", _REGISTRY, _TENANT_LEFT_OUT))
         # The wrapped key stays out of the log and is bound to its key id anyway; the rest of the row is compared.
         found.append(_Table("data_key", 'tally."data_key"', 'tally."data_key"', ("wrapped",)))
+        found.append(_Table("index_state", 'tally."index_state"', 'tally."index_state"', ()))
         self._tables = {t.name: t for t in sorted(found, key=lambda t: t.name)}
         self._added: dict[str, dict[str, list[Any]]] = {}
 

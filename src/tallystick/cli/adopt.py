@@ -35,7 +35,7 @@ async def adopt(run: Run) -> Answer:
     with run.output.progress("Looking"):
         found = await work(
             url,
-            roles=settings.roles,
+            settings=settings,
             domains=None if run.domains is None and run.app is None else tally.domains,
             entities=tally.entities,
             version_locations=tally.version_locations,
@@ -69,8 +69,21 @@ def _document(found: Adoption) -> dict[str, Any]:
         "findings": [
             {"code": f.code, "stops": f.stops, "problem": f.problem, "remedy": f.remedy} for f in found.findings
         ],
+        "connections": {
+            "workers": found.connections.workers,
+            "pool_max": found.connections.pool_max,
+            "needed": found.connections.needed,
+            "available": found.connections.available,
+            "max_connections": found.connections.max_connections,
+            "reserved": found.connections.reserved,
+            "others": found.connections.others,
+            "limit": found.connections.limit,
+            "pooled": found.connections.pooled,
+            "fits": found.connections.fits,
+        },
         "commands": found.commands,
         "sql": found.sql,
+        "join": {"joined": found.joined, "command": found.join_command, "sql": found.join_sql},
     }
 
 
@@ -92,6 +105,13 @@ def _show(out: Output, found: Adoption, *, by_option: bool) -> None:
     out.line("Next, with TALLYSTICK_ADMIN_URL set to the URL of --url" if by_option else "Next", "bold")
     for command in found.commands:
         out.raw(f"  {command}")
+    if found.ready and found.join_command:
+        out.line(
+            "To let your own role join sessions to its transactions (--refer TABLE for foreign keys as well)", "bold"
+        )
+        out.raw(f"  {found.join_command}")
+        if found.joined:
+            out.line(f"  may already: {', '.join(found.joined)}")
     if found.ready and any(h.migrations for h in found.host) and not found.adopted:
         out.line("  and in env.py: context.configure(..., **tallystick.beside())")
 

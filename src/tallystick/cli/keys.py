@@ -1,4 +1,4 @@
-"""``keys``: status, rotate, rewrap, destroy-epoch, verify, escrow."""
+"""``keys``: status, rotate, rewrap, rotate-index, destroy-epoch, verify, escrow."""
 
 from __future__ import annotations
 
@@ -37,18 +37,23 @@ async def _sessions(tally: Tallystick, tenant: str | None, reason: str) -> Async
 
 @command(app, "status")
 async def status(run: Run, *, tenant: _Tenant = None) -> Answer:
-    """The key epochs of each tenant, and how many data keys each wraps."""
+    """The key epochs of each tenant and how many data keys each wraps, and blind indexes whose keys were rotated."""
     from tallystick.privacy import rotation
 
     async with run.opened() as tally:
         found = {name: await rotation.status(db) async for name, db in _sessions(tally, tenant, "keys status")}
     rows = [row for name, one in found.items() for row in _rows(name, one)]
+    indexes = [row for name, one in found.items() for row in _index_rows(name, one)]
 
     def show(out: Output) -> None:
         if rows:
             out.table(("tenant", "epoch", "state", "living keys", "erased keys", "erasures"), rows)
         else:
             out.line("There are no keys yet; the first is made with the first encrypted value.")
+        if indexes:
+            out.table(("tenant", "blind index", "generation", "phase", "since"), indexes)
+        else:
+            out.line("The keys of all blind indexes are of the first generation.")
 
     return Answer({"tenants": {name: _document(one) for name, one in found.items()}}, show)
 
@@ -94,6 +99,38 @@ async def rewrap(
     left = any(one.left for one in done.values())
     document = {"tenants": {name: asdict(one) for name, one in done.items()}}
     return Answer(document, show, exits.FINDINGS if left else exits.OK)
+
+
+@command(app, "rotate-index")
+async def rotate_index(
+    run: Run,
+    *,
+    tenant: _Tenant = None,
+    column: Annotated[
+        str | None,
+        typer.Option("--column", metavar="TABLE.FIELD", help="One field, say users.email; without it, every index."),
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", metavar="ROWS", help="Rows in one transaction.")] = 500,
+) -> Answer:
+    """Give blind indexes a new key and index every value anew while others work; killed, run it again."""
+    from tallystick.privacy import reindex
+
+    done: dict[str, tuple[reindex.Reindexed, ...]] = {}
+    async with run.opened() as tally:
+        async for name, db in _sessions(tally, tenant, "keys rotate-index"):
+            with run.output.progress(f"Indexing the values of {name} anew") as tell:
+                done[name] = await reindex.rotate_index(db, column, batch=batch, report=_rows_told(tell))
+
+    def show(out: Output) -> None:
+        for name, ones in done.items():
+            for one in ones:
+                index = f"{name}: {one.table}.{one.column}"
+                if one.recent:
+                    out.line(f"{index} was rotated minutes ago and stays at generation {one.generation}.")
+                else:
+                    out.line(f"{index}: {one.rows:,} rows indexed anew, generation {one.generation}.")
+
+    return Answer({"tenants": {name: [asdict(one) for one in ones] for name, ones in done.items()}}, show)
 
 
 @command(app, "destroy-epoch")
@@ -212,6 +249,10 @@ def _steps(tell: Tell) -> Callable[[int, int], None]:
     return step
 
 
+def _rows_told(tell: Tell) -> Callable[[str, int], None]:
+    return lambda index, rows: tell(0, f"{index}: {rows:,} rows indexed anew")
+
+
 def _keys(tally: Tallystick) -> Any:
     from tallystick.errors import Unavailable
 
@@ -224,7 +265,17 @@ def _document(one: KeyStatus) -> dict[str, Any]:
     document = asdict(one)
     for epoch in document["epochs"]:
         epoch["ended"] = epoch["ended"].isoformat() if epoch["ended"] is not None else None
+    for index in document["indexes"]:
+        index["begun"] = index["begun"].isoformat() if index["begun"] is not None else None
     return document
+
+
+def _index_rows(name: str, one: KeyStatus) -> list[tuple[Any, ...]]:
+    return [
+        (name, f"{i.table}.{i.column}", i.generation, i.phase, f"{i.begun:%Y-%m-%d %H:%M}")
+        for i in one.indexes
+        if i.begun is not None
+    ]
 
 
 def _rows(name: str, one: KeyStatus) -> list[tuple[Any, ...]]:

@@ -66,6 +66,7 @@ def _document(plan: RemovalPlan, data_too: bool) -> dict[str, Any]:
         ],
         "roles": plan.drops,
         "kept": plan.kept,
+        "joined": plan.joined,
         "tenants": plan.tenants,
         "data": [{"table": d.table, "bytes": d.bytes, "rows": d.rows} for d in plan.data],
         "host_objects": [{"what": h.what, "sql": h.sql} for h in plan.hanging],
@@ -87,6 +88,7 @@ def _show(out: Output, plan: RemovalPlan, data_too: bool) -> None:
         (f"schema {s.name}", f"{s.tables} tables and {s.functions} functions") for s in plan.schemas
     ]
     rows += [(f"role {role}", "nothing else needs it") for role in plan.drops]
+    rows += [("joining", f"{role} may join sessions to its transactions") for role in plan.joined]
     if plan.tenants != 0 and plan.data:
         size = sum(d.bytes for d in plan.data) // 1024
         most = ", ".join(d.table for d in plan.data[:4])

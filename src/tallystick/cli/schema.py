@@ -146,7 +146,7 @@ def _privacy(spec: EntitySpec, field: FieldSpec | None, column: str) -> str:
 
     if field is None or not field.sealed:
         return class_of(spec, field)
-    if column == field.index_column:
+    if column in {n for b in field.blind for n in (b.index_column, b.next_column)}:
         return "blind index"
     if column == field.mask_column:
         return "mask, encrypted"

@@ -15,7 +15,7 @@ from typing import Final
 
 from tallystick.errors import Invalid
 
-__all__ = ["NORMALISERS", "blind_index", "normalise"]
+__all__ = ["NORMALISERS", "blind_index", "digest_of", "normalise", "stored"]
 
 _LONGEST: Final = 100_000
 
@@ -59,9 +59,14 @@ def blind_index(key: bytes, kind: str, value: str, bits: int | None = None) -> b
     ``key`` is the column's index key, at least 32 bytes. Raises ``Invalid`` for a shorter one, for bits
     outside 1 to 256, and whatever ``normalise`` refuses.
     """
+    return digest_of(key, normalise(kind, value), bits)
+
+
+def digest_of(key: bytes, normal: bytes, bits: int | None = None) -> bytes:
+    """The blind index of what was normalised before. Raises ``Invalid`` as ``blind_index`` does."""
     if key.__class__ is not bytes or len(key) < 32:
         raise Invalid("An index key is at least 32 bytes.", field="key", remedy="Take it from a key provider.")
-    digest = hmac.digest(key, normalise(kind, value), "sha256")
+    digest = hmac.digest(key, normal, "sha256")
     if bits is None:
         return digest
     if bits.__class__ is not int or not 1 <= bits <= 256:
@@ -70,6 +75,11 @@ def blind_index(key: bytes, kind: str, value: str, bits: int | None = None) -> b
     if not spare:
         return digest[:whole]
     return digest[:whole] + bytes((digest[whole] & (0xFF << (8 - spare)) & 0xFF,))
+
+
+def stored(generation: int, digest: bytes) -> bytes:
+    """A blind index as it stands in its column: two bytes that say of which generation its key is, then the index."""
+    return generation.to_bytes(2, "big") + digest
 
 
 def _compatible(value: str) -> str:

@@ -6,6 +6,8 @@ that is moved anywhere else does not open.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -13,7 +15,7 @@ import msgspec
 
 from tallystick.documents import written
 from tallystick.errors import Erased, Invalid, Tampered
-from tallystick.privacy.envelope import associated_data, open_, seal
+from tallystick.privacy.envelope import DataKey, associated_data, open_, seal
 from tallystick.privacy.sealed import MASK
 from tallystick.spec import FieldSpec
 
@@ -55,10 +57,19 @@ class Opener:
             raise Erased("The person was erased; this can never be read again.")
         return plain.decode() if field.inner is str else msgspec.json.decode(plain, type=field.inner)
 
-    def open_mask(self, table: str, field: FieldSpec, envelope: bytes | None, row: UUID) -> str:
-        """The mask of a secret."""
-        plain = None if envelope is None else self.plain(table, field.mask_column, envelope, row)
-        return MASK if plain is None else plain.decode()
+    def mask(self, table: str, column: str, envelope: bytes | None, row: UUID) -> str | Callable[[], str]:
+        """The mask of a secret, or what answers it: most masks that are read are never looked at.
+
+        That holds the one key it takes. Raises ``Tampered`` for what is no envelope at once, for the rest when asked.
+        """
+        if envelope is None:
+            return MASK
+        held = self._keys.get(envelope[2:18])
+        if held is None:
+            raise Tampered("An encrypted field is no envelope.")
+        if held.key is None:
+            return MASK
+        return partial(_mask, held.key, envelope, (self._tenant, table, column, row, held.subject))
 
     def plain(self, table: str, column: str, envelope: bytes, row: UUID) -> bytes | None:
         """The bytes in an envelope; None once its person was erased. Raises ``Tampered``."""
@@ -88,14 +99,18 @@ class Writer:
         """The envelope of a mask, kept beside the secret it belongs to."""
         return self._sealed(table, field.mask_column, field.purpose, mask.encode(), row)
 
-    def index(self, table: str, field: FieldSpec, value: Any) -> bytes:
-        """The blind index of a value."""
-        return self._sealer.index(table, field, value)
+    def indexes(self, table: str, field: FieldSpec, value: Any) -> list[bytes | None]:
+        """The blind indexes of a value, in the order of the field's columns."""
+        return self._sealer.indexes(table, field, value)
 
     def _sealed(self, table: str, column: str, purpose: str, plain: bytes, row: UUID) -> bytes:
         held = self._keys[row, purpose]
         assert held.key is not None
         return seal(held.key, plain, associated_data(self.tenant, table, column, row, held.subject))
+
+
+def _mask(key: DataKey, envelope: bytes, place: tuple[UUID, str, str, UUID, UUID]) -> str:
+    return open_(key, envelope, associated_data(*place)).decode()
 
 
 def _plain(field: FieldSpec, value: Any) -> bytes:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from uuid import UUID
 
 from tallystick.errors import Erased, Serialization, Tampered
+from tallystick.privacy.cells import Opener
 from tallystick.privacy.envelope import DataKey, length_prefixed, open_, seal
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ _AT_ONCE: Final = 10_000
 _ROWS: Final = 1_024
 _WRAP: Final = b"tallystick/1/data key"
 _TRIES: Final = 4
+VIEW_SECONDS: Final = 60.0
+"""For how long a process goes by the generations of index keys that it read."""
 
 Owner = tuple[UUID, str]
 """Whose key and for what: the person (or the row itself), and the purpose class of the data."""
@@ -48,7 +51,7 @@ class HeldKey(NamedTuple):
 class TenantKeys:
     """The keys of one tenant that this process has at hand, as of one key generation."""
 
-    __slots__ = ("_until", "by_id", "by_owner", "epoch", "epochs", "generation")
+    __slots__ = ("_until", "by_id", "by_owner", "epoch", "epochs", "generation", "indexes", "indexes_until")
 
     def __init__(self) -> None:
         self.by_id: dict[bytes, HeldKey] = {}
@@ -57,6 +60,12 @@ class TenantKeys:
         self.epoch: int | None = None
         self.generation = 0
         self._until = time.monotonic() + _SECONDS
+        self.indexes: dict[tuple[str, str], int] = {}
+        self.indexes_until = 0.0
+
+    def forget_generations(self) -> None:
+        """Read the generations of index keys again before the next value is indexed."""
+        self.indexes_until = 0.0
 
     def at(self, generation: int | None) -> None:
         """Forget the keys unless they were kept under this generation, or when they have been here for long.
@@ -68,6 +77,7 @@ class TenantKeys:
             self.by_id.clear()
             self.by_owner.clear()
             self.generation = generation or 0
+            self.forget_generations()
         self.age()
 
     def age(self) -> None:
@@ -102,6 +112,20 @@ class Keyring:
         if found is None:
             found = self._tenants[tenant] = TenantKeys()
         return found
+
+    def opener(self, tenant: UUID, wanted: Iterable[bytes], generation: int | None) -> Opener | None:
+        """What opens envelopes that name these keys, where all of them are at hand in this generation; else None."""
+        held = self._tenants.get(tenant)
+        if held is None:
+            return None
+        held.at(generation)
+        known, keys = held.by_id, dict[bytes, HeldKey]()
+        for key_id in wanted:
+            found = known.get(key_id)
+            if found is None:
+                return None
+            keys[key_id] = found
+        return Opener(tenant, keys)
 
     async def load(self, unit: Unit, wanted: Collection[bytes]) -> dict[bytes, HeldKey]:
         """Read the keys that envelopes name; those of committed rows stay at hand.
@@ -165,6 +189,19 @@ class Keyring:
                     key = await asyncio.to_thread(self.provider.epoch_key, tenant, epoch)
                 held.epochs[epoch] = key
         return dict(held.epochs)
+
+    async def index_generations(self, unit: Unit) -> None:
+        """Read the generations of the tenant's index keys, where it is longer ago than a minute.
+
+        What a transaction reads may be as old as the transaction, and is believed for so much less.
+        """
+        held = self.of(unit.tenant)
+        asked = time.monotonic()
+        if asked < held.indexes_until:
+            return
+        ((age, found),) = await unit.call(_INDEXES, (unit.tenant,))
+        held.indexes = {(table, column): int(n) for table, column, n in (one.split(".") for one in found)}
+        held.indexes_until = asked + VIEW_SECONDS - age
 
     def forget(self, tenant: UUID) -> None:
         """Drop what is at hand of a tenant, its epochs too."""
@@ -297,4 +334,8 @@ _BY_OWNER = (
     f"SELECT {_COLUMNS} FROM unnest($2::uuid[], $3::text[]) AS w (subject, class) CROSS JOIN LATERAL "
     "(SELECT * FROM tally.data_key d WHERE d.tenant_id = $1 AND d.subject = w.subject "
     'AND d.class = w.class COLLATE "C" LIMIT 1) AS k'
+)
+_INDEXES = (
+    "SELECT extract(epoch FROM clock_timestamp() - now())::float8, ARRAY(SELECT s.logical || '.' || s.field || '.' || "
+    "s.generation FROM tally.index_state s WHERE s.tenant_id = $1)"
 )

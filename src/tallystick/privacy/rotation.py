@@ -16,12 +16,28 @@ from uuid import UUID
 from tallystick.errors import Conflict, Erased, Invalid, Tampered
 from tallystick.privacy.envelope import seal
 from tallystick.privacy.keyring import unwrapped, wrap_context
+from tallystick.privacy.reindex import IndexStatus, Reindexed, index_status, rotate_index
 
 if TYPE_CHECKING:
     from tallystick.privacy.keyring import Keyring
     from tallystick.session import Session
     from tallystick.spec import EntitySpec
 
+__all__ = [
+    "EpochStatus",
+    "IndexStatus",
+    "KeyStatus",
+    "Reindexed",
+    "Rewrapped",
+    "Verified",
+    "destroy_epoch",
+    "index_status",
+    "rewrap",
+    "rotate",
+    "rotate_index",
+    "status",
+    "verify",
+]
 PERMISSION: Final = "keys.manage"
 BATCH: Final = 2_000
 _PATIENCE: Final = 40
@@ -41,12 +57,16 @@ class EpochStatus:
 
 @dataclass(frozen=True, slots=True)
 class KeyStatus:
-    """The keys of a tenant. New keys are wrapped in ``current``; before ``oldest`` nothing can be wrapped any more."""
+    """The keys of a tenant. New keys are wrapped in ``current``; before ``oldest`` nothing can be wrapped any more.
+
+    ``indexes`` are its blind indexes, each with the generation of its key.
+    """
 
     current: int | None
     oldest: int
     epochs: tuple[EpochStatus, ...]
     erasures: int
+    indexes: tuple[IndexStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +89,7 @@ class Verified:
 
 
 async def status(db: Session) -> KeyStatus:
-    """The epochs of the session's tenant, and what they wrap. Needs the permission "keys.manage"."""
+    """The epochs of the session's tenant, what they wrap, and its blind indexes. Needs the permission "keys.manage"."""
     keyring = await _keyring(db)
     known = await asyncio.to_thread(keyring.provider.epochs, db.tenant_id)
     rows = await db.unit.call(_COUNT, (db.tenant_id,))
@@ -78,7 +98,9 @@ async def status(db: Session) -> KeyStatus:
     epochs = tuple(EpochStatus(n, known.get(n), *counts.get(n, (0, 0))) for n in sorted({*known, *counts}))
     living = [n for n, ended in known.items() if ended is None]
     lines = await asyncio.to_thread(keyring.provider.erasures, db.tenant_id)
-    return KeyStatus(max(living, default=None), states[0][0] if states else 1, epochs, len(lines))
+    return KeyStatus(
+        max(living, default=None), states[0][0] if states else 1, epochs, len(lines), await index_status(db)
+    )
 
 
 async def rotate(db: Session) -> int:

@@ -2,18 +2,21 @@
 
 A secret is *fresh* when the application has just made it, and holds the plaintext until it is written; it is *sealed*
 when it came from a store, and then holds only the ciphertext and a mask. Reading an entity, changing another field and
-writing it back therefore never needs the key. What is written down here cannot be undone by Python: plaintext that was
-in memory stays there until the interpreter reuses the place.
+writing it back therefore never needs the key. A mask that shows something is itself encrypted, and opened when somebody
+looks at it, with the key that the read found; so an entity shows what it would have shown when it was read, whoever was
+erased since. What is written down here cannot be undone by Python: plaintext that was in memory stays there until the
+interpreter reuses the place.
 """
 
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from typing import Any, Final, Generic, NoReturn, TypeVar, cast, get_args, get_origin
 
 import msgspec
 
-from tallystick.errors import Denied, Invalid
+from tallystick.errors import Denied, Invalid, Tampered
 
 __all__ = [
     "MASK",
@@ -47,7 +50,7 @@ class Secret(Generic[T]):
     __slots__ = ("_ciphertext", "_mask", "_plain")
 
     _ciphertext: bytes | None
-    _mask: str
+    _mask: str | Callable[[], str]
     _plain: T
 
     def __init__(self, *_: object, **__: object) -> None:
@@ -66,17 +69,27 @@ class Secret(Generic[T]):
 
     @property
     def mask(self) -> str:
-        """What may be shown in place of the value."""
-        return self._mask
+        """What may be shown in place of the value.
+
+        Raises ``Tampered`` where a stored mask was altered or moved, as its text and JSON do; ``repr`` says so instead.
+        """
+        held = self._mask
+        if not isinstance(held, str):
+            held = held()
+            _set_mask(self, held)
+        return held
 
     def __repr__(self) -> str:
-        return f"Secret({self._mask})"
+        try:
+            return f"Secret({self.mask})"
+        except Tampered:
+            return "Secret(tampered)"
 
     def __str__(self) -> str:
-        return self._mask
+        return self.mask
 
     def __format__(self, spec: str) -> str:
-        return format(self._mask, spec)
+        return format(self.mask, spec)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
@@ -132,8 +145,11 @@ def secret(value: S, *, show_last: int = 0) -> Secret[S]:
     return made
 
 
-def sealed(ciphertext: bytes, mask: str = MASK) -> Secret[Any]:
-    """Return the sealed secret that a store read; it holds no plaintext and cannot be opened by itself."""
+def sealed(ciphertext: bytes, mask: str | Callable[[], str] = MASK) -> Secret[Any]:
+    """Return the sealed secret that a store read; it holds no plaintext, and its value is opened by a repository only.
+
+    ``mask`` may be what answers it, which is asked once, when somebody looks.
+    """
     made: Secret[Any] = _new(Secret)
     _set_ciphertext(made, ciphertext)
     _set_mask(made, mask)

@@ -10,8 +10,9 @@ from uuid import UUID
 from tallystick.entity import spec_of
 from tallystick.errors import Invalid, Unavailable
 from tallystick.fields import Ref
+from tallystick.privacy.blind import digest_of, normalise, stored
 from tallystick.privacy.sealed import Secret
-from tallystick.spec import EntitySpec, FieldSpec
+from tallystick.spec import EntitySpec, FieldSpec, IndexSpec
 
 if TYPE_CHECKING:
     from tallystick.codec import Codec
@@ -41,12 +42,19 @@ class Sealer:
         """
         if not codec.opened_at or not rows:
             return None
-        wanted = {bytes(value[2:18]) for row in rows for i in codec.opened_at if (value := row[i]) is not None}
+        wanted, at = set[bytes](), codec.opened_at
+        for row in rows:
+            for i in at:
+                if (value := row[i]) is not None:
+                    wanted.add(value[2:18])
         if not wanted:
             from tallystick.privacy.cells import Opener
 
             return Opener(self.tenant, {})
-        return await self.opener_of(wanted, rows[-1][codec.width])
+        generation = rows[-1][codec.width]
+        # Nearly always, and it waits for nothing.
+        found = self.keyring().opener(self.tenant, wanted, generation)
+        return found if found is not None else await self.opener_of(wanted, generation)
 
     async def opener_of(self, wanted: set[bytes], generation: int | None) -> Opener:
         """What opens envelopes that name these keys, read when the tenant's key generation was this."""
@@ -88,26 +96,75 @@ class Sealer:
 
         # A new row that is its own subject has no key yet.
         keys = await self.keyring().ready(self._unit, owners.values(), new=new and spec.subject is None)
+        if spec.blind:
+            await self.current()
         return Writer(self, {place: keys[owner] for place, owner in owners.items()})
 
-    def index(self, table: str, field: FieldSpec, value: Any) -> bytes:
-        """The blind index of a value: equal values of one tenant and column are equal, and nothing else is."""
-        key = self.keyring().provider.index_key(self.tenant, table, field.name)
-        kind = field.inner if isinstance(field.inner, type) else object
-        if not isinstance(value, kind) or isinstance(value, Secret) or (kind is int and isinstance(value, bool)):
-            raise Invalid(
-                f"{field.name} should be compared with its plain value.",
-                field=field.name,
-                remedy=f"Give a value of the declared type ({getattr(field.inner, '__name__', 'see the entity')}).",
-            )
-        from tallystick.privacy.blind import blind_index
+    @property
+    def keyed(self) -> bool:
+        """Whether a key provider is configured."""
+        return self._keyring is not None
 
-        normal, problem = field.search or "exact", ""
-        try:
-            return blind_index(key, normal, str(value), field.search_bits)
-        except Invalid as caught:
-            problem = caught.problem
-        raise Invalid(f"{field.name} cannot be indexed: {problem}", field=field.name, remedy="Check its form.")
+    async def current(self) -> None:
+        """Know of which generation the tenant's index keys are, as of the last minute."""
+        await self.keyring().index_generations(self._unit)
+
+    def renew(self) -> None:
+        """Ask again for the generations of index keys before the next value is indexed."""
+        if self._keyring is not None:
+            self._keyring.of(self.tenant).forget_generations()
+
+    def generation_of(self, table: str, field: FieldSpec) -> int:
+        """The generation of a blind index's key, as this process knows it."""
+        return self.keyring().of(self.tenant).indexes.get((table, field.index_column), 1)
+
+    def rule(self, spec: EntitySpec, rule: IndexSpec) -> IndexSpec:
+        """The unique rule as it stands in the columns that hold the blind indexes of now."""
+        other = {b.index_column: b.next_column for b in spec.blind if not self.generation_of(spec.table, b) % 2}
+        columns = tuple(other.get(c, c) for c in rule.columns)
+        return next(i for i in spec.indexes if i.unique and i.columns == columns and i.where == rule.where)
+
+    def indexes(self, table: str, field: FieldSpec, value: Any) -> list[bytes | None]:
+        """The blind indexes of a value, in the order of the field's columns, for a row that is written."""
+        found: list[bytes | None] = []
+        for blind in field.blind:
+            normal = _closing(blind, _normal(blind, value))
+            found += (None, None) if normal is None else self._pair(table, blind, normal)
+        return found
+
+    def operand(self, table: str, field: FieldSpec, value: Any) -> tuple[bytes, bytes]:
+        """What is looked for: the value's index of now and the next one, each where its column is.
+
+        A process that has not heard of a rotation finds every row so, until the one after it clears what it knows.
+        """
+        normal = _normal(field, value)
+        if field.search_last is not None and len(normal.decode()) != field.search_last:
+            raise Invalid(
+                f"{field.name} is searched by its last {field.search_last} characters.",
+                field=field.name,
+                remedy=f"Give exactly {field.search_last} of them.",
+            )
+        return self._pair(table, field, normal)
+
+    def fingerprint(self, table: str, field: FieldSpec, value: Any) -> bytes:
+        """What a cursor knows an operand by: the same in every generation, and in no column."""
+        key = self.keyring().provider.index_key(self.tenant, table, field.key_name, 0)
+        return digest_of(key, _normal(field, value))
+
+    def at(self, table: str, field: FieldSpec, value: Any, generation: int) -> bytes | None:
+        """The blind index of a value under one generation's key; None for one that is too short to have any."""
+        normal = _closing(field, _normal(field, value))
+        return None if normal is None else self._index(table, field, normal, generation)
+
+    def _pair(self, table: str, field: FieldSpec, normal: bytes) -> tuple[bytes, bytes]:
+        generation = self.generation_of(table, field)
+        now, later = (self._index(table, field, normal, n) for n in (generation, generation + 1))
+        return (now, later) if generation % 2 else (later, now)
+
+    def _index(self, table: str, field: FieldSpec, normal: bytes, generation: int) -> bytes:
+        """Equal values of one tenant, column and generation are equal, and nothing else is."""
+        key = self.keyring().provider.index_key(self.tenant, table, field.key_name, generation)
+        return stored(generation, digest_of(key, normal, field.search_bits))
 
     def keyring(self) -> Keyring:
         """The application's keys, which must have been configured."""
@@ -118,6 +175,31 @@ class Sealer:
                 "development keys exist only on the embedded server.",
             )
         return self._keyring
+
+
+def _normal(field: FieldSpec, value: Any) -> bytes:
+    """What of a value is indexed. Raises ``Invalid``."""
+    kind = field.inner if isinstance(field.inner, type) else object
+    if not isinstance(value, kind) or isinstance(value, Secret) or (kind is int and isinstance(value, bool)):
+        raise Invalid(
+            f"{field.name} should be compared with its plain value.",
+            field=field.name,
+            remedy=f"Give a value of the declared type ({getattr(field.inner, '__name__', 'see the entity')}).",
+        )
+    problem = ""
+    try:
+        return normalise(field.search or "exact", str(value))
+    except Invalid as caught:
+        problem = caught.problem
+    raise Invalid(f"{field.name} cannot be indexed: {problem}", field=field.name, remedy="Check its form.")
+
+
+def _closing(field: FieldSpec, normal: bytes) -> bytes | None:
+    """The part of a normalised value that an index is over; None for one that is too short for it."""
+    if field.search_last is None:
+        return normal
+    text = normal.decode()
+    return text[-field.search_last :].encode() if len(text) >= field.search_last else None
 
 
 @lru_cache(1024)

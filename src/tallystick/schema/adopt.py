@@ -13,10 +13,13 @@ from tallystick.errors import Unavailable
 from tallystick.schema import adopt_facts as ask
 from tallystick.schema import branches
 from tallystick.schema.adopt_findings import AdoptionFinding, Found, judged
+from tallystick.schema.budget import Budget, question
 from tallystick.schema.connect import acting_as_owner, connect
+from tallystick.schema.joining import joining_sql
 from tallystick.schema.provision import STATE, missing_rights, provision_sql
+from tallystick.schema.remove_facts import JOINED
 from tallystick.schema.roles import ALL_SCHEMAS, SCHEMAS, Roles
-from tallystick.settings import connect_args
+from tallystick.settings import Settings, connect_args
 
 YOURS = "yours"
 """What the application's own entities are called among the domains."""
@@ -49,6 +52,9 @@ class Adoption:
     """What looking at a database found: ``ready`` when nothing stands in the way, ``adopted`` when all is done.
 
     ``commands`` are to be run next, in their order. ``sql`` is for a DBA, and empty unless a right is missing.
+    ``connections`` are those that the application's processes may open, beside what the server has. ``joined`` are
+    roles of the host's that may join sessions to their transactions; ``join_command`` and ``join_sql`` let one, and are
+    empty where no role but ours is seen.
     """
 
     database: str
@@ -64,8 +70,12 @@ class Adoption:
     domains: tuple[DomainPlan, ...]
     host: tuple[HostSchema, ...]
     findings: tuple[AdoptionFinding, ...]
+    connections: Budget
+    joined: tuple[str, ...]
     commands: tuple[str, ...]
     sql: str
+    join_command: str
+    join_sql: str
 
     @property
     def ready(self) -> bool:
@@ -82,6 +92,7 @@ class Adoption:
 async def look(
     url: str,
     *,
+    settings: Settings,
     roles: Roles,
     tables: Mapping[str, Sequence[str]],
     only: Sequence[str] | None = None,
@@ -93,7 +104,7 @@ async def look(
     """
     history = branches.history(version_locations)
     names = branches.chosen(history, [d for d in tables if d != YOURS], version_locations)
-    found = await _look(url, roles)
+    found = await _look(url, roles, settings)
     applied = history.implied(found.versions or ())
     plans = tuple(
         DomainPlan(
@@ -113,6 +124,7 @@ async def look(
         )
     )
     there = frozenset(state["roles"])
+    joins = _joins(found, roles)
     adoption = Adoption(
         database=server["database"],
         server=server["server"],
@@ -127,17 +139,21 @@ async def look(
         domains=plans,
         host=_host(found.host),
         findings=findings,
+        connections=found.connections,
+        joined=tuple(dict.fromkeys(found.joined)),
         commands=(),
         sql=provision_sql(roles, server["database"], admin=server["user"]) if rights else "",
+        join_command=f"tallystick provision --join {shlex.quote(joins)}" if joins else "",
+        join_sql=joining_sql(joins, roles=roles, version=server["version"]) if joins else "",
     )
     return _with_commands(adoption, only)
 
 
-async def _look(url: str, roles: Roles) -> Found:
+async def _look(url: str, roles: Roles, settings: Settings) -> Found:
     """Ask everything in one read-only transaction. Raises ``Unavailable`` when the server breaks off."""
     conn = await connect(connect_args(url), name="the database")
     try:
-        return await _asked(conn, roles)
+        return await _asked(conn, roles, settings)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
         problem = Unavailable(
             f"The database could not be looked at ({type(error).__name__}).",
@@ -148,7 +164,7 @@ async def _look(url: str, roles: Roles) -> Found:
     raise problem
 
 
-async def _asked(conn: asyncpg.Connection, roles: Roles) -> Found:
+async def _asked(conn: asyncpg.Connection, roles: Roles, settings: Settings) -> Found:
     ours, all_roles = list(ALL_SCHEMAS), list(roles.all)
     async with conn.transaction(isolation="repeatable_read", readonly=True):
         await conn.execute(f"SET LOCAL statement_timeout = '{_TIMEOUT}s'; SET LOCAL lock_timeout = '5s'")
@@ -171,6 +187,8 @@ async def _asked(conn: asyncpg.Connection, roles: Roles) -> Found:
             watchers=await conn.fetch(ask.WATCHERS),
             publications=[r["name"] for r in await conn.fetch(ask.PUBLICATIONS, ours)],
             versions=await _versions(conn, roles),
+            connections=Budget.of(settings, (await conn.fetch(question("$1"), roles.app))[0]),
+            joined=[r["role"] for r in await conn.fetch(JOINED, roles.app, all_roles)],
         )
 
 
@@ -199,10 +217,22 @@ def _facts(found: Found) -> dict[str, str]:
         "time zone": f"{server['time_zone']} (moments are stored with their zone, business days in the tenant's)",
         "text": f"{server['encoding']}, {server['locale']} (our columns sort by their own collation)",
         "extensions": f"none is needed; there: {', '.join(server['extensions']) or 'none'}",
-        "connections": f"at most {server['max_connections']}; pools of all processes must fit in",
+        "connections": _budget(found.connections),
         "passwords": server["password_encryption"],
         "search path": ", ".join(found.own_path),
     }
+
+
+def _budget(found: Budget) -> str:
+    fits = f"{found.available} of {found.max_connections} are left for them"
+    told = f"{found.workers} processes with pools of {found.pool_max} may open {found.needed}"
+    return f"{told}; {'through a transaction pooler' if found.pooled else fits}"
+
+
+def _joins(found: Found, roles: Roles) -> str:
+    """The role that would join: of who owns the host's tables the first, or else who looks; none of ours."""
+    candidates = [*(r["owner"] for r in found.host), found.server["user"]]
+    return next((str(c) for c in candidates if c not in roles.all), "")
 
 
 def _host(rows: Sequence[asyncpg.Record]) -> tuple[HostSchema, ...]:

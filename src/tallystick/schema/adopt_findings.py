@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from tallystick.schema.branches import History
+from tallystick.schema.budget import Budget
 from tallystick.schema.provision import OLDEST, dangers
 from tallystick.schema.roles import ALL_SCHEMAS, Roles
 
@@ -41,6 +42,8 @@ class Found:
     watchers: Sequence[asyncpg.Record]
     publications: Sequence[str]
     versions: tuple[str, ...] | None
+    connections: Budget
+    joined: Sequence[str]
 
 
 def judged(found: Found, roles: Roles, rights: Sequence[str], history: History) -> Iterator[AdoptionFinding]:
@@ -172,6 +175,10 @@ def _hazards(found: Found, roles: Roles) -> Iterator[AdoptionFinding]:
             f"Publication {name} takes every new table, so subscribers would get ours too.",
             "List its tables instead, or make our schemas on the subscribers.",
         )
+
+    if warning := found.connections.warning:
+        problem, _, remedy = warning.partition("). ")
+        yield AdoptionFinding("connections", False, f"{problem}).", remedy)
 
 
 def _path(setting: str) -> list[str]:

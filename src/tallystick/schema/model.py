@@ -198,6 +198,9 @@ def _triggers(spec: EntitySpec) -> tuple[Trigger, ...]:
     if sealed:
         names_of = ", ".join(map(quote_text, sealed))
         found.append(Trigger("tally_sealed", "BEFORE INSERT OR UPDATE", f"tally.sealed_live({names_of})"))
+    if spec.blind:
+        names_of = ", ".join(map(quote_text, (spec.table, *(b.index_column for b in spec.blind))))
+        found.append(Trigger("tally_indexed", "BEFORE INSERT OR UPDATE", f"tally.indexed({names_of})"))
     found += [Trigger(g.name, g.fires, g.calls, g.when, g.each, g.referencing) for g in spec.guards]
     for rule in spec.transitions:
         column = spec.fields[rule.field].column
@@ -219,8 +222,7 @@ def _audit(spec: EntitySpec) -> list[Trigger]:
     if not spec.audit:
         return []
     capture = f"tally_audit.capture({', '.join(map(quote_text, (spec.table, *spec.unaudited)))})"
-    hidden = {f.index_column for f in spec.fields.values() if f.search}
-    if not set(spec.unaudited) - hidden:
+    if not set(spec.unaudited) - set(spec.index_columns):
         return [Trigger(AUDIT_TRIGGER, "AFTER INSERT OR UPDATE OR DELETE", capture)]
     logged = [quote_name(c.name) for c in spec.columns if c.name not in spec.unaudited]
     old, new = (", ".join(f"{row}.{n}" for n in logged) for row in ("OLD", "NEW"))

@@ -161,6 +161,10 @@ WHERE p.datname = pg_catalog.current_database() LIMIT 1
 """
 
 
+_NAMED = ("23502", "23503", "23505", "23514")
+"""Broken constraints, whose first line is the name; a value may be in the detail, which is not repeated."""
+
+
 def failed(item: str, problem: DBAPIError) -> TallystickError:
     """What a failed statement means. The server's text is repeated only where it cannot hold a stored value."""
     original = problem.orig
@@ -174,7 +178,7 @@ def failed(item: str, problem: DBAPIError) -> TallystickError:
         return NotProvisioned(f"{item}: the admin role lacks a right.")
     if state == "57014":
         return Unavailable(f"{item}: the statement was cancelled.", remedy="Run the migration again.")
-    told = f": {_told(original)}" if state[:2] in ("0A", "2B", "42", "55", "XX") or state == "23514" else ""
+    told = f": {_told(original)}" if state[:2] in ("0A", "2B", "42", "55", "XX") or state in _NAMED else ""
     return MigrationUnsafe(
         f"{item} failed with SQLSTATE {state} and was rolled back{told}.",
         remedy="Mend the revision or the rows it stumbles over, then run it again.",

@@ -26,6 +26,8 @@ from tallystick.schema.roles import ALL_SCHEMAS, Roles, quoted
 from tallystick.settings import connect_args
 
 _LOCK_TIMEOUT_MS = 500
+_ELSEWHERE = "used by"
+_GRANTORS_SINCE = 16
 _BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
 
@@ -41,7 +43,7 @@ class OurSchema:
 
 @dataclass(frozen=True, slots=True)
 class Hanging:
-    """Something of the host's that needs one of our tables or functions; ``sql`` drops it, where that is known."""
+    """Something of the host's that needs ours or lies among it; ``sql`` drops or moves it, where that is known."""
 
     what: str
     sql: str = ""
@@ -58,7 +60,10 @@ class HeldData:
 
 @dataclass(frozen=True, slots=True)
 class RemovalPlan:
-    """What ``remove`` would drop, and what stands in its way. ``kept`` says why a role would stay."""
+    """What ``remove`` would drop, and what stands in its way. ``kept`` says why a role would stay.
+
+    ``joined`` are roles of the host's that may act as ours, which ends with the role or is taken back.
+    """
 
     database: str
     schemas: tuple[OurSchema, ...]
@@ -66,6 +71,7 @@ class RemovalPlan:
     kept: Mapping[str, str]
     foreign: tuple[str, ...]
     hanging: tuple[Hanging, ...]
+    joined: tuple[str, ...]
     tenants: int | None
     data: tuple[HeldData, ...]
     sessions: Mapping[str, int]
@@ -90,9 +96,9 @@ class RemovalPlan:
             sql = "\n".join(h.sql for h in self.hanging if h.sql)
             found.append(
                 StillReferenced(
-                    f"Objects of the host need ours: {'; '.join(h.what for h in self.hanging)}.",
+                    f"Objects of the host need ours or lie among them: {'; '.join(h.what for h in self.hanging)}.",
                     rule="host",
-                    remedy="Drop them in a revision of the host's first" + (f":\n{sql}" if sql else "."),
+                    remedy="Drop or move them in a revision of the host's first" + (f":\n{sql}" if sql else "."),
                 )
             )
         if self.data and not data_too:
@@ -168,7 +174,7 @@ async def remove(
         except _BUSY:
             problem = Unavailable(
                 f"A table stayed busy for {patience:.0f} s; nothing was removed.",
-                remedy="End the long transactions that pg_stat_activity shows, then run it again.",
+                remedy="End the long transactions that pg_stat_activity and pg_prepared_xacts show, then run it again.",
             )
         except asyncpg.InsufficientPrivilegeError as error:
             raise NotProvisioned(
@@ -195,7 +201,8 @@ async def _plan(conn: asyncpg.Connection, roles: Roles) -> RemovalPlan:
     ours, names = list(ALL_SCHEMAS), list(roles.all)
     schemas = tuple(OurSchema(**r) for r in await conn.fetch(ask.SCHEMAS, ours))
     wanted = {schema: roles.audit if schema == "tally_audit" else roles.owner for schema in ALL_SCHEMAS}
-    hanging = await conn.fetch(ask.HANGING, ours)
+    hanging = [_hanging(r) for r in await conn.fetch(ask.HANGING, ours)]
+    hanging += [Hanging(**r) for r in await conn.fetch(ask.INSIDE, ours, [roles.owner, roles.audit])]
     found = await _role_rows(conn, roles)
     tenants = await _tenants(conn, roles)
     data = [] if tenants == 0 else await conn.fetch(ask.DATA)
@@ -205,7 +212,8 @@ async def _plan(conn: asyncpg.Connection, roles: Roles) -> RemovalPlan:
         drops=tuple(role for role, why in found.items() if not why),
         kept={role: why for role, why in found.items() if why},
         foreign=tuple(f"{s.name} (of {s.owner})" for s in schemas if s.owner != wanted[s.name]),
-        hanging=tuple(_hanging(r) for r in hanging),
+        hanging=tuple(hanging),
+        joined=tuple(dict.fromkeys(r["role"] for r in await conn.fetch(ask.JOINED, roles.app, names))),
         tenants=tenants,
         data=tuple(HeldData(f"{r['schema']}.{r['table']}", r["bytes"], r["rows"]) for r in data),
         sessions={r["role"]: r["sessions"] for r in await conn.fetch(ask.USERS, names)},
@@ -244,8 +252,12 @@ async def _role_rows(conn: asyncpg.Connection, roles: Roles) -> dict[str, str]:
 
 def _why(row: Any) -> str:
     if row["databases"]:
-        return f"used by {_some(row['databases'])}"
-    return f"needed by {_some(row['here'])}" if row["here"] else ""
+        return f"{_ELSEWHERE} {_some(row['databases'])}"
+    if row["here"]:
+        return f"needed by {_some(row['here'])}"
+    if row["groups"]:
+        return f"not ours: a member of {_some(row['groups'])}"
+    return "not ours: it may do what no role of ours may" if row["mighty"] else ""
 
 
 def _some(names: Sequence[str]) -> str:
@@ -304,4 +316,26 @@ async def _drop_roles(conn: asyncpg.Connection, roles: Roles) -> tuple[tuple[str
             kept[role] = "something on the server still needs it"
         else:
             dropped.append(role)
+    if roles.app in kept and (left := await _part(conn, roles, shared=kept[roles.app].startswith(_ELSEWHERE))):
+        kept[roles.app] += f"; {_some(left)} may still act as it"
     return tuple(dropped), kept
+
+
+async def _part(conn: asyncpg.Connection, roles: Roles, *, shared: bool) -> list[str]:
+    """Take back what let roles of the host's act as ours; answers those that still may.
+
+    Another database may live by the membership as it does by the role, so then nothing is taken back.
+    """
+    left: list[str] = []
+    granted_by = conn.get_server_version().major >= _GRANTORS_SINCE
+    for row in await conn.fetch(ask.JOINED, roles.app, list(roles.all)):
+        if shared:
+            left.append(row["role"])
+            continue
+        by = f" GRANTED BY {quoted(row['grantor'])}" if granted_by else ""
+        try:
+            async with conn.transaction():
+                await conn.execute(f"REVOKE {quoted(roles.app)} FROM {quoted(row['role'])}{by}")
+        except asyncpg.InsufficientPrivilegeError:
+            left.append(row["role"])
+    return left

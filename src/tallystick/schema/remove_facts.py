@@ -46,9 +46,45 @@ SELECT DISTINCT k.conname::text AS constraint, k.conrelid::regclass::text AS tab
 FROM told t LEFT JOIN pg_rewrite r ON t.classid = 'pg_rewrite'::regclass AND r.oid = t.objid
   LEFT JOIN pg_constraint k ON t.classid = 'pg_constraint'::regclass AND k.oid = t.objid AND k.contype = 'f'
 WHERE t.space NOT IN (SELECT oid FROM spaces) AND coalesce(k.conparentid, 0) = 0
-  AND NOT (t.classid = 'pg_default_acl'::regclass) ORDER BY 2, 1, 4
+  AND t.classid NOT IN ('pg_default_acl'::regclass, 'pg_amop'::regclass, 'pg_amproc'::regclass)
+  AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = t.classid AND e.objid = t.objid AND e.deptype = 'e')
+ORDER BY 2, 1, 4
 """
 """Objects outside our schemas that would go with them: foreign keys of the host's first, then views and the like."""
+
+INSIDE = """
+WITH spaces AS (SELECT oid FROM pg_namespace
+  WHERE nspname = ANY ($1::text[]) AND pg_get_userbyid(nspowner) = ANY ($2::text[])),
+found AS (
+  SELECT 'pg_class'::regclass::oid AS classid, c.oid AS objid, c.relowner AS owner,
+    CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
+      WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'c' THEN 'TYPE' ELSE 'TABLE' END AS kind
+    FROM pg_class c JOIN spaces s ON s.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c')
+  UNION ALL SELECT 'pg_proc'::regclass, p.oid, p.proowner, 'ROUTINE'
+    FROM pg_proc p JOIN spaces s ON s.oid = p.pronamespace
+  UNION ALL SELECT 'pg_type'::regclass, t.oid, t.typowner, 'TYPE'
+    FROM pg_type t JOIN spaces s ON s.oid = t.typnamespace WHERE t.typtype IN ('d', 'e', 'r'))
+SELECT pg_describe_object(f.classid, f.objid, 0) || ' of ' || pg_get_userbyid(f.owner)::text AS what,
+  format('ALTER %s %s SET SCHEMA public;', f.kind, i.identity) AS sql
+FROM found f, LATERAL pg_identify_object(f.classid, f.objid, 0) i
+WHERE pg_get_userbyid(f.owner) <> ALL ($2::text[]) AND NOT EXISTS (SELECT FROM pg_depend d
+  WHERE d.classid = f.classid AND d.objid = f.objid AND d.objsubid = 0 AND d.deptype IN ('e', 'a', 'i'))
+UNION ALL
+SELECT pg_describe_object('pg_trigger'::regclass, t.oid, 0),
+  format('DROP TRIGGER %I ON %s;', t.tgname, i.identity)
+FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN spaces s ON s.oid = c.relnamespace
+  JOIN pg_proc p ON p.oid = t.tgfoid, LATERAL pg_identify_object('pg_class'::regclass, c.oid, 0) i
+WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND p.pronamespace NOT IN (SELECT oid FROM spaces)
+ORDER BY 1
+"""
+"""What somebody else made in our schemas, or put on our tables: it would go with them as well."""
+
+JOINED = """
+SELECT pg_get_userbyid(m.member)::text AS role, pg_get_userbyid(m.grantor)::text AS grantor
+FROM pg_auth_members m WHERE pg_get_userbyid(m.roleid) = $1 AND pg_get_userbyid(m.member) <> ALL ($2::text[])
+  AND NOT m.admin_option ORDER BY 1, 2
+"""
+"""The host's roles that may act as ours."""
 
 DATA = """
 SELECT n.nspname::text AS schema, coalesce(t.relname, c.relname)::text AS table,
@@ -82,12 +118,15 @@ SELECT r.rolname::text AS role,
       AND NOT (s.classid = 'pg_namespace'::regclass AND i.name = ANY ($2::text[]))
       AND NOT (s.classid = 'pg_policy'::regclass AND EXISTS (SELECT FROM pg_policy p
         JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE p.oid = s.objid AND n.nspname = ANY ($2::text[])))) AS here
+        WHERE p.oid = s.objid AND n.nspname = ANY ($2::text[])))) AS here,
+  ARRAY(SELECT pg_get_userbyid(m.roleid)::text FROM pg_auth_members m WHERE m.member = r.oid) AS groups,
+  r.rolsuper OR r.rolbypassrls OR r.rolreplication OR r.rolcreaterole OR r.rolcreatedb AS mighty
 FROM pg_roles r WHERE r.rolname = ANY ($1::text[]) ORDER BY array_position($1::text[], r.rolname::text)
 """
 """Our roles, and what lives by them besides our schemas: other databases, objects of the host's.
 
-A membership is no reason to stay: without our schemas there is nothing left that it gives."""
+That others are members of one is no reason to stay: without our schemas there is nothing left that it gives. What is a
+member itself, or mighty, was never fit to be ours (``provision`` refuses it)."""
 
 USERS = """
 SELECT r.rolname::text AS role, count(*)::int AS sessions FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid

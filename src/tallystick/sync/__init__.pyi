@@ -139,11 +139,11 @@ from tallystick.plan import QueryPlan
 from tallystick.privacy.keys import KeyProvider
 from tallystick.privacy.sealed import Secret
 from tallystick.repository import Where
+from tallystick.schema.budget import Budget
 from tallystick.schema.migrate import MigrationReport
 from tallystick.settings import Settings
 from tallystick.spec import EntitySpec
 from tallystick.stores.base import Isolation
-from tallystick.stores.postgres.budget import Budget
 from tallystick.stores.postgres.meter import Metrics
 from tallystick.stores.postgres.seeing import OnStatement
 
@@ -1440,7 +1440,7 @@ class Outbox:
         the ``dedupe`` of one that is still kept is not added again: the earlier one is answered.
 
         Raises ``Invalid``, ``UnknownReference``, ``Erased``, and ``KeyReused`` for the same ``dedupe`` with another
-        key or payload.
+        key, payload, subject or personal part.
         """
     @overload
     def claim(
@@ -2427,8 +2427,17 @@ class Trust(Guarded[TrustEdge]):
         """The shape of a graph as of a day: members, edges, components, how much is mutual."""
 
 class Users(Repository[User]):
-    """The tenant's user accounts."""
+    """The tenant's user accounts. What people log in with is changed by ``db.logins``, which judges and records it."""
 
+    def update(self, entity: User, /, **changes: Any) -> User:
+        """``Repository.update``, of anything but a password or second factor. Raises ``Invalid`` for those."""
+    def update_where(self, *where: Where, **changes: Any) -> int:
+        """``Repository.update_where``, of anything but passwords and second factors. Raises ``Invalid`` for those."""
+    def upsert(self, entity: User, *, on: Any) -> User:
+        """``Repository.upsert``, of accounts that nobody logs in with yet: it would replace how they do.
+
+        Raises ``Invalid`` for a given password or second factor, ``Conflict`` for an account that has one.
+        """
     def by_email(self, email: str) -> User | None:
         """The account with this e-mail address, whatever its case; found through the blind index."""
 

@@ -14,7 +14,7 @@ from tallystick.errors import Unavailable, Unsupported
 from tallystick.sync.facade import Facade, facade_of, wrap
 from tallystick.sync.portal import Portal
 
-_open: weakref.WeakSet[Tallystick] = weakref.WeakSet()
+_all: weakref.WeakSet[Tallystick] = weakref.WeakSet()
 # What a fork has copied is the parent's: collecting it here would unregister the parent's sockets.
 _inherited: list[Any] = []
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Tallystick(_Base):
         self._lock = threading.Lock()
         self._door: Portal | None = None
         self._wanted = False
+        _all.add(self)
 
     @classmethod
     def open(cls, *args: Any, **named: Any) -> Self:
@@ -77,7 +78,6 @@ class Tallystick(_Base):
             door, self._door = self._door, None
             if door is None:
                 return
-            _open.discard(self)
             try:
                 door.run(self._app.close())
             finally:
@@ -92,7 +92,6 @@ class Tallystick(_Base):
                 door.stop()
                 raise
             self._door = door
-            _open.add(self)
         return self._door
 
     def _portal_made(self) -> Portal:
@@ -118,19 +117,20 @@ class Tallystick(_Base):
         self._lock = threading.Lock()
         if self._door is not None:
             self._door.inherited = True
+        if self._wanted:
+            # Without a door it was being opened by a thread that did not come along.
             _inherited.append((self._app, self._door))
             self._door, self._app = None, self._make()
 
 
 def _after_fork() -> None:
-    for tally in tuple(_open):
+    for tally in tuple(_all):
         tally._forked()
-    _open.clear()
 
 
 @atexit.register
 def _at_exit() -> None:
-    for tally in tuple(_open):
+    for tally in tuple(_all):
         tally.close()
 
 

@@ -100,15 +100,19 @@ class Block(Facade):
     def __enter__(self) -> None:
         unit = self._target._unit
         depth = unit.depth
+        home = self._home
+        held = 0 if home is None else home.depth
         try:
             self._run(self._target.__aenter__())
+            if home is not None:
+                home.enter()
         except BaseException as problem:
             # An interrupt may come when it had begun: nobody would end it.
+            if home is not None and home.depth > held:
+                home.leave()
             if unit.depth > depth:
                 self._run(self._target.__aexit__(type(problem), problem, None))
             raise
-        if self._home is not None:
-            self._home.enter()
 
     def __exit__(self, *cause: Any) -> None:
         try:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextvars import Context, copy_context
+from time import monotonic
 from typing import Any, TypeVar
 
 from tallystick.errors import Unavailable, Unsupported
@@ -59,18 +60,23 @@ class Portal:
         """
         outer: Call | None = getattr(_here, "call", None)
         if outer is not None and outer.portal is self:
-            call = Call(self)
+            call = Call(self, coro)
             deliver: tuple[Any, ...] = (outer._deliver, coro, call)
         else:
             self._check(coro)
-            call = Call(self)
+            call = Call(self, coro)
             deliver = (call.begin, coro, copy_context())
         try:
-            self.loop.call_soon_threadsafe(*deliver)
-        except RuntimeError:
-            coro.close()
-            raise closed() from None
-        problem = call.wait()
+            try:
+                self.loop.call_soon_threadsafe(*deliver)
+            except RuntimeError:
+                coro.close()
+                raise closed() from None
+            # An interrupt may come when it was handed over and nobody waits yet.
+            problem = call.wait()
+        except BaseException:
+            call.abandon()
+            raise
         if problem is None:
             return call.value  # type: ignore[no-any-return]
         try:
@@ -120,7 +126,7 @@ class Call:
         "value",
     )
 
-    def __init__(self, portal: Portal) -> None:
+    def __init__(self, portal: Portal, coro: Coroutine[Any, Any, Any] | None = None) -> None:
         self.portal = portal
         self.thread = threading.get_ident()
         self.task: asyncio.Task[None] | None = None
@@ -129,7 +135,7 @@ class Call:
         self._turn = threading.Lock()
         self._turn.acquire()
         self._asked: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
-        self._coro: Coroutine[Any, Any, Any] | None = None
+        self._coro = coro
         self._inbox: asyncio.Queue[Any] | None = None
         self.value: Any = None
         self._problem: BaseException | None = None
@@ -139,7 +145,6 @@ class Call:
     def begin(self, coro: Coroutine[Any, Any, Any], context: Context) -> None:
         """Start the coroutine, in the context of the thread that called."""
         self.portal._calls.add(self)
-        self._coro = coro
         self.task = self.portal.loop.create_task(self._run(coro), context=context)
 
     async def _run(self, coro: Coroutine[Any, Any, Any]) -> None:
@@ -154,22 +159,31 @@ class Call:
         if not self.ended:
             self.ended = True
             self.portal._calls.discard(self)
-            self._turn.release()
+            # It is the thread's turn already where it did not get to what it was asked.
+            if self._turn.locked():
+                self._turn.release()
 
     def cancel(self) -> None:
-        """Cancel what runs for the call; on the loop."""
+        """Cancel what runs for the call, or see to it that it never does; on the loop."""
         task = self.task
-        if task is not None and not self.ended:
+        if self.ended:
+            return
+        if task is None:
+            self._never()
+        else:
             task.cancel()
             task.add_done_callback(self._cancelled)
 
     def _cancelled(self, task: asyncio.Task[None]) -> None:
         # A task that is cancelled before its first step never enters its coroutine.
         if not self.ended:
-            if self._coro is not None:
-                self._coro.close()
-            self._problem = asyncio.CancelledError()
-            self._end()
+            self._never()
+
+    def _never(self) -> None:
+        if self._coro is not None:
+            self._coro.close()
+        self._problem = asyncio.CancelledError()
+        self._end()
 
     async def ask(self, fn: Callable[..., Any], *args: Any) -> Any:
         """Have the calling thread run ``fn``, and run here, in this task, what ``fn`` calls meanwhile."""
@@ -216,16 +230,12 @@ class Call:
 
     def wait(self) -> BaseException | None:
         """Block until the coroutine has ended; what it raised, without the frames between the loop and it."""
-        try:
-            while True:
-                self._turn.acquire()
-                asked, self._asked = self._asked, None
-                if asked is None:
-                    break
-                self._perform(*asked)
-        except BaseException:
-            self._abandon()
-            raise
+        while True:
+            self._turn.acquire()
+            asked, self._asked = self._asked, None
+            if asked is None or self.ended:
+                break
+            self._perform(*asked)
         problem, self._problem = self._problem, None
         if isinstance(problem, asyncio.CancelledError):
             return closed()
@@ -244,10 +254,14 @@ class Call:
             _here.call = outer
         self.portal.loop.call_soon_threadsafe(self._deliver, None, reply)
 
-    def _abandon(self) -> None:
-        if not self.ended:
-            self.portal.loop.call_soon_threadsafe(self.cancel)
-            self._turn.acquire(timeout=_GRACE)
+    def abandon(self) -> None:
+        """Cancel it and wait for its end, because the thread was interrupted."""
+        if self.ended or self.portal.loop.is_closed():
+            return
+        self.portal.loop.call_soon_threadsafe(self.cancel)
+        until = monotonic() + _GRACE
+        while not self.ended and self._turn.acquire(timeout=max(0.0, until - monotonic())):
+            pass
 
 
 def closed() -> Unavailable:

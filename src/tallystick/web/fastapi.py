@@ -26,12 +26,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.params import Body as Bodily
 from fastapi.params import Depends as Depending
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.utils import is_body_allowed_for_status_code
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocket, WebSocketState
 
 from tallystick.app import Tallystick
-from tallystick.entity import Entity
 from tallystick.errors import Declaration, TallystickError
 from tallystick.filters import Filter
 from tallystick.page import PageQuery
@@ -85,7 +86,7 @@ def install(
     )
     if app.max_body_size is None:
         app.max_body_size = MAX_BODY
-    app.add_exception_handler(TallystickError, _failed)
+    app.add_exception_handler(TallystickError, cast("Any", _failed))
     app.add_exception_handler(RequestValidationError, _unreadable)
     if app.exception_handlers.get(HTTPException) is http_exception_handler:
         app.add_exception_handler(HTTPException, _refused)
@@ -93,6 +94,7 @@ def install(
 
     @asynccontextmanager
     async def lifespan(running: FastAPI) -> AsyncIterator[Any]:
+        _refuse_misread(app)
         ours = await opened(tally)
         try:
             async with inner(running) as state:
@@ -105,6 +107,7 @@ def install(
     described = app.openapi
 
     def openapi() -> dict[str, Any]:
+        _refuse_misread(app)
         document = described()
         known = document.setdefault("components", {}).setdefault("schemas", {})
         known.update(schemas.components(Problem)[1])
@@ -114,14 +117,14 @@ def install(
 
 
 @asynccontextmanager
-async def session_of(request: Request) -> AsyncIterator[Session]:
+async def session_of(request: HTTPConnection) -> AsyncIterator[Session]:
     """A session for a request, for code that is no handler: middleware, background tasks that outlive theirs."""
     access: Access = request.app.state.tallystick
     async with await access.session(request) as db:
         yield db
 
 
-async def _session(request: Request) -> AsyncIterator[Session]:
+async def _session(request: HTTPConnection) -> AsyncIterator[Session]:
     # Alive until the response is sent, so that handlers can stream; outside `transaction()` it holds no connection.
     async with session_of(request) as db:
         yield db
@@ -148,7 +151,8 @@ class WireResponse(JSONResponse):
 class TallystickRoute(APIRoute):
     """A route whose handler may take filters, ``PageQuery``, ``X.New`` and ``X.Change``, and answer entities and pages.
 
-    Raises ``Declaration`` for a handler that takes a whole entity as its body.
+    Raises ``Declaration`` for a handler that takes a whole entity in its body, or a body where FastAPI reads it from
+    the query string.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
@@ -170,6 +174,7 @@ class TallystickRoute(APIRoute):
             options["openapi_extra"] = extra
         self._known: dict[int, tuple[Any, frozenset[str]]] = {}
         super().__init__(path, endpoint, **options)
+        _refuse_query(self.dependant)
 
     def _adapted(
         self, endpoint: Callable[..., Any], plain: inspect.Signature, described: list[dict[str, Any]]
@@ -180,8 +185,10 @@ class TallystickRoute(APIRoute):
         parameters = []
         for parameter in plain.parameters.values():
             annotation, default = parameter.annotation, parameter.default
-            bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+            bare, marks = _parts(annotation)
             kind = _query_of(parameter)
+            if kind is None and not _depends(annotation, default):
+                schemas.refuse_entities(bare)
             if kind is not None:
                 described += schemas.parameters(kind)
                 annotation, default = Annotated[kind, Depends(self._reader(kind, names))], inspect.Parameter.empty
@@ -191,12 +198,8 @@ class TallystickRoute(APIRoute):
                 else:
                     body = Body()
                 annotation = Annotated.__class_getitem__((bare, body, Wire(bare)))  # type: ignore[attr-defined]
-            elif isinstance(bare, type) and issubclass(bare, Entity) and not _depends(annotation, default):
-                raise Declaration(
-                    f"A handler takes a whole {bare.__name__} as its body.",
-                    entity=bare.__name__,
-                    remedy=f"Take {bare.__name__}.New or {bare.__name__}.Change: they hold what a client may set.",
-                )
+            elif _is_body(bare, default) and any(isinstance(m, Bodily) for m in marks):
+                annotation = Annotated.__class_getitem__((bare, *marks, Wire(bare)))  # type: ignore[attr-defined]
             parameters.append(
                 parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
             )
@@ -238,11 +241,42 @@ def _signature(endpoint: Callable[..., Any]) -> inspect.Signature | None:
         return None
 
 
+def _parts(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A parameter's type, and what an ``Annotated`` says of it."""
+    found = get_args(annotation)
+    return (found[0], found[1:]) if get_origin(annotation) is Annotated else (annotation, ())
+
+
+def _refuse_misread(app: FastAPI) -> None:
+    """Look at every route, because one of a router without our route class is never ours to adapt."""
+    for one in iter_route_contexts(app.routes):
+        dependant = getattr(one, "dependant", None)
+        if dependant is not None:
+            _refuse_query(dependant)
+
+
+def _refuse_query(dependant: Any) -> None:
+    """Raise ``Declaration`` where FastAPI would read a body, or half of a filter, from the query string."""
+    lost = [f.field_info.annotation for f in (*dependant.query_params, *dependant.header_params)]
+    found = next((kind for kind in lost if is_ours(kind, msgspec.Struct)), None)
+    if found is None and isinstance(dependant.call, type) and issubclass(dependant.call, Filter):
+        found = dependant.call
+    if found is not None:
+        name = getattr(found, "__name__", "A body")
+        raise Declaration(
+            f"{name} would be read from the query string, where it cannot be.",
+            remedy="Call install(app, ...) before routes are declared, make routers with "
+            "APIRouter(route_class=TallystickRoute), and mark a body of a dependency, or one that may be missing, "
+            "with Body().",
+        )
+    for inner in dependant.dependencies:
+        _refuse_query(inner)
+
+
 def _query_of(parameter: inspect.Parameter) -> Any:
     """The filter or ``PageQuery`` that a parameter takes from the query string; with ``= Body()`` it is the body."""
-    annotation = parameter.annotation
-    bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
-    if isinstance(parameter.default, Bodily) or not isinstance(bare, type):
+    bare, marks = _parts(parameter.annotation)
+    if any(isinstance(m, Bodily) for m in (parameter.default, *marks)) or not isinstance(bare, type):
         return None
     return bare if issubclass(bare, (Filter, PageQuery)) else None
 
@@ -250,7 +284,7 @@ def _query_of(parameter: inspect.Parameter) -> Any:
 def _is_body(bare: Any, default: Any) -> bool:
     """Whether a parameter is a body that msgspec reads; one with another marker or an optional body is FastAPI's."""
     plain = default is inspect.Parameter.empty or (isinstance(default, Bodily) and default.is_required())
-    return plain and isinstance(bare, type) and issubclass(bare, msgspec.Struct) and not issubclass(bare, Entity)
+    return plain and isinstance(bare, type) and issubclass(bare, msgspec.Struct)
 
 
 def _depends(annotation: Any, default: Any) -> bool:
@@ -274,10 +308,14 @@ def _wrapped(endpoint: Callable[..., Any]) -> Any:
     return called
 
 
-async def _failed(request: Request, error: Exception) -> Response:
+async def _failed(request: HTTPConnection, error: Exception) -> Response | None:
     if not isinstance(error, TallystickError):
         raise error
     problem, headers = problem_of(error, conditional="if-match" in request.headers)
+    if isinstance(request, WebSocket) and request.application_state is not WebSocketState.CONNECTING:
+        # It was accepted, and there is no answer any more but to end it.
+        await request.close(1011 if problem.status >= 500 else 1008, problem.code)
+        return None
     return Response(encode(problem), problem.status, headers, MEDIA_TYPE)
 
 

@@ -32,7 +32,7 @@ from litestar.typing import FieldDefinition
 
 from tallystick.app import Tallystick
 from tallystick.entity import Entity
-from tallystick.errors import Declaration, TallystickError
+from tallystick.errors import TallystickError
 from tallystick.filters import Filter
 from tallystick.inputs import Input
 from tallystick.page import MAX_LIMIT, PageQuery
@@ -52,6 +52,7 @@ from tallystick.web.problems import (
     unreadable,
 )
 from tallystick.web.requests import REQUEST_ID, Access, ActorOf, PermissionsOf, Precondition, TenantOf, opened
+from tallystick.web.schemas import refuse_entities
 
 __all__ = ["Db", "IfMatch", "Paging", "TallystickPlugin", "filtered", "session_of"]
 
@@ -122,13 +123,8 @@ class TallystickPlugin(InitPlugin, ReceiveRoutePlugin, OpenAPISchemaPlugin):
             return
         for handler in route.route_handlers:
             body = handler.parsed_fn_signature.parameters.get("data")
-            if body is not None and isinstance(body.annotation, type) and issubclass(body.annotation, Entity):
-                name = body.annotation.__name__
-                raise Declaration(
-                    f"A handler takes a whole {name} as its body.",
-                    entity=name,
-                    remedy=f"Take {name}.New or {name}.Change: they hold what a client may set.",
-                )
+            if body is not None:
+                refuse_entities(body.annotation)
             handler.responses = {**_PROBLEMS, **(handler.responses or {})}
 
     @staticmethod
@@ -180,7 +176,9 @@ async def session_of(request: _Request) -> AsyncIterator[Session]:
 
 
 async def _session(request: _Request) -> AsyncIterator[Session]:
-    async with session_of(request) as db:
+    # No generator inside this one: Litestar drops it unfinished where a later dependency refuses the request.
+    access: Access = request.app.state["tallystick"]
+    async with await access.session(request) as db:
         yield db
 
 

@@ -6,8 +6,10 @@ there needs pydantic until somebody uses it.
 
 from __future__ import annotations
 
+import re
 import types
 from functools import cache
+from hashlib import blake2b
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
@@ -22,6 +24,7 @@ from tallystick.privacy.sealed import Secret, secret_dec_hook
 from tallystick.web import schemas
 
 _LOCAL = "tallystick:"
+_REFERRED = re.compile(rf'"{_LOCAL}([^"]+)"')
 
 
 def core_schema(kind: Any, *, text: bool = False) -> Any:
@@ -40,7 +43,7 @@ def core_schema(kind: Any, *, text: bool = False) -> Any:
         schema = found[name]
     return cs.no_info_plain_validator_function(
         take,
-        ref=f"{name}:0" if name else None,
+        ref=_ref(name, found) if name else None,
         serialization=write,
         metadata={"pydantic_js_functions": [lambda _schema, handler: _resolved(schema, found, handler)]},
     )
@@ -105,6 +108,17 @@ def _resolved(schema: Any, found: dict[str, Any], handler: Any) -> Any:
     return {key: _resolved(value, found, handler) for key, value in schema.items()}
 
 
+def _ref(name: str, found: dict[str, Any]) -> str:
+    """What pydantic knows a schema by: its name and what it says, because two types may have one name."""
+    said, left = dict[str, bytes](), [name]
+    while left:
+        one = left.pop()
+        if one not in said:
+            said[one] = msgspec.json.encode(found[one], order="sorted")
+            left += _REFERRED.findall(said[one].decode())
+    return f"{name}:{blake2b(b''.join(said[one] for one in sorted(said)), digest_size=8).hexdigest()}"
+
+
 class _Parts(dict[str, Any]):
     """The schemas a document refers to, by name; equal when their names are, so that each is described once."""
 
@@ -115,7 +129,7 @@ class _Parts(dict[str, Any]):
 @cache
 def _named(name: str, found: _Parts) -> Any:
     return cs.any_schema(
-        ref=f"{name}:0",
+        ref=_ref(name, found),
         metadata={"pydantic_js_functions": [lambda _schema, handler: _resolved(found[name], found, handler)]},
     )
 
@@ -132,8 +146,8 @@ class Wire:
         return core_schema(self.kind, text=True)
 
 
-def is_ours(kind: Any) -> bool:
+def is_ours(kind: Any, known: Any = (msgspec.Struct, Secret)) -> bool:
     """Whether a type is, or holds, something that msgspec reads and writes and pydantic alone does not."""
-    if isinstance(kind, type) and issubclass(kind, (msgspec.Struct, Secret)):
+    if isinstance(kind, type) and issubclass(kind, known):
         return True
-    return any(is_ours(one) for one in get_args(kind))
+    return any(is_ours(one, known) for one in get_args(kind))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from tallystick.entity import Entity
-from tallystick.errors import Invalid, StaleVersion, Unavailable
+from tallystick.errors import Invalid, LoginRefused, StaleVersion, Unavailable
 from tallystick.ids import uuid7
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ class Access:
     """How sessions come out of requests: the application's own functions say whose data it is and who acts.
 
     They answer from what was proved (a token's claims, a server-side login), never from a header that any client can
-    write. One may be a coroutine function, and may raise what it likes: ``LoginRefused`` is answered as 401.
+    write. One may be a coroutine function, and may raise what it likes: ``LoginRefused`` is answered as 401, and so is
+    a request for which ``tenant`` or ``actor`` answers nothing.
     ``permissions`` may be left out; then they are those of the account that the actor "user:<id>" names.
     """
 
@@ -45,6 +46,8 @@ class Access:
         """The session of one request, to be entered."""
         tenant = await _answer(self.tenant, request)
         actor = await _answer(self.actor, request)
+        if not tenant or not actor:
+            raise LoginRefused("The request proves nothing about who sends it.")
         may = None if self.permissions is None else await _answer(self.permissions, request)
         return self.tally.session(tenant, actor=actor, permissions=may, request_id=self.id_of(request))
 

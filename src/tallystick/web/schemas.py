@@ -14,9 +14,12 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 
+from tallystick.entity import Entity, spec_of
+from tallystick.errors import Declaration
 from tallystick.filters import Filter
 from tallystick.page import PageQuery
 from tallystick.privacy.sealed import Secret, enc_hook
+from tallystick.spec import Kind
 
 _ENCODER = msgspec.json.Encoder(enc_hook=enc_hook)
 REF = "#/components/schemas/{name}"
@@ -54,8 +57,6 @@ def _components(kind: Any, template: str) -> tuple[dict[str, Any], dict[str, dic
 
 def _added(kind: Any) -> dict[str, list[str]]:
     """The states of fields to which an extension added some."""
-    from tallystick.entity import Entity, spec_of
-
     entity = isinstance(kind, type) and issubclass(kind, Entity) and kind is not Entity
     fields = spec_of(kind).fields.values() if entity else ()
     return {f.name: sorted(str(m.value) for m in f.members) for f in fields if f.added}
@@ -78,6 +79,33 @@ def _structs(info: Any, found: dict[type, Any]) -> dict[type, Any]:
         if hasattr(info, part):
             _structs(getattr(info, part), found)
     return found
+
+
+def refuse_entities(kind: Any) -> None:
+    """Raise ``Declaration`` for a body that is a whole entity, or holds one: a client would set all of it."""
+    try:
+        left = [msgspec.inspect.type_info(kind)]
+    except (TypeError, NameError):
+        return  # no type that msgspec reads, so no entity would be read
+    seen: list[Any] = []
+    while left:
+        info = left.pop()
+        if info in seen:
+            continue
+        seen.append(info)
+        cls = getattr(info, "cls", None)
+        if isinstance(cls, type) and issubclass(cls, Entity):
+            raise Declaration(
+                f"A handler takes a whole {cls.__name__} as its body, or inside it.",
+                entity=cls.__name__,
+                remedy=f"Take {cls.__name__}.New or {cls.__name__}.Change: they hold what a client may set.",
+            )
+        left += [field.type for field in getattr(info, "fields", ())]
+        for part in ("types", "item_types"):
+            left += getattr(info, part, ())
+        for part in ("type", "item_type", "key_type", "value_type"):
+            if hasattr(info, part):
+                left.append(getattr(info, part))
 
 
 def _is_moment(info: Any) -> bool:
@@ -141,9 +169,6 @@ def parameters(kind: type[Filter] | type[PageQuery]) -> tuple[dict[str, Any], ..
 
 
 def _is_money(kind: Any, name: str) -> bool:
-    from tallystick.entity import spec_of
-    from tallystick.spec import Kind
-
     field, operation = kind._tally_plan[name]
     return operation != "missing" and spec_of(kind._tally_entity).fields[field].kind is Kind.MONEY
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tallystick.errors import Denied, Invalid
+from tallystick.errors import Denied, Invalid, Tampered
 from tallystick.money import Money
 from tallystick.privacy.sealed import (
     MASK,
@@ -68,6 +68,37 @@ def test_every_text_is_the_mask(held: Secret[str]) -> None:
         assert "123-45" not in text
         assert "cipher" not in text
         assert MASK in text or "\\u2022" in text
+
+
+def test_a_stored_mask_is_opened_once_and_only_for_who_looks() -> None:
+    asked: list[int] = []
+
+    def mask() -> str:
+        asked.append(1)
+        return "••••6789"
+
+    held, same = sealed(b"cipher", mask), sealed(b"cipher", "••••1111")
+    assert (held, hash(held), copy.deepcopy(held) is held) == (same, hash(same), True)
+    with pytest.raises(Denied):
+        pickle.dumps(held)
+    assert not asked
+    assert [str(held), f"{held}", repr(held), held.mask, enc_hook(held)] == [
+        *("••••6789", "••••6789", "Secret(••••6789)", "••••6789", "••••6789")
+    ]
+    assert asked == [1]
+
+
+def test_a_mask_that_was_altered_is_told_and_never_shown() -> None:
+    def mask() -> str:
+        raise Tampered("An encrypted field fails its authentication.")
+
+    person = Person("Ann", sealed(b"cipher", mask))
+    for look in (str, format, enc_hook, lambda held: held.mask):
+        with pytest.raises(Tampered):
+            look(person.national_id)
+    with pytest.raises(Tampered):
+        msgspec.json.encode(person, enc_hook=enc_hook)
+    assert repr(person) == "Person(name='Ann', national_id=Secret(tampered), born=None)"
 
 
 def test_the_value_is_in_no_dictionary_and_no_state() -> None:

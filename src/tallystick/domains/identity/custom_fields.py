@@ -6,14 +6,13 @@ when it was stored can be told later.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated
 
 import msgspec
 
-from tallystick.custom import LONGEST, fits_promoted
+from tallystick.custom import LONGEST, NAME, fits_promoted
 from tallystick.domains.guarded import Guarded, alter, put
 from tallystick.entity import Entity, spec_of
 from tallystick.errors import Invalid, QuotaExceeded
@@ -25,7 +24,6 @@ MOST_FIELDS = 100
 """The most custom fields one entity of a tenant has, retired ones too."""
 _MOST_CHOICES = 200
 _LONGEST_CHOICE = 200
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _BIGINT = 2**63
 PERMISSION = "custom_fields.define"
 
@@ -100,7 +98,7 @@ class CustomFields(Guarded[CustomField]):
         """
         await self.db.require(PERMISSION)
         spec = self._spec(entity)
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not NAME.fullmatch(name):
             raise _wrong("A custom field has no usable name.", "name", "Use lower-case letters, digits, underscores.")
         if not isinstance(type, CustomFieldType):
             raise _wrong("A custom field has a CustomFieldType.", "type", "Write CustomFieldType.TEXT.")

@@ -48,7 +48,7 @@ class UserProfile(Entity):
     user: Annotated[Ref[User], Once()]
     legal_name: Annotated[Personal[str], Length(255, min=1)] | None = None
     birth_date: Personal[date] | None = None
-    ssn: Annotated[Secret[str], Search("digits"), Mask(4)] | None = None
+    ssn: Annotated[Secret[str], Search("digits", last=4), Mask(4)] | None = None
     address: Personal[dict[str, Any]] | None = None
     annual_income: Money | None = None
     employment_status: EmploymentStatus | None = None

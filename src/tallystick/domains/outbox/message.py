@@ -28,7 +28,7 @@ _LONGEST_LEASE = timedelta(days=1)
 class Lease:
     """What messages of one claim share: the token, the policy, what is held, and the keys whose rest went back."""
 
-    __slots__ = ("db", "held", "into", "over", "retry", "seconds", "token")
+    __slots__ = ("broken", "db", "held", "into", "over", "retry", "seconds", "token")
 
     def __init__(self, db: Session, token: UUID, lease: timedelta, retry: Retry, into: Any) -> None:
         self.db = db
@@ -38,6 +38,7 @@ class Lease:
         self.into = into
         self.held: dict[UUID, str | None] = {}
         self.over: set[str] = set()
+        self.broken: set[UUID] = set()
 
     async def run(self, sql: str, id: UUID, *more: Any) -> bool:
         """One statement about what this lease holds; whether it still held it."""

@@ -20,13 +20,12 @@ from tallystick.domains.identity.users import User
 from tallystick.domains.named import id_of
 from tallystick.domains.outbox import statements
 from tallystick.domains.outbox.message import Lease, Message
-from tallystick.domains.outbox.messages import LARGEST, LONGEST_KEY, LONGEST_TOPIC, OutboxMessage, OutboxState
+from tallystick.domains.outbox.messages import LARGEST, LONGEST_KEY, LONGEST_TOPIC, OutboxMessage
 from tallystick.domains.outbox.retry import Retry
 from tallystick.entity import spec_of
-from tallystick.errors import Conflict, Duplicate, Invalid, KeyReused, LeaseLost, TallystickError
+from tallystick.errors import Conflict, Duplicate, Invalid, KeyReused, LeaseLost, NotFound, TallystickError, Tampered
 from tallystick.fields import Ref
 from tallystick.ids import uuid7
-from tallystick.query import one_of
 
 if TYPE_CHECKING:
     from tallystick.app import Tallystick
@@ -85,7 +84,7 @@ class Outbox:
         the ``dedupe`` of one that is still kept is not added again: the earlier one is answered.
 
         Raises ``Invalid``, ``UnknownReference``, ``Erased``, and ``KeyReused`` for the same ``dedupe`` with another
-        key or payload.
+        key, payload, subject or personal part.
         """
         db = self.db
         message = OutboxMessage(
@@ -109,7 +108,7 @@ class Outbox:
         except Duplicate:
             pass
         known = await rows.one(OutboxMessage.topic == topic, OutboxMessage.dedupe == dedupe)
-        if (known.key, known.payload) != (message.key, message.payload):
+        if any(getattr(known, f) != getattr(message, f) for f in ("key", "payload", "subject", "personal")):
             raise KeyReused("Another message was added to this topic with the same dedupe.", entity="OutboxMessage")
         return known
 
@@ -158,6 +157,9 @@ class Outbox:
                 if row.key in held.over:
                     continue
                 message = Message[Any](held, row)
+                if row.id in held.broken:
+                    await message.fail(Tampered)
+                    continue
                 if row.tries > policy.attempts:
                     # Its earlier deliveries never came back, not even with an error.
                     await message.fail(LeaseLost)
@@ -196,17 +198,33 @@ class Outbox:
         db = self.db
         args = (db.tenant_id, topic, held.token, held.seconds, limit, db.actor, *more)
         rows = await db.unit.call(_statement(part), args, spec_of(OutboxMessage))
-        found = await db[OutboxMessage]._entities(rows)
+        found, broken = await self._opened(rows)
+        held.broken |= broken
         return sorted(found, key=lambda m: (m.key or "", m.position, m.id))
+
+    async def _opened(self, rows: list[Any]) -> tuple[list[OutboxMessage], set[UUID]]:
+        """The messages, and which of them were altered where they are stored: without what is personal.
+
+        One that does not open fails alone, and holds up no other.
+        """
+        open_all = self.db[OutboxMessage]._entities
+        try:
+            return await open_all(rows), set()
+        except Tampered:
+            if len(rows) > 1:
+                parts = [await self._opened([row]) for row in rows]
+                return [m for found, _ in parts for m in found], {id for _, broken in parts for id in broken}
+        personal = spec_of(OutboxMessage).read_columns.index("personal")
+        (found,) = await open_all([tuple(None if i == personal else v for i, v in enumerate(rows[0]))])
+        return [found], {found.id}
 
     # -- what became of them -----------------------------------------------------------------------------------
 
     async def dead(self, topic: str | None = None, *, limit: int = 100) -> list[OutboxMessage]:
         """Dead letters, oldest first: messages given up, whether their key went on or is stuck behind them."""
-        where: list[Any] = [one_of(OutboxMessage.state, [OutboxState.DEAD, OutboxState.STUCK])]
-        if topic is not None:
-            where.append(OutboxMessage.topic == _topic(topic))
-        return await self.db[OutboxMessage].find(*where, order=OutboxMessage.created_at, limit=limit)
+        args = (self.db.tenant_id, None if topic is None else _topic(topic), limit)
+        rows = await self.db.unit.call(_statement(statements.given_up), args, spec_of(OutboxMessage))
+        return (await self._opened(rows))[0]
 
     async def retry(self, id: UUID) -> OutboxMessage:
         """Deliver a dead letter again, with all its attempts. Needs "outbox.manage".
@@ -263,9 +281,12 @@ class Outbox:
 
     async def _decide(self, sql: str, id: UUID, refusal: str) -> OutboxMessage:
         await self.db.require("outbox.manage")
-        rows = self.db[OutboxMessage]
-        changed = await self.db.unit.change(sql, (self.db.tenant_id, id_of(id, OutboxMessage, "id")), rows.spec)
-        found = await rows.get(id_of(id, OutboxMessage, "id"))
+        spec, args = spec_of(OutboxMessage), (self.db.tenant_id, id_of(id, OutboxMessage, "id"))
+        changed = await self.db.unit.change(sql, args, spec)
+        rows = await self.db.unit.call(_statement(statements.one), args, spec)
+        if not rows:
+            raise NotFound("No OutboxMessage has this id.", entity="OutboxMessage")
+        ((found,), _) = await self._opened(rows)
         if not changed:
             raise Conflict(f"The message is {found.state.value}.", entity="OutboxMessage", remedy=refusal)
         return found

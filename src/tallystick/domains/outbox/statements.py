@@ -74,6 +74,19 @@ UPDATE {_M} m SET {_LEASE} WHERE {_KNOWN} AND m.tenant_id = $1 AND m.id = ANY (A
 RETURNING {columns}"""
 
 
+def one(columns: str) -> str:
+    """A message: $1 tenant, $2 its id."""
+    return f"SELECT {columns} FROM {_M} m WHERE m.tenant_id = $1 AND m.id = $2"
+
+
+def given_up(columns: str) -> str:
+    """Dead letters, oldest first: $1 tenant, $2 topic or null, $3 how many."""
+    return (
+        f"SELECT {columns} FROM {_M} m WHERE m.tenant_id = $1 AND m.state IN ('dead', 'stuck') "
+        "AND ($2::text IS NULL OR m.topic = $2) ORDER BY m.created_at, m.id LIMIT $3"
+    )
+
+
 _MINE = f"{_KNOWN} AND tenant_id = $1 AND id = $2 AND token = $3 AND state = 'pending'"
 FINISH: Final = (
     f"WITH {_WHO.format(n=4)} UPDATE {_M} SET state = 'done', finished_at = now(), token = NULL WHERE {_MINE} "

@@ -153,7 +153,7 @@ class OutboxWorkers:
         problem: Exception
         try:
             async with message, asyncio.timeout(how.timeout.total_seconds()):
-                await how.handler(message)
+                await _called(how.handler, message)
             run.done += 1
             return
         except LeaseLost as lost:
@@ -175,6 +175,18 @@ class OutboxWorkers:
                     await held.renew(db)
                 except TallystickError as problem:
                     log.warning("Renewing a lease failed: %s", problem.code)
+
+
+async def _called(handler: Handler, message: Message[Any]) -> None:
+    """Call a handler; one that lets something else's cancellation out has failed, and the worker goes on."""
+    try:
+        await handler(message)
+    except asyncio.CancelledError as ended:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        await message.fail(ended)
+        raise RuntimeError("The handler ended cancelled.") from None
 
 
 async def _pause(run: _Run) -> None:

@@ -20,6 +20,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from tallystick.domains.identity.custom_fields import CustomField
 from tallystick.domains.rights.gather import WITHHELD
 from tallystick.domains.rights.places import specs_of
 from tallystick.domains.rights.synthetic import Synthetic
@@ -38,7 +39,14 @@ if TYPE_CHECKING:
     from tallystick.session import Session
     from tallystick.spec import EntitySpec
 
-_LEFT_OUT: Final = WITHHELD | {"data_key", "key_state", "login_throttle", "external_identity", "command_key"}
+_LEFT_OUT: Final = WITHHELD | {
+    "data_key",
+    "key_state",
+    "index_state",
+    "login_throttle",
+    "external_identity",
+    "command_key",
+}
 _BATCH: Final = 1_000
 _NOTE: Final = "masked"
 
@@ -94,6 +102,7 @@ class _Copy:
         self._tenant = uuid7()
         self._sealer = Sealer(self._keyring, _Place(self._tenant))  # type: ignore[arg-type]
         self._owned: dict[Owner, HeldKey] = {}
+        self._defined: dict[str, dict[str, CustomField]] = {}
         self._values = 0
 
     async def run(self, slug: str) -> Masked:
@@ -105,6 +114,9 @@ class _Copy:
                 f"The other database has not the same tables ({unlike[0]} first).",
                 remedy="Migrate both with one version and the same entities.",
             )
+        if CustomField in self._db.entities:
+            for one in await self._db[CustomField].find():
+                self._defined.setdefault(one.entity, {})[one.name] = one
         await self._begin(slug)
         rows: dict[str, int] = {}
         tables = [here[n] for n in _ordered(there.values())]
@@ -192,9 +204,11 @@ class _Copy:
 
     def _replace(self, spec: EntitySpec, field: Any, row: dict[str, Any], opener: Opener, writer: Writer) -> None:
         try:
-            value = self._synthetic.value(
-                spec.table, field, opener.reveal(spec.table, field, row[field.name], row["id"])
-            )
+            value = opener.reveal(spec.table, field, row[field.name], row["id"])
+            if field.custom and isinstance(value, dict):
+                value = self._synthetic.document(spec.table, field, value, self._defined.get(spec.table, {}))
+            else:
+                value = self._synthetic.value(spec.table, field, value)
         except Erased:
             value = None
         if value is None:
@@ -206,8 +220,13 @@ class _Copy:
         self._values += 1
         row[field.name] = writer.seal(spec.table, field, value, row["id"])
         if field.search is not None:
-            indexed = row[field.index_column] is not None
-            row[field.index_column] = writer.index(spec.table, field, value) if indexed else None
+            columns = [(b.index_column, b.next_column) for b in field.blind]
+            made = iter(writer.indexes(spec.table, field, value))
+            for pair in columns:
+                # The copy starts with the first generation of its own index keys, which stands in the first column.
+                indexed = any(row[name] is not None for name in pair)
+                first, _ = next(made), next(made)
+                row.update(zip(pair, (first if indexed else None, None), strict=True))
         if field.mask_last is not None:
             row[field.mask_column] = writer.seal_mask(spec.table, field, mask_of(value, field.mask_last), row["id"])
 

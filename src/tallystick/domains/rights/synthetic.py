@@ -1,24 +1,30 @@
 """Synthetic values: in place of a personal one, of the same form, and the same for the same value in one run.
 
 What is made depends on the run's key, the column and the value, so that equal values stay equal and nobody without the
-key can try names until one fits. Letters become letters and digits digits; lengths and punctuation stay.
+key can try names until one fits. Letters become letters and digits digits; lengths and punctuation stay, and what
+is written as a date is one still.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from tallystick.errors import Invalid, Unsupported
 from tallystick.spec import FieldSpec
 
+if TYPE_CHECKING:
+    from tallystick.domains.identity.custom_fields import CustomField
+
 _FIRST: Final = date(1940, 1, 1).toordinal()
 _DAYS: Final = 365 * 60
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _SMALL, _LARGE = "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -43,6 +49,26 @@ class Synthetic:
             pass
         raise Unsupported(f"{table}.{field.name} is of a type for which nothing can be made up.")
 
+    def document(self, table: str, field: FieldSpec, value: dict[str, Any], defined: Mapping[str, CustomField]) -> Any:
+        """A document of custom fields in place of its own, which the tenant's definitions still fit."""
+        place = f"{table}.{field.name}"
+        return {n: self._fitting(f"{place}.{n}", v, defined.get(n)) for n, v in value.items()}
+
+    def _fitting(self, place: str, value: Any, one: CustomField | None) -> Any:
+        kind = "" if one is None else one.type.value
+        if one is not None and kind == "choice" and isinstance(value, str):
+            return one.choices[self._number(place, value) % len(one.choices)]
+        made = self._made(place, value)
+        if one is None or kind not in ("integer", "decimal"):
+            return made
+        if kind == "decimal":
+            # Of a number that is written with an exponent only the digits are made up.
+            stream = self._stream(place, value.encode())
+            made = "".join(str(next(stream) % 9 + 1) if c.isdecimal() else c for c in value)
+        if one.minimum is not None and Decimal(made) < one.minimum:
+            return type(made)(one.minimum)
+        return type(made)(one.maximum) if one.maximum is not None and Decimal(made) > one.maximum else made
+
     def raw(self, place: str, value: bytes) -> bytes:
         """As many bytes."""
         stream = self._stream(place, value)
@@ -52,6 +78,8 @@ class Synthetic:
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, str):
+            if _DATE.fullmatch(value) and (day := _day(value)) is not None:
+                return self._made(place, day).isoformat()
             return self._email(place, value) if email else self._text(place, value)
         if isinstance(value, int):
             return int(self._text(place, str(value)))
@@ -96,3 +124,10 @@ class Synthetic:
         while True:
             yield from self._digest(place, value, count)
             count += 1
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None

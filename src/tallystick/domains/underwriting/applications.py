@@ -80,7 +80,7 @@ class Application(Entity):
     duoplus_device_id: External | None = None
     blockchain_tx_hash: External | None = None
     full_legal_name: Annotated[Personal[str], Length(255, min=1)]
-    ssn: Annotated[Secret[str], Search("digits"), Mask(4)]
+    ssn: Annotated[Secret[str], Search("digits", last=4), Mask(4)]
     annual_income: Money
     employment_status: EmploymentStatus
     requested_amount: Money | None = None
@@ -88,7 +88,7 @@ class Application(Entity):
     purpose: External | None = None
     credit_score: Annotated[Secret[int] | None, Internal()] = None
     email: Annotated[Personal[str], Search("email"), Length(320, min=3)] | None = None
-    phone: Annotated[Personal[str], Search("phone")] | None = None
+    phone: Annotated[Personal[str], Search("phone", last=4)] | None = None
     address: Personal[dict[str, Any]] | None = None
     identity_verification: Annotated[Personal[dict[str, Any]] | None, Internal()] = None
     credit_report: Annotated[Personal[dict[str, Any]] | None, Internal()] = None

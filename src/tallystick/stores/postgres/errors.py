@@ -54,6 +54,16 @@ _RAISED: dict[str, tuple[type[e.TallystickError], str, str]] = {
         "The key epoch was closed while a key was made in it.",
         "Try again: the next key is wrapped in the epoch that is open; db.atomic(fn) does that for you.",
     ),
+    "TS312": (
+        e.Serialization,
+        "The keys of blind indexes were rotated since this process looked.",
+        "Try again: the keys of now are asked for; db.atomic(fn) does that for you.",
+    ),
+    "TS313": (
+        e.Conflict,
+        "The column's index key was rotated minutes ago, or the step does not follow the one before it.",
+        "Run `tallystick keys rotate-index` again in five minutes; processes have to hear of one rotation at a time.",
+    ),
     "TS305": (e.Conflict, "The accounting period overlaps another.", "Start it after the one before has ended."),
     "TS501": (
         e.Conflict,
@@ -294,6 +304,8 @@ def translate(problem: BaseException, spec: EntitySpec | None = None, verb: str 
         )
     if state in ("28P01", "28000", "3D000"):
         return login(problem)
+    if isinstance(problem, asyncpg.InvalidCachedStatementError):
+        return e.Serialization("The tables were changed since the statement was prepared.", entity=entity)
     if state in ("26000", "42P05"):
         # Prepared statements that vanish or are there already: another server answers than the one that prepared.
         return hidden_pooler()
@@ -392,7 +404,10 @@ def _duplicate(spec: EntitySpec | None, constraint: str) -> e.Duplicate:
         return e.Duplicate("A unique rule is violated.", rule=constraint)
     rule = next((i for i in spec.indexes if i.unique and i.name == constraint), None)
     fields = ", ".join(rule.fields) if rule else "id"
-    return e.Duplicate(f"{spec.name} with this {fields} exists already.", entity=spec.name, rule=constraint)
+    # A blind index has two columns and its rule an index on each; they are one rule to whoever declared it.
+    same = [i.name for i in spec.indexes if rule and i.unique and (i.fields, i.where) == (rule.fields, rule.where)]
+    said = same[0] if same else constraint
+    return e.Duplicate(f"{spec.name} with this {fields} exists already.", entity=spec.name, rule=said)
 
 
 def _reference(spec: EntitySpec | None, constraint: str, verb: str, table: str) -> e.TallystickError:

@@ -22,10 +22,11 @@ _KINDS = (
 class Transacting:
     """A connection of asyncpg with a transaction open on it that somebody else began."""
 
-    __slots__ = ("raw",)
+    __slots__ = ("_orm", "raw")
 
-    def __init__(self, raw: asyncpg.Connection) -> None:
+    def __init__(self, raw: asyncpg.Connection, orm: Any = None) -> None:
         self.raw = raw
+        self._orm = orm
 
     @classmethod
     async def of(cls, connection: Any) -> Self:
@@ -34,9 +35,21 @@ class Transacting:
         SQLAlchemy's own begin when they are first used, and being joined is a use; asyncpg's never do by themselves.
         Raises ``Invalid`` for a connection without a transaction, ``Unsupported`` for other drivers.
         """
-        found = cls(await _driver(connection))
+        if type(connection).__name__ == "async_scoped_session":
+            connection = connection()
+        orm = connection if hasattr(connection, "sync_session") else None
+        found = cls(await _driver(connection), orm)
         found.check()
         return found
+
+    async def keep_up(self) -> None:
+        """Have a savepoint that an ORM session promised sent before what comes now, which it is to undo.
+
+        ``begin_nested()`` sends nothing; the session's next statement does, and ours are none of those.
+        """
+        orm = self._orm
+        if orm is not None and orm.in_nested_transaction():
+            await _behind_sqlalchemy(orm)
 
     def check(self) -> None:
         """Raise ``Invalid`` unless a transaction is open."""
@@ -72,11 +85,11 @@ async def _driver(connection: Any) -> asyncpg.Connection:
 
 async def _behind_sqlalchemy(given: Any) -> Any:
     from sqlalchemy.exc import SQLAlchemyError
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
     problem = ""
     try:
-        if isinstance(given, (AsyncSession, async_scoped_session)):
+        if isinstance(given, AsyncSession):
             given = await given.connection()
         if isinstance(given, AsyncConnection) and not given.closed:
             raw = (await given.get_raw_connection()).driver_connection

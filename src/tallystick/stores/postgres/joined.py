@@ -9,7 +9,9 @@ for the transaction only, so that its end takes back what an accident left.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Mapping, Sequence
+from datetime import datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
@@ -42,6 +44,7 @@ SELECT held, pg_catalog.now() AS began, pg_catalog.current_setting('session_repl
     WHERE before.held IS NOT NULL) AS now_held
 FROM before
 """
+_BEGAN = "SELECT pg_catalog.now() AS began"
 # Asked where nothing may fail, because an error would end the application's transaction. Of what a commit would check,
 # only our constraints are named: the application's own are not ours to check early.
 _WHERE = """
@@ -57,7 +60,8 @@ SELECT d.oid AS database, pg_catalog.pg_postmaster_start_time() AS started, pg_c
 FROM pg_catalog.pg_database AS d WHERE d.datname = pg_catalog.current_database()
 """
 _SETTINGS = ("tally.tenant", "tally.actor", "tally.reason", "tally.request", "search_path", "row_security", "role")
-_SEARCH_PATH = "pg_catalog, tally"
+# Named last, temporary tables of the application's hide nothing; unnamed they would come before everything.
+_SEARCH_PATH = "pg_catalog, tally, pg_temp"
 
 
 class _Turn:
@@ -141,6 +145,7 @@ class JoinedUnit(PostgresUnit):
 
     __slots__ = ()
     outer = 1
+    mark = "tally_s"
 
     @property
     def depth(self) -> int:
@@ -187,7 +192,7 @@ class _JoinedPool(Pool):
 class _JoinedLink(Link):
     """A view of the application's connection: a transaction is a savepoint in which we are the application role."""
 
-    __slots__ = ("_before", "_mark", "_store", "_task", "_turn")
+    __slots__ = ("_before", "_began", "_mark", "_store", "_task", "_turn")
 
     def __init__(self, store: JoinedStore) -> None:
         super().__init__(store.host.raw, named=False)
@@ -196,33 +201,46 @@ class _JoinedLink(Link):
         self._task = asyncio.current_task()
         self._mark: str | None = None
         self._before: list[str] = []
+        self._began: datetime | None = None
 
     async def rows(self, sql: str, args: Sequence[Any]) -> list[Any]:
         self._mine()
+        await self._store.host.keep_up()
         return await self._store.host.rows(sql, args)
 
     async def row(self, sql: str, args: Sequence[Any]) -> Any:
         self._mine()
+        await self._store.host.keep_up()
         found = await self._store.host.rows(sql, args, most=1)
         return found[0] if found else None
 
     async def script(self, sql: str) -> str:
+        if sql in ("COMMIT", "ROLLBACK") and self._outlived():
+            await _whole(self._undo())
+            if sql == "COMMIT":
+                raise _elsewhere()
+            return sql
         self._mine()
         if sql == "COMMIT":
             return await self._commit()
         if sql == "ROLLBACK":
             await _whole(self._undo())
             return sql
+        if sql.startswith("SAVEPOINT"):
+            await self._store.host.keep_up()
         return str(await self.raw.execute(sql))
 
     async def open(self, tenant: str, words: Mapping[str, str]) -> None:
         """A savepoint, dressed. Nothing of it stays when this raises."""
         self._store.host.check()
         turn = self._turn
+        # What was never ended on this connection ended with the transaction that it was in.
+        turn.links = [link for link in turn.links if link._store.began >= self._store.began]
         if turn.links and not turn.links[-1].mine():
             raise _elsewhere()
         turn.links.append(self)
         try:
+            await self._store.host.keep_up()
             await _whole(self._open(tenant, words))
         except BaseException:
             await _whole(self._undo())
@@ -236,7 +254,7 @@ class _JoinedLink(Link):
         spoken = [words.get(name, "") for name in ("actor", "reason", "request")]
         values = [tenant, *spoken, _SEARCH_PATH, "on", self._store.role]
         found = await self._store.host.execute(_DRESS, [list(_SETTINGS), values])
-        self._before = list(found["held"])
+        self._before, self._began = list(found["held"]), found["began"]
         if found["began"] != self._store.began:
             raise Invalid(
                 "The transaction that this session joined is over, and another is open on its connection.",
@@ -281,10 +299,16 @@ class _JoinedLink(Link):
         self._mark = None
 
     async def _undo(self) -> None:
-        """Back to the savepoint, which takes the settings and the role back too; on a dead connection nothing is."""
+        """Back to the savepoint, which takes the settings and the role back too; on a dead connection nothing is.
+
+        Nor is there anything in a later transaction, which going back to what it does not have would fail.
+        """
         mark, self._mark = self._mark, None
         if mark is None or self.raw.is_closed() or not self.raw.is_in_transaction():
             return
+        with contextlib.suppress(asyncpg.InFailedSQLTransactionError):
+            if self._began not in (None, (await self._store.host.execute(_BEGAN, ()))["began"]):
+                return
         await self.raw.execute(f"ROLLBACK TO SAVEPOINT {mark}; RELEASE SAVEPOINT {mark}")
 
     def mine(self) -> bool:
@@ -295,6 +319,14 @@ class _JoinedLink(Link):
         self._store.host.check()
         if not self._turn.links or self._turn.links[-1] is not self:
             raise _elsewhere()
+
+    def _outlived(self) -> bool:
+        """Whether others began inside this and are not done; they lie behind its savepoint, and end with it."""
+        links = self._turn.links
+        if self not in links or links[-1] is self:
+            return False
+        del links[links.index(self) + 1 :]
+        return True
 
     def leave(self) -> None:
         """Given back: the connection is free for the next savepoint."""

@@ -94,6 +94,8 @@ class Link:
         """A statement whose tables changed since it was prepared; called while that error is being handled."""
         self._statements.pop(sql, None)
         if self.raw.is_in_transaction():
+            # Or each statement on the changed table would cost a replay of its own.
+            self._statements.clear()
             raise  # noqa: PLE0704  the server has ended the transaction, so nothing can run again in it
         return await self._prepare(sql)
 

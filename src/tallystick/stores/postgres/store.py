@@ -22,8 +22,8 @@ from tallystick.stores.postgres.unit import PostgresUnit
 
 if TYPE_CHECKING:
     from tallystick.codec import Codec
+    from tallystick.schema.budget import Budget
     from tallystick.settings import Settings
-    from tallystick.stores.postgres.budget import Budget
     from tallystick.stores.postgres.seeing import OnStatement
 
 R = TypeVar("R")
@@ -157,9 +157,9 @@ class PostgresStore:
 
     async def budget(self) -> Budget:
         """How the connections that this application's processes may open fit in what the server has."""
-        from tallystick.stores.postgres.budget import QUESTION, Budget
+        from tallystick.schema.budget import Budget, question
 
-        found = await self.ask(lambda link: link.row(QUESTION, ()))
+        found = await self.ask(lambda link: link.row(question(), ()))
         return Budget.of(self._settings, found)
 
     async def close(self) -> None:

@@ -55,6 +55,7 @@ class PostgresUnit:
         "tenant",
     )
     outer = 0
+    mark = "s"  # what savepoints are called, before their number
 
     def __init__(
         self, store: PostgresStore, tenant: UUID, actor: str, reason: str | None = None, request: str | None = None
@@ -317,7 +318,7 @@ class PostgresUnit:
                     "A nested transaction is a savepoint and cannot change isolation or access mode.",
                     remedy="Give isolation and read_only to the outermost db.transaction().",
                 )
-            await self._script(f"SAVEPOINT s{self._depth}")
+            await self._script(f"SAVEPOINT {self.mark}{self._depth}")
             self._depth += 1
             return
         if isolation not in _ISOLATIONS:
@@ -363,9 +364,9 @@ class PostgresUnit:
             # its transaction open: what the session writes next would be lost with it.
             self._depth -= 1
             try:
-                await self._script(f"RELEASE SAVEPOINT s{self._depth}")
+                await self._script(f"RELEASE SAVEPOINT {self.mark}{self._depth}")
             except TallystickError:
-                await self._script(f"ROLLBACK TO SAVEPOINT s{self._depth}")
+                await self._script(f"ROLLBACK TO SAVEPOINT {self.mark}{self._depth}")
                 raise
             return
         link = self._leave()
@@ -402,7 +403,7 @@ class PostgresUnit:
         if self._depth > 1:
             self._depth -= 1
             if not link.broken:
-                await self._script(f"ROLLBACK TO SAVEPOINT s{self._depth}")
+                await self._script(f"ROLLBACK TO SAVEPOINT {self.mark}{self._depth}")
             return
         self._leave()
         try:

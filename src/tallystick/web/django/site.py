@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from django.conf import settings
@@ -17,7 +17,7 @@ from tallystick.sync import Tallystick
 
 _lock = threading.Lock()
 _tally: Tallystick | None = None
-_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asynchronous.Tallystick] = weakref.WeakKeyDictionary()
+_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Own] = weakref.WeakKeyDictionary()
 
 
 def setting(name: str) -> Any:
@@ -49,13 +49,41 @@ def get_tally() -> Tallystick:
 
 
 async def async_tally() -> asynchronous.Tallystick:
-    """The tally of the running event loop, for views that are ``async def``; its connections are its own."""
+    """The tally of the running event loop, for views that are ``async def``; its connections are its own.
+
+    It closes with the loop, which under WSGI is Django's for one request.
+    """
     loop = asyncio.get_running_loop()
-    tally = _loops.get(loop)
-    if tally is None:
-        tally = _loops[loop] = asynchronous.Tallystick.open(**(setting("OPEN") or {}))
-        await tally.start()
-    return tally
+    own = _loops.get(loop)
+    if own is None:
+        own = _loops[loop] = _Own(asynchronous.Tallystick.open(**(setting("OPEN") or {})))
+    # Of the first requests one opens it, and the others wait for that.
+    async with own.opening:
+        if own.end is None:
+            await own.tally.start()
+            end = own.until_the_end()
+            await anext(end)
+            own.end = end
+    return own.tally
+
+
+class _Own:
+    """The tally of an event loop."""
+
+    __slots__ = ("end", "opening", "tally")
+
+    def __init__(self, tally: asynchronous.Tallystick) -> None:
+        self.tally = tally
+        self.opening = asyncio.Lock()
+        self.end: AsyncGenerator[None, None] | None = None
+
+    async def until_the_end(self) -> AsyncGenerator[None, None]:
+        """Closes the tally when the loop ends, because a loop then ends the generators that stand open in it."""
+        try:
+            yield
+        finally:
+            _loops.pop(asyncio.get_running_loop(), None)
+            await self.tally.close()
 
 
 def close() -> None:

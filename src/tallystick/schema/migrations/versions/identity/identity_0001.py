@@ -24,10 +24,14 @@ USER_ACCOUNT = Table(
         Column("id", "uuid"),
         Column("email", "bytea", nullable=True),
         Column("email_bidx", "bytea", nullable=True),
+        Column("email_bidx_next", "bytea", nullable=True),
         Column("first_name", "bytea", nullable=True),
         Column("last_name", "bytea", nullable=True),
         Column("phone", "bytea", nullable=True),
         Column("phone_bidx", "bytea", nullable=True),
+        Column("phone_bidx_next", "bytea", nullable=True),
+        Column("phone_bidx_last4", "bytea", nullable=True),
+        Column("phone_bidx_last4_next", "bytea", nullable=True),
         Column("role", 'text COLLATE "C"'),
         Column("permissions", "jsonb"),
         Column("status", 'text COLLATE "C"'),
@@ -59,12 +63,24 @@ USER_ACCOUNT = Table(
     foreign_keys=(ForeignKey("fk_user_account_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),),
     indexes=(
         Index("uq_user_account_email_bidx", ("tenant_id", "email_bidx"), unique=True),
+        Index("uq_user_account_email_bidx_next", ("tenant_id", "email_bidx_next"), unique=True),
         Index(
             "ix_user_account_role_created_at",
             ("tenant_id", "role", "created_at", "id"),
             comment="accounts of a role, newest first",
         ),
         Index("ix_user_account_phone_bidx", ("tenant_id", "phone_bidx", "id"), comment="find by phone"),
+        Index("ix_user_account_phone_bidx_next", ("tenant_id", "phone_bidx_next", "id"), comment="find by phone"),
+        Index(
+            "ix_user_account_phone_bidx_last4",
+            ("tenant_id", "phone_bidx_last4", "id"),
+            comment="find by phone_last4",
+        ),
+        Index(
+            "ix_user_account_phone_bidx_last4_next",
+            ("tenant_id", "phone_bidx_last4_next", "id"),
+            comment="find by phone_last4",
+        ),
     ),
     policies=(
         Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
@@ -74,7 +90,15 @@ USER_ACCOUNT = Table(
         Trigger(
             "tally_0_audit",
             "AFTER INSERT OR UPDATE OR DELETE",
-            "tally_audit.capture('user_account', 'email_bidx', 'phone_bidx')",
+            (
+                "tally_audit.capture('user_account', 'email_bidx', 'email_bidx_next', 'phone_bidx', "
+                "'phone_bidx_next', 'phone_bidx_last4', 'phone_bidx_last4_next')"
+            ),
+        ),
+        Trigger(
+            "tally_indexed",
+            "BEFORE INSERT OR UPDATE",
+            "tally.indexed('user_account', 'email_bidx', 'phone_bidx', 'phone_bidx_last4')",
         ),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger(
@@ -114,10 +138,14 @@ USER_ACCOUNT = Table(
                 "id",
                 "email",
                 "email_bidx",
+                "email_bidx_next",
                 "first_name",
                 "last_name",
                 "phone",
                 "phone_bidx",
+                "phone_bidx_next",
+                "phone_bidx_last4",
+                "phone_bidx_last4_next",
                 "role",
                 "permissions",
                 "status",
@@ -136,10 +164,14 @@ USER_ACCOUNT = Table(
             columns=(
                 "email",
                 "email_bidx",
+                "email_bidx_next",
                 "first_name",
                 "last_name",
                 "phone",
                 "phone_bidx",
+                "phone_bidx_next",
+                "phone_bidx_last4",
+                "phone_bidx_last4_next",
                 "role",
                 "permissions",
                 "status",
@@ -217,6 +249,9 @@ USER_PROFILE = Table(
         Column("birth_date", "bytea", nullable=True),
         Column("ssn", "bytea", nullable=True),
         Column("ssn_bidx", "bytea", nullable=True),
+        Column("ssn_bidx_next", "bytea", nullable=True),
+        Column("ssn_bidx_last4", "bytea", nullable=True),
+        Column("ssn_bidx_last4_next", "bytea", nullable=True),
         Column("ssn_mask", "bytea", nullable=True),
         Column("address", "bytea", nullable=True),
         Column("annual_income", "bigint", nullable=True),
@@ -254,13 +289,32 @@ USER_PROFILE = Table(
     indexes=(
         Index("uq_user_profile_user_id", ("tenant_id", "user_id"), unique=True),
         Index("ix_user_profile_ssn_bidx", ("tenant_id", "ssn_bidx", "id"), comment="find by ssn"),
+        Index("ix_user_profile_ssn_bidx_next", ("tenant_id", "ssn_bidx_next", "id"), comment="find by ssn"),
+        Index("ix_user_profile_ssn_bidx_last4", ("tenant_id", "ssn_bidx_last4", "id"), comment="find by ssn_last4"),
+        Index(
+            "ix_user_profile_ssn_bidx_last4_next",
+            ("tenant_id", "ssn_bidx_last4_next", "id"),
+            comment="find by ssn_last4",
+        ),
     ),
     policies=(
         Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
         Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
     ),
     triggers=(
-        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('user_profile', 'ssn_bidx')"),
+        Trigger(
+            "tally_0_audit",
+            "AFTER INSERT OR UPDATE OR DELETE",
+            (
+                "tally_audit.capture('user_profile', 'ssn_bidx', 'ssn_bidx_next', 'ssn_bidx_last4', "
+                "'ssn_bidx_last4_next')"
+            ),
+        ),
+        Trigger(
+            "tally_indexed",
+            "BEFORE INSERT OR UPDATE",
+            "tally.indexed('user_profile', 'ssn_bidx', 'ssn_bidx_last4')",
+        ),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger(
             "tally_sealed",
@@ -282,6 +336,9 @@ USER_PROFILE = Table(
                 "birth_date",
                 "ssn",
                 "ssn_bidx",
+                "ssn_bidx_next",
+                "ssn_bidx_last4",
+                "ssn_bidx_last4_next",
                 "ssn_mask",
                 "address",
                 "annual_income",
@@ -301,6 +358,9 @@ USER_PROFILE = Table(
                 "birth_date",
                 "ssn",
                 "ssn_bidx",
+                "ssn_bidx_next",
+                "ssn_bidx_last4",
+                "ssn_bidx_last4_next",
                 "ssn_mask",
                 "address",
                 "annual_income",

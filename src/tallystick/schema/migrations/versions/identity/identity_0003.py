@@ -202,6 +202,7 @@ EXTERNAL_IDENTITY = Table(
         Column("issuer", 'text COLLATE "C"'),
         Column("subject", "bytea"),
         Column("subject_bidx", "bytea", nullable=True),
+        Column("subject_bidx_next", "bytea", nullable=True),
         Column("version", "bigint", default="1"),
         Column("created_at", "timestamp with time zone", default="now()"),
         Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
@@ -215,8 +216,18 @@ EXTERNAL_IDENTITY = Table(
     ),
     indexes=(
         Index("uq_external_identity_issuer_subject_bidx", ("tenant_id", "issuer", "subject_bidx"), unique=True),
+        Index(
+            "uq_external_identity_issuer_subject_bidx_next",
+            ("tenant_id", "issuer", "subject_bidx_next"),
+            unique=True,
+        ),
         Index("ix_external_identity_user_id", ("tenant_id", "user_id", "id"), comment="a person's identities"),
         Index("ix_external_identity_subject_bidx", ("tenant_id", "subject_bidx", "id"), comment="find by subject"),
+        Index(
+            "ix_external_identity_subject_bidx_next",
+            ("tenant_id", "subject_bidx_next", "id"),
+            comment="find by subject",
+        ),
     ),
     policies=(
         Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
@@ -226,16 +237,21 @@ EXTERNAL_IDENTITY = Table(
         Trigger(
             "tally_0_audit",
             "AFTER INSERT OR UPDATE OR DELETE",
-            "tally_audit.capture('external_identity', 'subject_bidx')",
+            "tally_audit.capture('external_identity', 'subject_bidx', 'subject_bidx_next')",
         ),
+        Trigger("tally_indexed", "BEFORE INSERT OR UPDATE", "tally.indexed('external_identity', 'subject_bidx')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger("tally_sealed", "BEFORE INSERT OR UPDATE", "tally.sealed_live('subject')"),
         Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()"),
     ),
     grants=(
         Grant("app", "SELECT"),
-        Grant("app", "INSERT", columns=("tenant_id", "id", "user_id", "issuer", "subject", "subject_bidx")),
-        Grant("app", "UPDATE", columns=("subject", "subject_bidx")),
+        Grant(
+            "app",
+            "INSERT",
+            columns=("tenant_id", "id", "user_id", "issuer", "subject", "subject_bidx", "subject_bidx_next"),
+        ),
+        Grant("app", "UPDATE", columns=("subject", "subject_bidx", "subject_bidx_next")),
         Grant("app", "DELETE"),
     ),
     comment="A person as an identity provider knows them; once in a tenant. Who has one has no password.",

@@ -1,7 +1,8 @@
-"""Data keys: one for each person and purpose class, wrapped by a key that is not in the database.
+"""Data keys, one for each person and purpose class, wrapped by a key that is not in the database; and index keys.
 
 Revision kit_0003. What is sealed can only be written while its key lives: a trigger on every table with sealed columns
-looks the key up and holds it, so that a writer and whoever erases the person cannot pass each other.
+looks the key up and holds it, so that a writer and whoever erases the person cannot pass each other. Of the keys of
+blind indexes only the generation is here; a trigger sees to it that every row has the index that all searches ask for.
 """
 
 from __future__ import annotations
@@ -79,6 +80,32 @@ DATA_KEY = Table(
         Grant("app", "UPDATE", ("epoch", "wrapped", "state")),
     ),
 )
+INDEX_STATE = Table(
+    "index_state",
+    comment="Which generation of its key each blind index is under, and how far its rotation is; functions write it.",
+    columns=(
+        Column("tenant_id", "uuid"),
+        Column("id", "uuid", default="gen_random_uuid()"),
+        Column("logical", TEXT),
+        Column("field", TEXT),
+        Column("generation", "integer", default="1"),
+        Column("phase", TEXT, default="'settled'"),
+        Column("begun_at", "timestamp with time zone", default="now()"),
+    ),
+    checks=(
+        Check("ck_index_state_generation", "generation BETWEEN 1 AND 65000"),
+        Check("ck_index_state_phase", "phase IN ('settled', 'filling', 'clearing')"),
+    ),
+    foreign_keys=(ForeignKey("fk_index_state_tenant", ("tenant_id",), "tenant", ("id",), schema="tally_ref"),),
+    indexes=(Index("uq_index_state_logical_field", ("tenant_id", "logical", "field"), unique=True),),
+    policies=WALLS,
+    triggers=(
+        Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('index_state')"),
+        Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('index_state')"),
+        NO_TRUNCATE,
+    ),
+    grants=(Grant("app", "SELECT"),),
+)
 
 FUNCTIONS = {
     # A key is made in an epoch that has not ended, wrapped anew, or erased once; erasing tells every reader.
@@ -131,11 +158,63 @@ BEGIN
   IF wanted IS NULL THEN
     RETURN NEW;
   END IF;
-  SELECT count(*) INTO live FROM (SELECT 1 FROM tally.data_key k
-    WHERE k.tenant_id = NEW.tenant_id AND k.key_id = ANY (wanted) AND k.state = 'live' FOR SHARE) AS held;
+  -- By whole key and nothing else: a planner that has no statistics yet would walk another index, all of the tenant's.
+  SELECT count(*) FILTER (WHERE held.state = 'live') INTO live FROM unnest(wanted) AS w (id) CROSS JOIN LATERAL (
+    SELECT k.state FROM tally.data_key k WHERE k.tenant_id = NEW.tenant_id AND k.key_id = w.id FOR SHARE) AS held;
   IF live <> cardinality(wanted) THEN
     RAISE EXCEPTION 'a sealed value of % names no living key', TG_TABLE_NAME
       USING ERRCODE = 'TS310', TABLE = TG_TABLE_NAME;
+  END IF;
+  RETURN NEW;
+END $f$""",
+    # The arguments are the table and the index columns of odd generations; even ones stand in the column named _next.
+    # A value begins with its generation, two bytes. What this generation does not need is not kept.
+    "tally.indexed()": f"""
+CREATE FUNCTION tally.indexed() RETURNS trigger LANGUAGE plpgsql {DEFINER} AS $f$
+DECLARE
+  after jsonb := to_jsonb(NEW);
+  before jsonb := CASE WHEN TG_OP = 'UPDATE' THEN to_jsonb(OLD) ELSE '{{}}' END;
+  surplus jsonb := '{{}}';
+  mine text;
+  held boolean := false;
+  now_in text;
+  next_in text;
+  number integer;
+  step text;
+BEGIN
+  FOREACH mine IN ARRAY TG_ARGV[1:] LOOP
+    CONTINUE WHEN after ->> mine IS NULL AND after ->> (mine || '_next') IS NULL
+      OR (after -> mine, after -> (mine || '_next')) IS NOT DISTINCT FROM (before -> mine, before -> (mine || '_next'));
+    IF NOT held THEN
+      -- Until this transaction ends no step of a rotation is taken.
+      PERFORM pg_advisory_xact_lock_shared(hashtextextended('tally.index ' || NEW.tenant_id, 0));
+      IF current_setting('transaction_isolation') <> 'read committed' THEN
+        -- Every step changes this row, so a snapshot from before one fails here.
+        PERFORM 1 FROM tally.key_state k WHERE k.tenant_id = NEW.tenant_id FOR SHARE;
+      END IF;
+      held := true;
+    END IF;
+    number := 1;
+    step := 'settled';
+    SELECT s.generation, s.phase INTO number, step FROM tally.index_state s
+    WHERE s.tenant_id = NEW.tenant_id AND s.logical = TG_ARGV[0] AND s.field = mine;
+    IF NOT FOUND THEN
+      number := 1;
+      step := 'settled';
+    END IF;
+    now_in := CASE WHEN number % 2 = 1 THEN mine ELSE mine || '_next' END;
+    next_in := CASE WHEN number % 2 = 1 THEN mine || '_next' ELSE mine END;
+    IF substr(after ->> now_in, 3, 4) IS DISTINCT FROM lpad(to_hex(number), 4, '0') OR (step = 'filling'
+        AND substr(after ->> next_in, 3, 4) IS DISTINCT FROM lpad(to_hex(number + 1), 4, '0')) THEN
+      RAISE EXCEPTION 'the index keys of %.% were rotated', TG_ARGV[0], mine
+        USING ERRCODE = 'TS312', TABLE = TG_ARGV[0], COLUMN = mine;
+    END IF;
+    IF step <> 'filling' AND after ->> next_in IS NOT NULL THEN
+      surplus := surplus || jsonb_build_object(next_in, NULL);
+    END IF;
+  END LOOP;
+  IF surplus <> '{{}}' THEN
+    NEW := jsonb_populate_record(NEW, surplus);
   END IF;
   RETURN NEW;
 END $f$""",
@@ -157,10 +236,10 @@ def upgrade() -> None:
     """Make the guards, then the tables."""
     op.invoke(Sql([*FUNCTIONS.values(), *(f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC" for name in FUNCTIONS)]))
     op.invoke(Sql([f"GRANT EXECUTE ON FUNCTION tally.close_epochs(integer) TO {role('app')}"]))
-    op.invoke(CreateTables(KEY_STATE, DATA_KEY))
+    op.invoke(CreateTables(KEY_STATE, DATA_KEY, INDEX_STATE))
 
 
 def downgrade() -> None:
     """Remove the tables, then the guards."""
-    op.invoke(Undo(CreateTables(KEY_STATE, DATA_KEY)))
+    op.invoke(Undo(CreateTables(KEY_STATE, DATA_KEY, INDEX_STATE)))
     op.invoke(Sql([f"DROP FUNCTION {name}" for name in reversed(FUNCTIONS)]))

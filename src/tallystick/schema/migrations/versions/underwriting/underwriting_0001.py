@@ -74,6 +74,9 @@ APPLICATION = Table(
         Column("full_legal_name", "bytea"),
         Column("ssn", "bytea"),
         Column("ssn_bidx", "bytea", nullable=True),
+        Column("ssn_bidx_next", "bytea", nullable=True),
+        Column("ssn_bidx_last4", "bytea", nullable=True),
+        Column("ssn_bidx_last4_next", "bytea", nullable=True),
         Column("ssn_mask", "bytea"),
         Column("annual_income", "bigint"),
         Column("asset", 'text COLLATE "C"'),
@@ -84,8 +87,12 @@ APPLICATION = Table(
         Column("credit_score", "bytea", nullable=True),
         Column("email", "bytea", nullable=True),
         Column("email_bidx", "bytea", nullable=True),
+        Column("email_bidx_next", "bytea", nullable=True),
         Column("phone", "bytea", nullable=True),
         Column("phone_bidx", "bytea", nullable=True),
+        Column("phone_bidx_next", "bytea", nullable=True),
+        Column("phone_bidx_last4", "bytea", nullable=True),
+        Column("phone_bidx_last4_next", "bytea", nullable=True),
         Column("address", "bytea", nullable=True),
         Column("identity_verification", "bytea", nullable=True),
         Column("credit_report", "bytea", nullable=True),
@@ -159,8 +166,27 @@ APPLICATION = Table(
         ),
         Index("ix_application_applicant_id", ("tenant_id", "applicant_id", "id"), comment="rows of one applicant"),
         Index("ix_application_ssn_bidx", ("tenant_id", "ssn_bidx", "id"), comment="find by ssn"),
+        Index("ix_application_ssn_bidx_next", ("tenant_id", "ssn_bidx_next", "id"), comment="find by ssn"),
+        Index("ix_application_ssn_bidx_last4", ("tenant_id", "ssn_bidx_last4", "id"), comment="find by ssn_last4"),
+        Index(
+            "ix_application_ssn_bidx_last4_next",
+            ("tenant_id", "ssn_bidx_last4_next", "id"),
+            comment="find by ssn_last4",
+        ),
         Index("ix_application_email_bidx", ("tenant_id", "email_bidx", "id"), comment="find by email"),
+        Index("ix_application_email_bidx_next", ("tenant_id", "email_bidx_next", "id"), comment="find by email"),
         Index("ix_application_phone_bidx", ("tenant_id", "phone_bidx", "id"), comment="find by phone"),
+        Index("ix_application_phone_bidx_next", ("tenant_id", "phone_bidx_next", "id"), comment="find by phone"),
+        Index(
+            "ix_application_phone_bidx_last4",
+            ("tenant_id", "phone_bidx_last4", "id"),
+            comment="find by phone_last4",
+        ),
+        Index(
+            "ix_application_phone_bidx_last4_next",
+            ("tenant_id", "phone_bidx_last4_next", "id"),
+            comment="find by phone_last4",
+        ),
     ),
     policies=(
         Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
@@ -170,15 +196,29 @@ APPLICATION = Table(
         Trigger(
             "tally_0_audit",
             "AFTER INSERT OR UPDATE OR DELETE",
-            "tally_audit.capture('application', 'ssn_bidx', 'email_bidx', 'phone_bidx')",
+            (
+                "tally_audit.capture('application', 'ssn_bidx', 'ssn_bidx_next', 'ssn_bidx_last4', "
+                "'ssn_bidx_last4_next', 'email_bidx', 'email_bidx_next', 'phone_bidx', 'phone_bidx_next', "
+                "'phone_bidx_last4', 'phone_bidx_last4_next')"
+            ),
+        ),
+        Trigger(
+            "tally_indexed",
+            "BEFORE INSERT OR UPDATE",
+            (
+                "tally.indexed('application', 'ssn_bidx', 'ssn_bidx_last4', 'email_bidx', 'phone_bidx', "
+                "'phone_bidx_last4')"
+            ),
         ),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
         Trigger(
             "tally_sealed",
             "BEFORE INSERT OR UPDATE",
-            "tally.sealed_live('full_legal_name', 'ssn', 'ssn_mask', 'credit_score', 'email', "
-            "'phone', 'address', 'identity_verification', 'credit_report', 'kyc_documents', "
-            "'ip_address', 'user_agent', 'device_fingerprint')",
+            (
+                "tally.sealed_live('full_legal_name', 'ssn', 'ssn_mask', 'credit_score', 'email', 'phone', "
+                "'address', 'identity_verification', 'credit_report', 'kyc_documents', 'ip_address', 'user_agent', "
+                "'device_fingerprint')"
+            ),
         ),
         Trigger(
             "tally_start_status",
@@ -192,15 +232,15 @@ APPLICATION = Table(
             "tally.refuse_transition('application', 'status')",
             when=(
                 'OLD."status" IS DISTINCT FROM NEW."status" AND ((OLD."status" = \'created\' AND NEW."status" = '
-                "ANY (ARRAY['submitted', 'withdrawn'])) OR (OLD.\"status\" = 'submitted' AND NEW.\"status\" = ANY "
-                "(ARRAY['verifying', 'incomplete', 'withdrawn'])) OR (OLD.\"status\" = 'incomplete' AND "
+                "ANY (ARRAY['submitted', 'withdrawn'])) OR (OLD.\"status\" = 'submitted' AND NEW.\"status\" = "
+                "ANY (ARRAY['verifying', 'incomplete', 'withdrawn'])) OR (OLD.\"status\" = 'incomplete' AND "
                 "NEW.\"status\" = ANY (ARRAY['submitted', 'withdrawn', 'expired'])) OR (OLD.\"status\" = "
                 "'verifying' AND NEW.\"status\" = ANY (ARRAY['scoring', 'incomplete', 'withdrawn'])) OR "
                 "(OLD.\"status\" = 'scoring' AND NEW.\"status\" = ANY (ARRAY['approved', 'declined', 'review', "
                 "'withdrawn'])) OR (OLD.\"status\" = 'review' AND NEW.\"status\" = ANY (ARRAY['approved', "
                 "'declined', 'counter_offered', 'withdrawn'])) OR (OLD.\"status\" = 'counter_offered' AND "
-                "NEW.\"status\" = ANY (ARRAY['approved', 'withdrawn', 'expired'])) OR (OLD.\"status\" IS NULL AND "
-                "NEW.\"status\" = ANY (ARRAY['created']))) IS NOT TRUE"
+                "NEW.\"status\" = ANY (ARRAY['approved', 'withdrawn', 'expired'])) OR (OLD.\"status\" IS NULL "
+                "AND NEW.\"status\" = ANY (ARRAY['created']))) IS NOT TRUE"
             ),
         ),
         Trigger("tally_touch", "BEFORE UPDATE", "tally.touch()"),
@@ -222,6 +262,9 @@ APPLICATION = Table(
                 "full_legal_name",
                 "ssn",
                 "ssn_bidx",
+                "ssn_bidx_next",
+                "ssn_bidx_last4",
+                "ssn_bidx_last4_next",
                 "ssn_mask",
                 "annual_income",
                 "asset",
@@ -232,8 +275,12 @@ APPLICATION = Table(
                 "credit_score",
                 "email",
                 "email_bidx",
+                "email_bidx_next",
                 "phone",
                 "phone_bidx",
+                "phone_bidx_next",
+                "phone_bidx_last4",
+                "phone_bidx_last4_next",
                 "address",
                 "identity_verification",
                 "credit_report",
@@ -261,6 +308,9 @@ APPLICATION = Table(
                 "full_legal_name",
                 "ssn",
                 "ssn_bidx",
+                "ssn_bidx_next",
+                "ssn_bidx_last4",
+                "ssn_bidx_last4_next",
                 "ssn_mask",
                 "annual_income",
                 "asset",
@@ -271,8 +321,12 @@ APPLICATION = Table(
                 "credit_score",
                 "email",
                 "email_bidx",
+                "email_bidx_next",
                 "phone",
                 "phone_bidx",
+                "phone_bidx_next",
+                "phone_bidx_last4",
+                "phone_bidx_last4_next",
                 "address",
                 "identity_verification",
                 "credit_report",

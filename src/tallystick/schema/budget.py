@@ -13,14 +13,22 @@ import msgspec
 if TYPE_CHECKING:
     from tallystick.settings import Settings
 
-# Connections of the application's own role are what its pools are; everybody else's are taken already.
-QUESTION = """
+
+def question(role: str = "current_user") -> str:
+    """The SELECT that ``Budget.of`` reads, for the role of an application's pools (an expression in SQL).
+
+    Connections of that role are what its pools are; everybody else's are taken already. What kind of process another
+    role's is an ordinary role may not see, only that it is in some database.
+    """
+    return f"""
 SELECT current_setting('max_connections')::int AS most,
   current_setting('superuser_reserved_connections')::int
     + coalesce(current_setting('reserved_connections', true), '0')::int AS reserved,
   (SELECT count(*)::int FROM pg_catalog.pg_stat_activity
-    WHERE backend_type = 'client backend' AND usename IS DISTINCT FROM current_user) AS others,
-  (SELECT rolconnlimit FROM pg_catalog.pg_roles WHERE rolname = current_user) AS role_limit,
+    WHERE datid IS NOT NULL AND usename <> {role} AND pid <> pg_backend_pid()
+      AND coalesce(backend_type, 'client backend') = 'client backend'
+  ) AS others,
+  coalesce((SELECT rolconnlimit FROM pg_catalog.pg_roles WHERE rolname = {role}), -1) AS role_limit,
   (SELECT datconnlimit FROM pg_catalog.pg_database WHERE datname = current_database()) AS database_limit
 """
 
