@@ -113,6 +113,19 @@ async def test_hazards_of_the_host_are_told(empty: Orchard) -> None:
     assert found == {"event-trigger", "publication", "search-path", "public-creates", "read-only"}
 
 
+async def test_another_installation_on_the_server_is_no_hazard(empty: Orchard) -> None:
+    others = [f"{empty.owner}_second_{kind}" for kind in ("owner", "audit", "seal", "app")]
+    async with connected(empty.owner_url) as conn:
+        for role in others:
+            await conn.execute(f"CREATE ROLE {role}")
+        for role in others[2:]:
+            await conn.execute(f"ALTER ROLE {role} SET search_path = tally, tally_ref, pg_catalog")
+        found = await codes(empty)
+        for role in others:
+            await conn.execute(f"DROP ROLE {role}")
+    assert found == set()
+
+
 @pytest.mark.skipif(PGBOUNCER is None, reason=MISSING)
 async def test_a_pooler_is_noticed(empty: Orchard) -> None:
     with pgbouncer(empty.owner_url) as url:
@@ -344,7 +357,8 @@ async def test_the_budget_and_the_way_to_join_are_told(empty: Orchard) -> None:
         found = await adopt(empty.owner_url, domains=DOMAINS, settings=settings)
         await conn.execute("DROP TABLE public.letter")
     assert found.ready
-    ((finding),) = found.findings
+    assert [f.code for f in found.findings] == ["connections"]
+    finding = found.findings[0]
     assert (finding.code, finding.stops) == ("connections", False)
     assert "500 workers with pools of 20 may open 10000 connections" in finding.problem
     assert finding.remedy.startswith("Run at most")

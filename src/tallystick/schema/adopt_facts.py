@@ -22,9 +22,11 @@ SELECT coalesce(r.rolname::text, '') AS role, coalesce(d.datname::text, '') AS d
 FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase,
   unnest(s.setconfig) c
 WHERE c LIKE 'search_path=%' AND (s.setdatabase = 0 OR d.datname = current_database())
-  AND coalesce(r.rolname, '') <> ALL ($1::text[])
+  AND coalesce(r.rolname, '') <> ALL ($1::text[]) AND NOT (coalesce(r.rolname, '') ~ '_(app|seal)$'
+    AND 4 = (SELECT count(*) FROM pg_roles o, unnest('{owner,audit,app,seal}'::text[]) k
+      WHERE o.rolname = regexp_replace(r.rolname, '(app|seal)$', k)))
 """
-"""The search paths that roles and the database are given, ours apart."""
+"""The search paths that roles and the database are given, those of any installation of ours apart."""
 
 PUBLIC_CREATES = """
 SELECT EXISTS (SELECT FROM pg_namespace n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a
