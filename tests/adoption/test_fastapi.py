@@ -136,7 +136,7 @@ async def test_a_stream_ends_and_a_request_id_reaches_the_log(ground: dict[str, 
         ("/loans?oldest_due=null", 422, "TS-1600"),
         ("/loans?fraud=null", 422, "TS-1600"),
         ("/loans?colour=red", 422, "TS-1600"),
-        (f"/loans/{uuid4()}", 404, "TS-1100"),
+        ("/loans/0197f3c2-1111-7000-8000-000000000000", 404, "TS-1100"),
         ("/loans/no-id", 422, "TS-1600"),
     ],
 )

@@ -80,7 +80,7 @@ async def test_what_is_sealed_goes_out_masked_and_opens_for_a_reason(ground: dic
         ("/loans?status=asleep", 422, "TS-1600"),
         ("/loans?principal_from=five", 422, "TS-1600"),
         ("/loans?colour=red", 422, "TS-1600"),
-        (f"/loans/{uuid4()}", 404, "TS-1100"),
+        ("/loans/0197f3c2-1111-7000-8000-000000000000", 404, "TS-1100"),
     ],
 )
 async def test_errors_are_problem_documents(ground: dict[str, Any], path: str, status: int, code: str) -> None:

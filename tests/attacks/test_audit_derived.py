@@ -14,8 +14,8 @@ from tests.vaults import support
 
 from tallystick import Account, AccountKind, Entity, FloorRule, Rules, Session, transfer, usd
 from tallystick.audit.reconcile import Discrepancy
-from tallystick.declare import spec_of
 from tallystick.domains.ledger.accounts import Stripe
+from tallystick.entity import spec_of
 from tallystick.errors import Declaration
 from tallystick.fields import LedgerAmount, Maintained
 
