@@ -209,6 +209,7 @@ class Tallystick:
             roles=self.settings.roles,
             engine=self.settings.engine,
             version_locations=self._version_locations,
+            views=self.specs,
             **options,
         )
         self._ready = False

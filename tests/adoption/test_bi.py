@@ -145,7 +145,11 @@ async def test_views_follow_their_tables_and_what_stands_on_them_stays(place: Pl
     try:
         # A column more is replaced under it: by a migration, as it comes along.
         report = await migrate(
-            place.ground.url("admin"), entities=[Shelf], roles=place.ground.server.roles, domains=["identity"]
+            place.ground.url("admin"),
+            entities=[Shelf],
+            roles=place.ground.server.roles,
+            domains=["identity"],
+            views=[spec_of(Shelf)],
         )
         assert report.notes == ()
         assert await place.read("SELECT stock FROM tally_bi.kit_shelf") == []

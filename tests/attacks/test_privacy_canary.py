@@ -95,6 +95,8 @@ async def plant(db: Session, nest: Nest, entities: list[type[Entity]]) -> dict[s
         spec = spec_of(entity)
         if spec.sealed:
             given = {f.name: nest.value(f"{spec.table}.{f.name}", f) for f in spec.fields.values() if f.sealed}
+            if spec.subject is not None and spec.fields[spec.subject].optional:
+                given[spec.subject] = made["user_account"].ref
             made[spec.table] = await make(entity, **given, **TIED.get(spec.table, {}))
     return made
 

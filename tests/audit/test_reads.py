@@ -77,6 +77,8 @@ VERBS: dict[str, tuple[str, ...]] = {
     "reveal": ("get",),
     "as_of": (),
     "history": (),
+    # A plan holds no values, and measuring one is refused.
+    "explain": (),
 }
 WRITES = {"add", "add_many", "update", "update_where", "archive", "restore", "purge", "purge_where", "of"}
 """What answers nothing that was not given; the changes themselves are captured."""
@@ -109,6 +111,7 @@ async def test_a18_every_verb_writes_down_who_read_what(db: Session, verb: str) 
         "reveal": lambda: repository.reveal(one.id, Dossier.code, reason="KYC case 91"),
         "history": lambda: repository.history(one.id),
         "as_of": lambda: repository.as_of(one.id, db.now()),
+        "explain": lambda: repository.explain(Dossier.title == "d0"),
     }
     answer = await calls[verb]()
     found = await reads(db)

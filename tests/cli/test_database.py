@@ -107,7 +107,7 @@ def test_an_entity_of_ones_own_is_migrated_linted_shown_and_changed(cli: Cli, ow
 def test_an_application_that_describes_itself(cli: Cli, own: str, fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TALLYSTICK_APP", f"{own}:tally")
     done = cli("init", "--data-dir", str(fresh / "d"), "--json").document["migrated"]
-    assert [r.rpartition("_")[0] for r in done["revisions"]] == ["kit"] * 4 + ["identity"] * 3
+    assert [r.rpartition("_")[0] for r in done["revisions"]] == ["kit"] * 4 + ["identity"] * 4
     assert done["tables"] == ["visit"]
 
 

@@ -53,6 +53,7 @@ async def migrated(run: Run, *, target: str = "heads", patience: float = 60.0) -
                 target=target,
                 report=report,
                 patience=patience,
+                views=tally.specs,
             )
     return _document(done)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from tallystick.cli.run import Answer, Run, command
@@ -45,10 +44,12 @@ async def status(
     ] = None,
 ) -> Answer:
     """Show what is not over, by tenant and topic; exit code 1 where there are dead letters or it lags."""
+    from msgspec import to_builtins
+
     rows: list[dict[str, Any]] = []
     async with run.opened() as tally:
         async for db in _sessions(tally, tenant):
-            rows += [{"tenant": db.tenant.slug, **msgspec.to_builtins(one)} for one in await db.outbox.status()]
+            rows += [{"tenant": db.tenant.slug, **to_builtins(one)} for one in await db.outbox.status()]
     findings = any(r["dead"] or r["stuck"] or (lag is not None and r["oldest"] > lag) for r in rows)
 
     def show(out: Output) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from tallystick.entity import Entity
     from tallystick.schema.online import Report, Runner
+    from tallystick.spec import EntitySpec
 
 
 log = logging.getLogger("tallystick.schema")
@@ -48,6 +49,7 @@ async def migrate(
     target: str = "heads",
     report: Report | None = None,
     patience: float = 60.0,
+    views: Sequence[EntitySpec] = (),
 ) -> MigrationReport:
     """Bring the schema to ``target`` and make the tables of entities that have no revision of their own.
 
@@ -55,6 +57,7 @@ async def migrate(
     and nothing of itself; running again resumes. Tables are only ever added from declarations: an entity that
     differs from its table raises ``MigrationUnsafe`` with the command that writes the revision. Raises
     ``NotProvisioned``, ``Unavailable`` (``patience`` in seconds, for locks and other migrators), ``Unsupported``.
+    ``views`` are the entities that masked views show, where somebody was granted some.
     """
     from tallystick.schema import declared, upgrade
     from tallystick.schema.online import runner
@@ -66,26 +69,21 @@ async def migrate(
     async with runner(admin_url, roles, checked_engine(engine), patience=patience, report=report) as run:
         applied, notes = await upgrade.upgrade(run, history, wanted, version_locations, target)
         made = await declared.make(run, tuple(entities))
-        notes += await _refresh_views(run, domains, tuple(entities))
+        if views:
+            notes += await _refresh_views(run, tuple(views))
     return MigrationReport(applied, made, notes, time.monotonic() - started)
 
 
-async def _refresh_views(run: Runner, domains: Iterable[str], entities: tuple[type[Entity], ...]) -> tuple[str, ...]:
+async def _refresh_views(run: Runner, views: tuple[EntitySpec, ...]) -> tuple[str, ...]:
     """Bring the masked views of BI roles along; what stands in the way is a note, because the migration is done."""
     async with run.reading() as conn:
         if not await conn.fetchval("SELECT pg_catalog.to_regclass('tally_bi.reader') IS NOT NULL"):
             return ()
-    from tallystick.domains.catalog import entities_of
-    from tallystick.entity import spec_of
-    from tallystick.extension import extensions
     from tallystick.schema.bi import bring_up_to_date
-
-    replaced = extensions(entities)
-    specs = [spec_of(e) for e in dict.fromkeys((*entities_of(domains), *entities)) if e not in replaced]
 
     def work(connection: Connection) -> None:
         with connection.begin():
-            bring_up_to_date(connection, specs)
+            bring_up_to_date(connection, views)
 
     try:
         await run.attempt("The masked views", work)
