@@ -121,6 +121,7 @@ def pytest_collection_finish() -> None:
     """Thousands of tests are no garbage: whoever collects it, as benchmarks do before each turn, need not look."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 # What they ask is answered in Python or by published numbers, or asked again by races, attacks and conformance tests,

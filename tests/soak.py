@@ -17,5 +17,5 @@ REPEATS = range(size("REPEATS", 8))
 """Each race is run so many times."""
 KILLS = size("KILLS", 30)
 """So many times something is killed with -9 under repayments."""
-EXAMPLES = size("EXAMPLES", 50)
+EXAMPLES = size("EXAMPLES", 30)
 """So many lives of loans are compared with their model, each with statements by the dozen."""

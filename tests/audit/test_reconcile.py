@@ -34,9 +34,10 @@ async def test_the_last_image_is_the_row_after_every_story_of_the_demo(tally: Ta
 async def test_writers_at_work_cause_no_alarm(sealed: SealedGround) -> None:
     tenant = await sealed.tenant()
     shelves = await sealed.shelves(tenant, 6)
-    done = False
+    done, turns = False, 0
 
-    async def write(number: int) -> int:
+    async def write(number: int) -> None:
+        nonlocal turns
         times = 0
         async with sealed.tally.session(tenant, actor=f"writer {number}", permissions=("*",)) as db:
             while not done:
@@ -47,16 +48,20 @@ async def test_writers_at_work_cause_no_alarm(sealed: SealedGround) -> None:
                     new = await db[Shelf].add(Shelf(name=f"{number} {times}"))
                 if times % 2:
                     await db[Shelf].purge(new, reason="test")
-                times += 1
+                times, turns = times + 1, turns + 1
                 # Unbridled, writers outrun a reader of small batches for minutes: what is read grows while it is read.
                 await asyncio.sleep(0.05)
-        return times
 
     writers = [asyncio.create_task(write(n)) for n in range(4)]
-    reports = [await sealed.tally.audit.reconcile(tenant, tables=["kit_shelf"], deep=True, batch=7) for _ in range(12)]
-    done = True
-    assert sum(await asyncio.gather(*writers)) > 8
-    assert [r.findings for r in reports] == [[]] * 12
+    reports: list[ReconcileReport] = []
+    try:
+        async with asyncio.timeout(120):
+            while len(reports) < 12 or turns < 20:
+                reports.append(await sealed.tally.audit.reconcile(tenant, tables=["kit_shelf"], deep=True, batch=7))
+    finally:
+        done = True
+        await asyncio.gather(*writers)
+    assert [r.findings for r in reports] == [[]] * len(reports)
 
 
 async def test_it_goes_on_where_it_stopped(sealed: SealedGround) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -30,8 +31,8 @@ ENTITIES = [Parcel]
 
 
 @pytest.fixture
-def defined(data_dir: Path) -> str:
-    """Two tenants that agree on one field and not on another."""
+def defined(data_dir: Path, cli: Cli) -> Iterator[str]:
+    """Two tenants that agree on one field and not on another; the server is other tests' too, so the table goes."""
 
     async def define() -> None:
         settings = Settings.load({}, data_dir=data_dir)
@@ -43,7 +44,9 @@ def defined(data_dir: Path) -> str:
                     await _define(db, kind)
 
     asyncio.run(define())
-    return "tests.cli.test_fields:ENTITIES"
+    app = "tests.cli.test_fields:ENTITIES"
+    yield app
+    assert cli("rollback", "--yes", "--branch", "declared", "--app", app).code == 0
 
 
 async def _define(db: Session, kind: CustomFieldType) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import socket
@@ -203,6 +204,9 @@ def test_what_is_written_by_hand_is_right():
 @pytest.fixture(scope="module")
 async def made():
     async with place(None, (*LENDING.twins, *DOMAINS.twins)) as found:
+        # Each turn begins by collecting garbage, which looks at whatever the tests before have left in memory.
+        gc.collect()
+        gc.freeze()
         yield found
 
 
