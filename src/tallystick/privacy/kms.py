@@ -79,7 +79,7 @@ _REMEDY: Final = "Check that the service can be reached and that this identity m
 
 def _tink_error() -> Any:
     try:
-        import tink
+        import tink  # pyright: ignore[reportMissingImports]
     except ImportError:
         pass
     else:
