@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ class Behind:
         self._place = {"host": target["host"], "port": target["port"]}
         self._account = (target["user"], target["password"])
         self._twins: weakref.WeakKeyDictionary[Tallystick, Tallystick] = weakref.WeakKeyDictionary()
-        self._direct, self._close = Tallystick.session, Tallystick.close
+        self._direct = Tallystick.session
 
     def patch(self, monkeypatch: Any) -> None:
         """Lead every session through the pooler from here on; a twin ends with its application."""
@@ -97,15 +98,7 @@ class Behind:
             context = self._direct(app, *args, **named)
             return _Led(self, app, context, args, named) if self._can(app, named) else context
 
-        async def close(app: Tallystick) -> None:
-            twin = self._twins.pop(app, None)
-            if twin is not None:
-                await self._close(twin)
-                await self._let_go(twin)
-            await self._close(app)
-
         monkeypatch.setattr(Tallystick, "session", session)
-        monkeypatch.setattr(Tallystick, "close", close)
 
     def _can(self, app: Tallystick, named: dict[str, Any]) -> bool:
         url = app.settings.database_url
@@ -143,7 +136,18 @@ class Behind:
             )
             await found.start()
             self._twins[app] = found
+            # Of this application alone: it may outlive the test that led its sessions here.
+            closed_with_it: Any = app
+            closed_with_it.close = partial(self._close_both, app)
         return found
+
+    async def _close_both(self, app: Tallystick) -> None:
+        twin = self._twins.pop(app, None)
+        if twin is not None:
+            await twin.close()
+            with contextlib.suppress(ConnectionRefusedError):  # a pooler that has ended holds no connection
+                await self._let_go(twin)
+        await Tallystick.close(app)
 
     async def _let_go(self, twin: Tallystick) -> None:
         """Have the pooler end its connections to a database, which may be about to be dropped."""

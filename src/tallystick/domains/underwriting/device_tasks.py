@@ -189,23 +189,22 @@ class DeviceTasks(Guarded[DeviceTask]):
         """Put a failed task back in the queue, behind nothing: it keeps its place. Raises ``Conflict``."""
         await self.db.require("devices.operate")
         async with self.db.transaction():
-            found = await self.lock(_id(task))
-            if found.state is not _T.FAILED:
-                raise Conflict(
-                    f"The task is {found.state.value}.", entity="DeviceTask", remedy="Only a failed one is tried again."
-                )
+            found = await self._locked(task, _T.FAILED, "Only a failed one is tried again.")
             return await alter(self, found, state=_T.QUEUED, finished_at=None, error=None, **_FREE)
 
     async def cancel(self, task: DeviceTask | UUID) -> DeviceTask:
         """Take a task out of the queue. Raises ``Conflict`` once a device has it."""
         await self.db.require("devices.operate")
         async with self.db.transaction():
-            found = await self.lock(_id(task))
-            if found.state is not _T.QUEUED:
-                raise Conflict(
-                    f"The task is {found.state.value}.", entity="DeviceTask", remedy="Too late to cancel it."
-                )
+            found = await self._locked(task, _T.QUEUED, "Too late to cancel it.")
             return await alter(self, found, state=_T.CANCELLED, finished_at=self.db.now())
+
+    async def _locked(self, task: DeviceTask | UUID, state: TaskState, remedy: str) -> DeviceTask:
+        """The task, locked; raises ``Conflict`` in another state."""
+        found = await self.lock(_id(task))
+        if found.state is not state:
+            raise Conflict(f"The task is {found.state.value}.", entity="DeviceTask", remedy=remedy)
+        return found
 
 
 async def running(db: Session, device: Ref[Device]) -> DeviceTask | None:

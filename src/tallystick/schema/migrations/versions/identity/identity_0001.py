@@ -17,11 +17,23 @@ depends_on = "kit_0003"
 # Rules of the migration lint that this revision may break, each with the reason a reviewer accepted.
 accepted: dict[str, str] = {}
 
+KEY = (Column("tenant_id", "uuid"), Column("id", "uuid"))
+STAMPS = (
+    Column("version", "bigint", default="1"),
+    Column("created_at", "timestamp with time zone", default="now()"),
+    Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
+    Column("updated_at", "timestamp with time zone", default="now()"),
+    Column("updated_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
+)
+WALL = (
+    Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
+    Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
+)
+
 USER_ACCOUNT = Table(
     "user_account",
     (
-        Column("tenant_id", "uuid"),
-        Column("id", "uuid"),
+        *KEY,
         Column("email", "bytea", nullable=True),
         Column("email_bidx", "bytea", nullable=True),
         Column("email_bidx_next", "bytea", nullable=True),
@@ -42,11 +54,7 @@ USER_ACCOUNT = Table(
         Column("failed_login_attempts", "bigint"),
         Column("locked_until", "timestamp with time zone", nullable=True),
         Column("last_login_at", "timestamp with time zone", nullable=True),
-        Column("version", "bigint", default="1"),
-        Column("created_at", "timestamp with time zone", default="now()"),
-        Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
-        Column("updated_at", "timestamp with time zone", default="now()"),
-        Column("updated_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
+        *STAMPS,
     ),
     checks=(
         Check(
@@ -82,10 +90,7 @@ USER_ACCOUNT = Table(
             comment="find by phone_last4",
         ),
     ),
-    policies=(
-        Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
-        Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
-    ),
+    policies=WALL,
     triggers=(
         Trigger(
             "tally_0_audit",
@@ -192,18 +197,13 @@ USER_ACCOUNT = Table(
 WALLET = Table(
     "wallet",
     (
-        Column("tenant_id", "uuid"),
-        Column("id", "uuid"),
+        *KEY,
         Column("user_id", "uuid"),
         Column("chain_id", "bigint"),
         Column("address", "bytea"),
         Column("is_primary", "boolean"),
         Column("verified_at", "timestamp with time zone", nullable=True),
-        Column("version", "bigint", default="1"),
-        Column("created_at", "timestamp with time zone", default="now()"),
-        Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
-        Column("updated_at", "timestamp with time zone", default="now()"),
-        Column("updated_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
+        *STAMPS,
     ),
     checks=(
         Check("ck_wallet_address_length", "octet_length(address) between 20 and 64"),
@@ -217,10 +217,7 @@ WALLET = Table(
         Index("uq_wallet_chain_id_address", ("tenant_id", "chain_id", "address"), unique=True),
         Index("uq_wallet_user_id", ("tenant_id", "user_id"), unique=True, where="(is_primary)"),
     ),
-    policies=(
-        Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
-        Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
-    ),
+    policies=WALL,
     triggers=(
         Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('wallet')"),
         Trigger("tally_no_truncate", "BEFORE TRUNCATE", "tally.refuse_truncate()", each="STATEMENT"),
@@ -242,8 +239,7 @@ WALLET = Table(
 USER_PROFILE = Table(
     "user_profile",
     (
-        Column("tenant_id", "uuid"),
-        Column("id", "uuid"),
+        *KEY,
         Column("user_id", "uuid"),
         Column("legal_name", "bytea", nullable=True),
         Column("birth_date", "bytea", nullable=True),
@@ -261,11 +257,7 @@ USER_PROFILE = Table(
         Column("home_ownership", 'text COLLATE "C"', nullable=True),
         Column("debt_to_income", "numeric(9,6)", nullable=True),
         Column("privacy_settings", "jsonb"),
-        Column("version", "bigint", default="1"),
-        Column("created_at", "timestamp with time zone", default="now()"),
-        Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
-        Column("updated_at", "timestamp with time zone", default="now()"),
-        Column("updated_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
+        *STAMPS,
     ),
     checks=(
         Check("ck_user_profile_annual_income_asset", "annual_income is null or asset is not null"),
@@ -297,10 +289,7 @@ USER_PROFILE = Table(
             comment="find by ssn_last4",
         ),
     ),
-    policies=(
-        Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
-        Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
-    ),
+    policies=WALL,
     triggers=(
         Trigger(
             "tally_0_audit",
@@ -380,8 +369,7 @@ USER_PROFILE = Table(
 CONSENT = Table(
     "consent",
     (
-        Column("tenant_id", "uuid"),
-        Column("id", "uuid"),
+        *KEY,
         Column("user_id", "uuid"),
         Column("purpose", 'text COLLATE "C"'),
         Column("legal_basis", 'text COLLATE "C"'),
@@ -389,11 +377,7 @@ CONSENT = Table(
         Column("granted_at", "timestamp with time zone"),
         Column("evidence", "jsonb", nullable=True),
         Column("withdrawn_at", "timestamp with time zone", nullable=True),
-        Column("version", "bigint", default="1"),
-        Column("created_at", "timestamp with time zone", default="now()"),
-        Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
-        Column("updated_at", "timestamp with time zone", default="now()"),
-        Column("updated_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
+        *STAMPS,
     ),
     checks=(
         Check(
@@ -427,10 +411,7 @@ CONSENT = Table(
             comment="what a person agreed to and took back, oldest first",
         ),
     ),
-    policies=(
-        Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
-        Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
-    ),
+    policies=WALL,
     triggers=(
         Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('consent')"),
         Trigger("tally_kept", "BEFORE DELETE", "tally.refuse_change('consent')"),
@@ -472,17 +453,12 @@ CONSENT = Table(
 DISCLOSURE = Table(
     "disclosure",
     (
-        Column("tenant_id", "uuid"),
-        Column("id", "uuid"),
+        *KEY,
         Column("entity", 'text COLLATE "C"'),
         Column("row_id", "uuid"),
         Column("field", 'text COLLATE "C"'),
         Column("reason", 'text COLLATE "C"'),
-        Column("version", "bigint", default="1"),
-        Column("created_at", "timestamp with time zone", default="now()"),
-        Column("created_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
-        Column("updated_at", "timestamp with time zone", default="now()"),
-        Column("updated_by", 'text COLLATE "C"', default="nullif(current_setting('tally.actor'), '')"),
+        *STAMPS,
     ),
     checks=(
         Check("ck_disclosure_entity_length", "char_length(entity) between 0 and 63"),
@@ -497,10 +473,7 @@ DISCLOSURE = Table(
             comment="who opened a row's secrets, newest first",
         ),
     ),
-    policies=(
-        Policy("tenant_rw", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])"),
-        Policy("tenant_wall", "tenant_id = ANY (ARRAY[current_setting('tally.tenant')::uuid])", permissive=False),
-    ),
+    policies=WALL,
     triggers=(
         Trigger("tally_0_audit", "AFTER INSERT OR UPDATE OR DELETE", "tally_audit.capture('disclosure')"),
         Trigger("tally_append_only", "BEFORE UPDATE OR DELETE", "tally.refuse_change('disclosure')"),
