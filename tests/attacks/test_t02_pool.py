@@ -175,8 +175,10 @@ class Side:
 
     async def locked(self, db: Session) -> None:
         if self.ids:
+            # Chosen before anything is awaited: another worker's rollback may empty the list meanwhile.
+            chosen = self.dice.choice(self.ids)
             async with db.transaction():
-                self.check(await db[Parcel].lock(self.dice.choice(self.ids)))
+                self.check(await db[Parcel].lock(chosen))
                 await self.update(db)
 
 
