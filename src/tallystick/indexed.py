@@ -46,14 +46,18 @@ async def written(repository: Repository[Any], write: Callable[[], Awaitable[T]]
 async def upserted(repository: Repository[Any], entity: Any, rule: IndexSpec) -> Any:
     """Write or replace by a unique rule; raises ``Conflict`` when the row kept changing, or is another person's."""
     db, spec, codec = repository.db, repository.spec, repository._codec
+    given, declared = entity.id, {index.name for index in spec.indexes}
     for _ in range(_UPSERT_TRIES):
         params = codec.encode(entity, db.tenant_id, await db.sealer.writer(spec, (entity,)))
         now = db.sealer.rule(spec, rule) if spec.blind and db.sealer.keyed else rule
         try:
             row = await db.unit.upsert(codec, now, params)
         except (Duplicate, Serialization) as problem:
-            # While index keys are rotated the rule has two indexes, and only one of them is asked.
-            if not spec.blind or (isinstance(problem, Duplicate) and problem.rule != rule.name):
+            # While index keys are rotated the rule has two indexes, and only one of them is asked: the row that is there
+            # then answers by the other one, or by its primary key once that was taken over from it.
+            met = problem.rule if isinstance(problem, Duplicate) else rule.name
+            taken_over = entity.id != given and met not in declared
+            if not spec.blind or not (met == rule.name or taken_over):
                 raise
             db.sealer.renew()
             if db.unit.depth:
