@@ -53,8 +53,8 @@ async def upserted(repository: Repository[Any], entity: Any, rule: IndexSpec) ->
         try:
             row = await db.unit.upsert(codec, now, params)
         except (Duplicate, Serialization) as problem:
-            # While index keys are rotated the rule has two indexes, and only one of them is asked: the row that is there
-            # then answers by the other one, or by its primary key once that was taken over from it.
+            # While index keys are rotated the rule has two indexes, and only one of them is asked: the row there is
+            # answers by the other one, or by its primary key once that was taken over from it.
             met = problem.rule if isinstance(problem, Duplicate) else rule.name
             taken_over = entity.id != given and met not in declared
             if not spec.blind or not (met == rule.name or taken_over):
