@@ -23,8 +23,9 @@ from sqlalchemy import func, select
 from tests.entities import Job
 
 import tallystick
-from tallystick import Invalid, NotFound, Session, StaleVersion, Unavailable, Unsupported, User, UserStatus, uuid7
+from tallystick import Invalid, NotFound, StaleVersion, Unavailable, Unsupported, User, UserStatus, uuid7
 from tallystick import sync as facade
+from tallystick.repositories import Repositories
 from tallystick.sync.facade import facade_of
 from tallystick.sync.index import WHERE
 from tallystick.sync.portal import Portal
@@ -313,8 +314,9 @@ def test_everything_public_is_there() -> None:
         if isinstance(n, ast.ClassDef)
     }
     assert set(classes) == set(WHERE)
-    offered = {n for n, m in vars(Session).items() if isinstance(m, property)} - {"verifier"}
-    assert offered <= classes["Session"]
+    offered = {n for n, m in vars(Repositories).items() if isinstance(m, property)} - {"verifier", "_session"}
+    assert offered <= classes["Repositories"]
+    assert issubclass(facade.Session, facade.Repositories)
     for name in WHERE:
         made = getattr(facade, name)
         missing = {m for m in classes[name] if not hasattr(made, m) and not m.startswith("__")}
