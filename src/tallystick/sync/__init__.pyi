@@ -138,7 +138,8 @@ from tallystick.page import Offset, Page
 from tallystick.plan import QueryPlan
 from tallystick.privacy.keys import KeyProvider
 from tallystick.privacy.sealed import Secret
-from tallystick.repository import Where
+from tallystick.reader import Where
+from tallystick.repository import Where as _RepositoryWhere
 from tallystick.schema.budget import Budget
 from tallystick.schema.migrate import MigrationReport
 from tallystick.settings import Settings
@@ -226,7 +227,7 @@ class Applications(Repository[Application]):
 
         To bring an application further than submitted or withdrawn takes the permission "applications.review".
         """
-    def update_where(self, *where: Where, **changes: Any) -> int:
+    def update_where(self, *where: _RepositoryWhere, **changes: Any) -> int:
         """``Repository.update_where``; a first submission is counted, and what only operations set is refused."""
     def upsert(self, entity: Application, *, on: Any) -> Application:
         """``Repository.upsert``, of applications in their first status."""
@@ -919,7 +920,7 @@ class Guarded(Repository[E]):
         """``Repository.upsert``, with the permission."""
     def update(self, entity: E, /, **changes: Any) -> E:
         """``Repository.update``, with the permission."""
-    def update_where(self, *where: Where, **changes: Any) -> int:
+    def update_where(self, *where: _RepositoryWhere, **changes: Any) -> int:
         """``Repository.update_where``, with the permission."""
 
 class Inputs(Repository[BehaviorInput]):
@@ -1771,6 +1772,40 @@ class ProtectionRules(Repository[ProtectionRule]):
 
     ...
 
+class Reader(Generic[E]):
+    """What can be read of one kind of entity within a session's tenant; ``Repository`` adds what changes it."""
+
+    def get(self, id: UUID, *, load: Sequence[Any] = ...) -> E:
+        """The entity with that id. Raises ``NotFound``; archived entities are found too."""
+    def get_or_none(self, id: UUID, *, load: Sequence[Any] = ...) -> E | None:
+        """The entity with that id, or None."""
+    def one(self, *where: Where, load: Sequence[Any] = ...) -> E:
+        """The only entity that matches. Raises ``NotFound`` for none and ``Conflict`` for several."""
+    def find(self, *where: Where, order: Any = ..., limit: int | None = ..., load: Sequence[Any] = ...) -> list[E]:
+        """The entities that match, oldest id first unless ``order`` says otherwise.
+
+        Without a limit it stops at 10,000 with ``Invalid``: a list that long belongs in ``stream``.
+        """
+    def page(
+        self, *where: Where, order: Any = ..., after: str | Offset | None = ..., limit: int = ..., count: bool = ...
+    ) -> Page[E]:
+        """One page: keyset by default, so page 500 costs what page 1 does and concurrent inserts shift nothing.
+
+        ``after`` is the ``next`` of the page before, or an ``Offset``. ``limit`` is 1 to 1,000. ``count`` also
+        counts all matches. Raises ``Invalid`` for a cursor of another tenant, query or order.
+        """
+    def explain(self, *where: Where, order: Any = ..., limit: int | None = ..., analyze: bool = ...) -> QueryPlan:
+        """How the database reads what ``find`` asks for, and no value; ``analyze`` runs it. Raises like ``find``."""
+    def stream(self, *where: Where, order: Any = ..., batch: int = ...) -> Iterator[E]:
+        """Every match, a batch at a time by keyset, holding no connection and no snapshot between batches.
+
+        Inside a repeatable-read transaction the whole stream sees one snapshot.
+        """
+    def count(self, *where: Where) -> int:
+        """How many match."""
+    def exists(self, *where: Where) -> bool:
+        """Whether any matches."""
+
 class Repositories:
     """The entities of the application, as one session may read and write them."""
 
@@ -1906,7 +1941,7 @@ class Repositories:
     def outbox(self) -> Outbox:
         """Messages that leave with the transaction that adds them."""
 
-class Repository(Generic[E]):
+class Repository(Reader[E]):
     """One kind of entity within a session's tenant.
 
     ``db[Visit]`` makes one; a domain subclasses it to add its operations, and ``db[Loan]`` then answers that
@@ -1914,36 +1949,6 @@ class Repository(Generic[E]):
     checkers see in ``Visit.status == ...``.
     """
 
-    def get(self, id: UUID, *, load: Sequence[Any] = ...) -> E:
-        """The entity with that id. Raises ``NotFound``; archived entities are found too."""
-    def get_or_none(self, id: UUID, *, load: Sequence[Any] = ...) -> E | None:
-        """The entity with that id, or None."""
-    def one(self, *where: Where, load: Sequence[Any] = ...) -> E:
-        """The only entity that matches. Raises ``NotFound`` for none and ``Conflict`` for several."""
-    def find(self, *where: Where, order: Any = ..., limit: int | None = ..., load: Sequence[Any] = ...) -> list[E]:
-        """The entities that match, oldest id first unless ``order`` says otherwise.
-
-        Without a limit it stops at 10,000 with ``Invalid``: a list that long belongs in ``stream``.
-        """
-    def page(
-        self, *where: Where, order: Any = ..., after: str | Offset | None = ..., limit: int = ..., count: bool = ...
-    ) -> Page[E]:
-        """One page: keyset by default, so page 500 costs what page 1 does and concurrent inserts shift nothing.
-
-        ``after`` is the ``next`` of the page before, or an ``Offset``. ``limit`` is 1 to 1,000. ``count`` also
-        counts all matches. Raises ``Invalid`` for a cursor of another tenant, query or order.
-        """
-    def explain(self, *where: Where, order: Any = ..., limit: int | None = ..., analyze: bool = ...) -> QueryPlan:
-        """How the database reads what ``find`` asks for, and no value; ``analyze`` runs it. Raises like ``find``."""
-    def stream(self, *where: Where, order: Any = ..., batch: int = ...) -> Iterator[E]:
-        """Every match, a batch at a time by keyset, holding no connection and no snapshot between batches.
-
-        Inside a repeatable-read transaction the whole stream sees one snapshot.
-        """
-    def count(self, *where: Where) -> int:
-        """How many match."""
-    def exists(self, *where: Where) -> bool:
-        """Whether any matches."""
     def history(self, id: UUID) -> list[Version[E]]:
         """Every version of one row, oldest first: who made it, when, why, what it changed; "audit.read" is needed.
 
@@ -2435,7 +2440,7 @@ class Users(Repository[User]):
 
     def update(self, entity: User, /, **changes: Any) -> User:
         """``Repository.update``, of anything but a password or second factor. Raises ``Invalid`` for those."""
-    def update_where(self, *where: Where, **changes: Any) -> int:
+    def update_where(self, *where: _RepositoryWhere, **changes: Any) -> int:
         """``Repository.update_where``, of anything but passwords and second factors. Raises ``Invalid`` for those."""
     def upsert(self, entity: User, *, on: Any) -> User:
         """``Repository.upsert``, of accounts that nobody logs in with yet: it would replace how they do.
@@ -2621,6 +2626,7 @@ __all__ = [
     "Profiles",
     "Proofs",
     "ProtectionRules",
+    "Reader",
     "Repositories",
     "Repository",
     "Reputations",
