@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from tallystick.app import Tallystick
     from tallystick.domains.identity.tenants import Tenant, TenantInfo
     from tallystick.plan import QueryPlan
-    from tallystick.stores.base import Isolation, Unit
-    from tallystick.stores.postgres.store import PostgresStore
+    from tallystick.stores.base import Isolation, Store, Unit
 
 R = TypeVar("R")
 
@@ -42,7 +41,7 @@ class Session(Repositories):
         tenant: TenantInfo,
         who: Who,
         permissions: Iterable[str] | None,
-        within: PostgresStore | None = None,
+        within: Store | None = None,
     ) -> None:
         self._app = app
         self.tenant = tenant
