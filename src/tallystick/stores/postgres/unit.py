@@ -43,13 +43,22 @@ class PostgresUnit(PostgresTransaction):
 
     # -- running statements --------------------------------------------------------------------------------------
 
-    async def _rows(
-        self, sql: str, args: Sequence[Any], spec: EntitySpec | None = None, verb: str = "", said: str = ""
-    ) -> list[Any]:
+    async def _run(
+        self,
+        sql: str,
+        args: Sequence[Any],
+        spec: EntitySpec | None = None,
+        verb: str = "",
+        said: str = "",
+        *,
+        one: bool = False,
+    ) -> Any:
+        """The rows of a statement, or ``one`` row or None. ``said`` is what the verb is called to whoever watches."""
         link = self._link
         store = self._store
         if link is None and not self._direct:
-            return await self._alone(sql, args, spec, verb, said)
+            rows = await self._alone(sql, args, spec, verb, said)
+            return rows if not one else rows[0] if rows else None
         seeing = store.seeing
         if seeing is not None:
             sql = seeing.marked(sql, spec, said or verb)
@@ -58,58 +67,27 @@ class PostgresUnit(PostgresTransaction):
         try:
             if link is not None:
                 self._mine()
-                found = await link.rows(sql, args)
+                found = await (link.row if one else link.rows)(sql, args)
             else:
                 link = store.pool.take(self._tag) or await store.pool.acquire(self._tag)
                 try:
-                    found = await link.rows(sql, args)
+                    found = await (link.row if one else link.rows)(sql, args)
                 finally:
                     store.pool.release(link)
             store.meter.done(spec, verb, began)
             if seeing is not None:
-                seeing.done(sql, spec, said or verb, began, rows=len(found), request=self.request)
+                count = int(found is not None) if one else len(found)
+                seeing.done(sql, spec, said or verb, began, rows=count, request=self.request)
             return found
         except STATEMENT_FAILURES as caught:
             problem = caught
         except TallystickError as refused:
             self._failed(sql, spec, began, refused, verb=verb, said=said or verb)
             raise
-        raise self._failed(sql, spec, began, translate(problem, spec, verb), verb=verb, said=said or verb)
-
-    async def _row(self, sql: str, args: Sequence[Any], spec: EntitySpec | None = None, verb: str = "") -> Any:
-        link = self._link
-        store = self._store
-        if link is None and not self._direct:
-            rows = await self._alone(sql, args, spec, verb)
-            return rows[0] if rows else None
-        seeing = store.seeing
-        if seeing is not None:
-            sql = seeing.marked(sql, spec, verb)
-        problem: Exception
-        began = perf_counter()
-        try:
-            if link is not None:
-                self._mine()
-                found = await link.row(sql, args)
-            else:
-                link = store.pool.take(self._tag) or await store.pool.acquire(self._tag)
-                try:
-                    found = await link.row(sql, args)
-                finally:
-                    store.pool.release(link)
-            store.meter.done(spec, verb, began)
-            if seeing is not None:
-                seeing.done(sql, spec, verb, began, rows=int(found is not None), request=self.request)
-            return found
-        except STATEMENT_FAILURES as caught:
-            problem = caught
-        except TallystickError as refused:
-            self._failed(sql, spec, began, refused, verb=verb, said=verb)
-            raise
         error = translate(problem, spec, verb)
         if verb in _WRITES and self._link is None and link is not None and cut_off(problem):
             error = CommitUnknown("The connection was lost while writing; what was written may or may not stand.")
-        raise self._failed(sql, spec, began, error, verb=verb, said=verb)
+        raise self._failed(sql, spec, began, error, verb=verb, said=said or verb)
 
     def _failed(
         self, sql: str, spec: EntitySpec | None, began: float, error: TallystickError, *, verb: str, said: str
@@ -123,11 +101,11 @@ class PostgresUnit(PostgresTransaction):
     async def _write(self, inside: str, alone: str, args: list[Any], spec: EntitySpec, verb: str) -> Any:
         """One writing statement: ``inside`` a transaction, or ``alone`` with the actor as its last bind."""
         if self._link is not None:
-            return await self._row(inside, args, spec, verb)
+            return await self._run(inside, args, spec, verb, one=True)
         if not self._lone:
             return (await self._alone(inside, args, spec, verb) or (None,))[0]
         args.append(self.actor)
-        return await self._row(alone, args, spec, verb)
+        return await self._run(alone, args, spec, verb, one=True)
 
     async def _alone(
         self, sql: str, args: Sequence[Any], spec: EntitySpec | None, verb: str, said: str = ""
@@ -137,40 +115,40 @@ class PostgresUnit(PostgresTransaction):
         It runs on a unit of its own, so that tasks sharing a session outside a transaction stay apart.
         """
         async with _Own(self) as unit:
-            return await unit._rows(sql, args, spec, verb, said)
+            return await unit._run(sql, args, spec, verb, said)
 
     async def _several(self, sql: str, args: Sequence[Any], spec: EntitySpec | None, verb: str) -> list[Any]:
         """A write whose actor cannot ride in the statement: in the open transaction or in one of its own."""
-        return await (self._rows if self._link is not None else self._alone)(sql, args, spec, verb)
+        return await (self._run if self._link is not None else self._alone)(sql, args, spec, verb)
 
     # -- reading -------------------------------------------------------------------------------------------------
 
     async def get(self, codec: Codec, id: UUID) -> Any:
         """The row of an id."""
         compiler = self._store.compiler(codec)
-        return await self._row(compiler.get_sql, (self.tenant, id), codec.spec, "get")
+        return await self._run(compiler.get_sql, (self.tenant, id), codec.spec, "get", one=True)
 
     async def select(self, codec: Codec, query: Query) -> list[Any]:
         """The rows of a query."""
         sql, args = self._store.compiler(codec).select(query, self.tenant)
-        return await self._rows(sql, args, codec.spec, "select", query.verb)
+        return await self._run(sql, args, codec.spec, "select", query.verb)
 
     async def count(self, codec: Codec, query: Query) -> int:
         """How many rows match."""
         sql, args = self._store.compiler(codec).count(query, self.tenant)
-        return int((await self._row(sql, args, codec.spec, "count"))[0])
+        return int((await self._run(sql, args, codec.spec, "count", one=True))[0])
 
     async def exists(self, codec: Codec, query: Query) -> bool:
         """Whether any row matches."""
         sql, args = self._store.compiler(codec).exists(query, self.tenant)
-        return bool((await self._row(sql, args, codec.spec, "exists"))[0])
+        return bool((await self._run(sql, args, codec.spec, "exists", one=True))[0])
 
     async def fetch(self, statement: Any) -> list[Mapping[str, Any]]:
         """Run the application's own SELECT with the tenant's predicate on every tenant table in it."""
         from tallystick.stores.postgres.statements import compile_statement
 
         sql, args = compile_statement(statement, self.tenant)
-        return [dict(row) for row in await self._rows(sql, args, None, "fetch")]
+        return [dict(row) for row in await self._run(sql, args, None, "fetch")]
 
     async def explain(
         self, codec: Codec | None, asked: Any, *, analyze: bool
@@ -182,7 +160,7 @@ class PostgresUnit(PostgresTransaction):
 
     async def call(self, sql: str, args: Sequence[Any], spec: EntitySpec | None = None) -> list[Any]:
         """Run one of the library's own statements for this tenant; errors speak of the entity of ``spec``."""
-        return await self._rows(sql, args, spec, "call")
+        return await self._run(sql, args, spec, "call")
 
     async def change(self, sql: str, args: Sequence[Any], spec: EntitySpec | None = None) -> list[Any]:
         """Run one of the library's own writing statements, which the audit log then knows the actor of."""
@@ -206,7 +184,9 @@ class PostgresUnit(PostgresTransaction):
             return (1, done[1], done[2], done[1], done[2])
         async with _Own(self) as unit:
             for start in range(0, len(rows), _CHUNK):
-                done = await unit._row(compiler.add_many_sql, _arrays(rows[start : start + _CHUNK]), spec, "add")
+                done = await unit._run(
+                    compiler.add_many_sql, _arrays(rows[start : start + _CHUNK]), spec, "add", one=True
+                )
         return (1, done[1], done[2], done[1], done[2])
 
     async def _insert_values(self, compiler: Compiler, spec: EntitySpec, rows: Sequence[list[Any]]) -> Any:
@@ -216,7 +196,9 @@ class PostgresUnit(PostgresTransaction):
         async with _Own(self) as unit:
             for start in range(0, len(rows), step):
                 part = rows[start : start + step]
-                done = await unit._row(compiler.add_values(len(part)), [v for r in part for v in r], spec, "add")
+                done = await unit._run(
+                    compiler.add_values(len(part)), [v for r in part for v in r], spec, "add", one=True
+                )
         return done
 
     async def upsert(self, codec: Codec, rule: IndexSpec, params: list[Any]) -> Any:
@@ -228,7 +210,7 @@ class PostgresUnit(PostgresTransaction):
     async def id_by_rule(self, codec: Codec, rule: IndexSpec, params: list[Any]) -> UUID | None:
         """The id of the row that holds a unique rule's values."""
         sql, at = self._store.compiler(codec).id_by_rule(rule.columns, rule.where)
-        row = await self._row(sql, [params[i] for i in at], codec.spec, "upsert")
+        row = await self._run(sql, [params[i] for i in at], codec.spec, "upsert", one=True)
         return None if row is None else row[0]
 
     async def update(self, codec: Codec, columns: Mapping[str, Any], id: UUID, version: int) -> Any:
@@ -239,7 +221,7 @@ class PostgresUnit(PostgresTransaction):
             alone = self._link is None
             if alone:
                 args.append(self.actor)
-            return await self._row(compiler.update(names, actor=alone), args, codec.spec, "update")
+            return await self._run(compiler.update(names, actor=alone), args, codec.spec, "update", one=True)
         return (await self._alone(compiler.update(names, actor=False), args, codec.spec, "update") or (None,))[0]
 
     async def update_where(self, codec: Codec, query: Query, columns: Mapping[str, Any]) -> int:
@@ -254,7 +236,7 @@ class PostgresUnit(PostgresTransaction):
         rows = await self._several(sql, args, codec.spec, "delete")
         if self._link is not None:
             # What else the transaction does was not done for that reason.
-            await self._rows("SELECT set_config('tally.reason', $1, true)", (self.reason or "",))
+            await self._run("SELECT set_config('tally.reason', $1, true)", (self.reason or "",))
         return int(rows[0][0])
 
     async def claim(self, codec: Codec, limit: int, lease: timedelta, token: UUID) -> list[Any]:
