@@ -10,7 +10,7 @@ from uuid import UUID
 from msgspec.structs import replace as changed
 
 from tallystick.claims import Claimed
-from tallystick.conditions import Order, Query
+from tallystick.conditions import Lock, Order, Query
 from tallystick.custom import adapted, judged
 from tallystick.entity import Entity, spec_of, with_fields
 from tallystick.errors import Invalid, NotFound, StaleVersion, Unsupported
@@ -208,8 +208,8 @@ class Repository(Reader[E]):
             raise Invalid("lock() needs an open transaction.", remedy="Use async with db.transaction().")
         if self.spec.append_only:
             raise self._append_only()
-        tail = " FOR NO KEY UPDATE" + (" SKIP LOCKED" if skip else "" if wait else " NOWAIT")
-        found = await self._select(changed(self._by_id(id_of(id)), limit=1, lock=tail, verb="lock"))
+        how: Lock = "exclusive or skip" if skip else "exclusive" if wait else "exclusive or refuse"
+        found = await self._select(changed(self._by_id(id_of(id)), limit=1, lock=how, verb="lock"))
         if not found:
             raise NotFound(f"No {self.spec.name} has this id.", entity=self.spec.name, id=id)
         return found[0]

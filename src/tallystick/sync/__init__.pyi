@@ -26,6 +26,7 @@ from tallystick.audit.retention import Retention
 from tallystick.audit.sealer import SealReport
 from tallystick.audit.status import AuditStatus
 from tallystick.clock import Clock
+from tallystick.conditions import Lock
 from tallystick.domains.chain_logs import ChainLog
 from tallystick.domains.community.borrowing import Borrowing
 from tallystick.domains.community.communities import Community
@@ -616,8 +617,8 @@ class Communities(Guarded[Community]):
 
         In a transaction what was looked at stays so until it ends.
         """
-    def locked(self, community: UUID, lock: str) -> Community:
-        """The community, read under a lock of the open transaction: " FOR SHARE" or " FOR NO KEY UPDATE".
+    def locked(self, community: UUID, lock: Lock) -> Community:
+        """The community, read under a lock of the open transaction.
 
         Raises ``NotFound``.
         """
@@ -1319,8 +1320,8 @@ class Memberships(Guarded[CommunityMembership]):
 
     def held(self, community: UUID, user: UserLike) -> CommunityMembership | None:
         """The membership of a user in a community, whatever its status."""
-    def locked(self, community: UUID, user: UserLike, lock: str) -> CommunityMembership | None:
-        """The same, read under a lock (" FOR SHARE" keeps it from changing until the transaction ends)."""
+    def locked(self, community: UUID, user: UserLike, lock: Lock) -> CommunityMembership | None:
+        """The same, read under a lock ("shared" keeps it from changing until the transaction ends)."""
 
 class Message(Generic[P]):
     """One delivery of a message. Enter it to work: normal exit marks it done, an exception sends it back to wait.
