@@ -115,7 +115,8 @@ class PostgresUnit(PostgresTransaction):
         It runs on a unit of its own, so that tasks sharing a session outside a transaction stay apart.
         """
         async with _Own(self) as unit:
-            return await unit._run(sql, args, spec, verb, said)
+            rows: list[Any] = await unit._run(sql, args, spec, verb, said)
+            return rows
 
     async def _several(self, sql: str, args: Sequence[Any], spec: EntitySpec | None, verb: str) -> list[Any]:
         """A write whose actor cannot ride in the statement: in the open transaction or in one of its own."""
@@ -131,7 +132,8 @@ class PostgresUnit(PostgresTransaction):
     async def select(self, codec: Codec, query: Query) -> list[Any]:
         """The rows of a query."""
         sql, args = self._store.compiler(codec).select(query, self.tenant)
-        return await self._run(sql, args, codec.spec, "select", query.verb)
+        rows: list[Any] = await self._run(sql, args, codec.spec, "select", query.verb)
+        return rows
 
     async def count(self, codec: Codec, query: Query) -> int:
         """How many rows match."""
@@ -160,7 +162,8 @@ class PostgresUnit(PostgresTransaction):
 
     async def call(self, sql: str, args: Sequence[Any], spec: EntitySpec | None = None) -> list[Any]:
         """Run one of the library's own statements for this tenant; errors speak of the entity of ``spec``."""
-        return await self._run(sql, args, spec, "call")
+        rows: list[Any] = await self._run(sql, args, spec, "call")
+        return rows
 
     async def change(self, sql: str, args: Sequence[Any], spec: EntitySpec | None = None) -> list[Any]:
         """Run one of the library's own writing statements, which the audit log then knows the actor of."""
