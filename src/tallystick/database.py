@@ -49,8 +49,11 @@ class Database:
             sign = tenant_key.signer(tenant_key.read(settings.tenant_key_file))
         from tallystick.stores.postgres.store import PostgresStore
 
+        if keys is None and settings.key_file is not None:
+            keys = LocalKeys.from_file(settings.key_file, folder=settings.key_dir)
         if settings.database_url is not None:
-            keys = _configured(settings) if keys is None else keys
+            if keys is None and ROOT_VARIABLE in os.environ:
+                keys = LocalKeys.from_environment()
             if keys is not None and keys.development:
                 raise Denied(
                     "Development keys, and keys from the environment, are for the embedded server only.",
@@ -105,12 +108,6 @@ class Database:
         await self.store.close()
         if self.server is not None:
             await self.server.stop()
-
-
-def _configured(settings: Settings) -> KeyProvider | None:
-    if settings.key_file is not None:
-        return LocalKeys.from_file(settings.key_file, folder=settings.key_dir)
-    return LocalKeys.from_environment() if ROOT_VARIABLE in os.environ else None
 
 
 async def _embedded(settings: Settings, keys: KeyProvider | None) -> tuple[EmbeddedServer, KeyProvider]:
