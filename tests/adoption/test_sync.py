@@ -23,9 +23,8 @@ from sqlalchemy import func, select
 from tests.entities import Job
 
 import tallystick
-from tallystick import Invalid, NotFound, StaleVersion, Unavailable, Unsupported, User, UserStatus, uuid7
+from tallystick import Invalid, NotFound, Session, StaleVersion, Unavailable, Unsupported, User, UserStatus, uuid7
 from tallystick import sync as facade
-from tallystick.repositories import Repositories
 from tallystick.sync.facade import facade_of
 from tallystick.sync.index import WHERE
 from tallystick.sync.portal import Portal
@@ -314,9 +313,8 @@ def test_everything_public_is_there() -> None:
         if isinstance(n, ast.ClassDef)
     }
     assert set(classes) == set(WHERE)
-    offered = {n for n, m in vars(Repositories).items() if isinstance(m, property)} - {"verifier", "_session"}
-    assert offered <= classes["Repositories"]
-    assert issubclass(facade.Session, facade.Repositories)
+    offered = {n for c in Session.__mro__ for n, m in vars(c).items() if isinstance(m, property)}
+    assert offered - {"verifier", "_session"} <= classes["Session"] | classes["Repositories"]
     for name in WHERE:
         made = getattr(facade, name)
         missing = {m for m in classes[name] if not hasattr(made, m) and not m.startswith("__")}
