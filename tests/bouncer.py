@@ -101,8 +101,8 @@ class Behind:
         monkeypatch.setattr(Tallystick, "session", session)
 
     def _can(self, app: Tallystick, named: dict[str, Any]) -> bool:
-        url = app.settings.database_url
-        if app._store is None or url is None or app.settings.pooler != "session" or named.get("connection") is not None:
+        url, joins = app.settings.database_url, named.get("connection") is not None
+        if app._database is None or url is None or app.settings.pooler != "session" or joins:
             return False
         target = connect_args(url)
         return (target.get("user"), target.get("password")) == self._account

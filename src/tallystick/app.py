@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from tallystick.actors import checked_who
 from tallystick.clock import Clock, SystemClock
+from tallystick.database import Database
 from tallystick.domains.catalog import chosen, entities_of
 from tallystick.domains.identity.login_policy import LoginPolicy
 from tallystick.domains.identity.tenants import TenantInfo, Tenants
 from tallystick.entity import Entity, spec_of
-from tallystick.errors import Declaration, Denied, Invalid, NotProvisioned, Unavailable
+from tallystick.errors import Declaration, Invalid, NotMigrated, NotProvisioned, Unavailable
 from tallystick.extension import extensions, living
-from tallystick.privacy.keys import ROOT_VARIABLE, KeyProvider, LocalKeys
+from tallystick.privacy.keys import KeyProvider
 from tallystick.session import Session, SessionContext
 from tallystick.settings import Settings
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tallystick.schema.budget import Budget
     from tallystick.schema.migrate import MigrationReport
     from tallystick.spec import EntitySpec
-    from tallystick.stores.base import Unit
+    from tallystick.stores.base import Store, Unit
     from tallystick.stores.embedded.server import EmbeddedServer
     from tallystick.stores.postgres.meter import Metrics
     from tallystick.stores.postgres.seeing import OnStatement
@@ -74,8 +74,7 @@ class Tallystick:
         self.extensions = extensions(entities)
         self._known = set(living((*entities_of(domains), *entities)))
         self._version_locations = tuple(version_locations)
-        self._server: EmbeddedServer | None = None
-        self._store: PostgresStore | None = None
+        self._database: Database | None = None
         self._audit: AuditLog | None = None
         self._keyring: Keyring | None = None
         self._admin_url: str | None = settings.admin_url
@@ -110,7 +109,7 @@ class Tallystick:
         """
         found = settings if settings is not None else Settings.load()
         if url is not None:
-            found = Settings.load({}, **{**_plain(found), "database_url": url})
+            found = Settings.load({}, **{**asdict(found), "database_url": url})
         return cls(
             found,
             chosen(domains),
@@ -140,40 +139,13 @@ class Tallystick:
         Raises ``Unavailable``, ``NotProvisioned``, and ``Denied`` for a role that the tenant wall would not hold or a
         hardened database without its key, ``Invalid`` for a tenant key on a database that is not hardened.
         """
-        if self._store is not None:
+        if self._database is not None:
             return
-        sign = None
-        if self.settings.tenant_key_file is not None:
-            from tallystick.privacy import tenant_key
-
-            sign = tenant_key.signer(tenant_key.read(self.settings.tenant_key_file))
-        url = self.settings.database_url
-        if url is None:
-            url = await self._start_embedded()
-        elif self.keys is None and self.settings.key_file is not None:
-            self.keys = LocalKeys.from_file(self.settings.key_file, folder=self.settings.key_dir)
-        elif self.keys is None and ROOT_VARIABLE in os.environ:
-            self.keys = LocalKeys.from_environment()
-        if self.keys is not None and self.keys.development and self._server is None:
-            raise Denied(
-                "Development keys, and keys from the environment, are for the embedded server only.",
-                remedy="Give a key file: TALLYSTICK_KEY_FILE, or keys=LocalKeys.from_file(path).",
-            )
-        from tallystick.stores.postgres.store import PostgresStore
-
-        server = self._server
-        self._store = PostgresStore(
-            url if server is None else lambda: server.url("app"),
-            self.settings,
-            recover=None if server is None else server.recover,
-            sign=sign,
-            on_statement=self._on_statement,
-        )
+        self._database = database = await Database.open(self.settings, self.keys, self._on_statement)
+        self.keys = database.keys
         try:
             if self.settings.test_connection:
-                await self._guard()
-                await self._warn_of_connections(self._store)
-                await self._store.pool.fill()
+                await database.greet()
             if self.settings.auto_migrate:
                 await self.migrate()
         except BaseException as problem:
@@ -187,12 +159,9 @@ class Tallystick:
         audit, self._audit = self._audit, None
         if audit is not None:
             await audit.close()
-        store, self._store, self._ready = self._store, None, False
-        if store is not None:
-            await store.close()
-        server, self._server = self._server, None
-        if server is not None:
-            await server.stop()
+        database, self._database, self._ready = self._database, None, False
+        if database is not None:
+            await database.close()
 
     async def migrate(self, **options: Any) -> MigrationReport:
         """Bring the schema to what this code and its entities need, as the admin role.
@@ -222,7 +191,7 @@ class Tallystick:
         async with self._getting_ready:
             if self._ready:
                 return
-            await self._guard()
+            await self._opened.guard()
             await self._check_migrated()
             self._ready = True
 
@@ -240,26 +209,18 @@ class Tallystick:
 
         ``metrics().text()`` is what Prometheus reads. Asks the server for its revisions; raises ``Unavailable``.
         """
-        from tallystick.errors import NotMigrated
-        from tallystick.stores.postgres.meter import Metrics, PoolUse
+        return await self._opened.metrics(self._is_migrated)
 
-        stats, migrated = self.store.pool.stats(), True
+    async def _is_migrated(self) -> bool:
         try:
             await self._check_migrated()
         except NotMigrated:
-            migrated = False
-        pool = PoolUse(
-            active=stats.open - stats.idle, idle=stats.idle, waiting=stats.waiting, most=self.settings.pool_max
-        )
-        return Metrics(pool=pool, statements=self.store.meter.read(), migrated=migrated)
+            return False
+        return True
 
     async def connections(self) -> Budget:
         """How what the worker processes may open together fits in what the server has now. Raises ``Unavailable``."""
         return await self.store.budget()
-
-    async def _warn_of_connections(self, store: PostgresStore) -> None:
-        if warning := (await store.budget()).warning:
-            logging.getLogger("tallystick.pool").warning("%s", warning)
 
     # -- sessions ----------------------------------------------------------------------------------------------
 
@@ -297,13 +258,11 @@ class Tallystick:
                 async with SessionContext(self, id, who, ("*",)) as db:
                     yield db
 
-    async def joined(self, connection: Any) -> PostgresStore:
+    async def joined(self, connection: Any) -> Store:
         """The store in a transaction that is open on a connection of the application's own."""
-        from tallystick.stores.postgres.joined import JoinedStore
+        return await self._opened.joined(connection)
 
-        return await JoinedStore.join(self.store, connection, self.settings.roles)
-
-    def unit(self, tenant: UUID, who: Who, within: PostgresStore | None = None) -> Unit:
+    def unit(self, tenant: UUID, who: Who, within: Store | None = None) -> Unit:
         """A hand on the store for one session; it writes reads down where an entity asks for that."""
         store = within or self.store
 
@@ -321,9 +280,13 @@ class Tallystick:
     @property
     def store(self) -> PostgresStore:
         """The store; raises ``Unavailable`` before the application is entered."""
-        if self._store is None:
+        return self._opened.store
+
+    @property
+    def _opened(self) -> Database:
+        if self._database is None:
             raise Unavailable("Tallystick is not open.", remedy="Use `async with Tallystick.open(...) as tally`.")
-        return self._store
+        return self._database
 
     @property
     def keyring(self) -> Keyring | None:
@@ -353,13 +316,14 @@ class Tallystick:
     @property
     def server(self) -> EmbeddedServer | None:
         """The embedded server, when that is what runs."""
-        return self._server
+        return None if self._database is None else self._database.server
 
     @property
     def admin_url(self) -> str:
         """The URL that provisions and migrates. Raises ``NotProvisioned`` when none is configured."""
-        if self._server is not None:
-            return self._server.url("admin")
+        server = self.server
+        if server is not None:
+            return server.url("admin")
         if self._admin_url is None:
             raise NotProvisioned(
                 "Migrating needs the admin role.",
@@ -395,40 +359,6 @@ class Tallystick:
                 remedy="Name it: Tallystick.open(entities=[...]), or choose its domain in domains=[...].",
             )
 
-    async def _start_embedded(self) -> str:
-        from tallystick.schema.provision import provision
-        from tallystick.stores.embedded.server import EmbeddedServer
-
-        server = await EmbeddedServer.start(self.settings.data_dir, role_prefix=self.settings.role_prefix)
-        self._server = server
-        try:
-            await provision(
-                server.url("admin"),
-                app_password=server.password("app"),
-                seal_password=server.password("seal"),
-                roles=self.settings.roles,
-                created_by_us=True,
-            )
-            if self.keys is None:
-                self.keys = (
-                    LocalKeys.from_environment(folder=server.key_dir)
-                    if ROOT_VARIABLE in os.environ
-                    else LocalKeys(server.development_key(), folder=server.key_dir, development=True)
-                )
-        except BaseException:
-            await self.close()
-            raise
-        return server.url("app")
-
-    async def _guard(self) -> None:
-        from tallystick.schema.guard import check_application_role
-        from tallystick.schema.harden import check_tenant_mode
-
-        await self.store.check_pooler()
-        await self.store.ask(lambda link: check_application_role(link.raw, self.settings.roles))
-        sign = self.store.tenant_setting if self.store.signed else None
-        await self.store.ask(lambda link: check_tenant_mode(link.raw, sign))
-
 
 def _classes(entities: Any) -> tuple[type[Entity], ...]:
     try:
@@ -449,10 +379,6 @@ def _refuse_twins(entities: Iterable[type[Entity]]) -> None:
                 entity=entity.__name__,
                 remedy="Rename one, or give it Rules(table=...).",
             )
-
-
-def _plain(settings: Settings) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in type(settings).__dataclass_fields__}
 
 
 __all__ = ["Session", "Tallystick"]

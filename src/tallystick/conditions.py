@@ -7,7 +7,7 @@ values) is what stores key their compiled statements by.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Never
+from typing import TYPE_CHECKING, Any, Literal, Never
 
 import msgspec
 
@@ -262,6 +262,10 @@ class Order(msgspec.Struct, frozen=True, eq=False, gc=False):
     descending: bool = False
 
 
+Lock = Literal["", "shared", "exclusive", "exclusive or refuse", "exclusive or skip"]
+"""Until the transaction ends nobody else may change what was read ("shared"), or hold it either ("exclusive")."""
+
+
 class Query(msgspec.Struct, frozen=True, gc=False):
     """What to read: conditions, order, limit, offset or the position a cursor marks, and whether to lock.
 
@@ -276,7 +280,7 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     limit: int | None = None
     offset: int = 0
     after: tuple[Any, ...] | None = None
-    lock: str = ""
+    lock: Lock = ""
     shape: Shape = ()
     verb: str = "find"
 

@@ -11,6 +11,7 @@ from tallystick.errors import Conflict, Duplicate, Serialization
 from tallystick.filters import Filter
 
 if TYPE_CHECKING:
+    from tallystick.reader import Reader
     from tallystick.repository import Repository
     from tallystick.spec import FieldSpec, IndexSpec
 
@@ -18,7 +19,7 @@ T = TypeVar("T")
 _UPSERT_TRIES = 5
 
 
-async def known(repository: Repository[Any], where: tuple[Any, ...]) -> None:
+async def known(repository: Reader[Any], where: tuple[Any, ...]) -> None:
     """Know the generations of index keys before conditions on sealed fields are bound."""
     sealer = repository.db.sealer
     if not repository.spec.blind or not sealer.keyed:

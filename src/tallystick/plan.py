@@ -12,7 +12,7 @@ from tallystick.conditions import Compare, Missing, OneOf, Present
 
 if TYPE_CHECKING:
     from tallystick.conditions import Query
-    from tallystick.repository import Repository
+    from tallystick.reader import Reader
     from tallystick.spec import EntitySpec, FieldSpec, IndexSpec
 
 LARGE: Final = 10_000
@@ -97,7 +97,7 @@ class QueryPlan(msgspec.Struct, frozen=True, kw_only=True):
                 yield f"{indent}    {n.condition}"
 
 
-async def explain(repository: Repository[Any], query: Query, *, analyze: bool) -> QueryPlan:
+async def explain(repository: Reader[Any], query: Query, *, analyze: bool) -> QueryPlan:
     """The plan of a repository's query, with a hint where an index is missing."""
     found, sizes = await repository.db.unit.explain(repository._codec, query, analyze=analyze)
     plan = read(found, sizes)

@@ -12,7 +12,7 @@ from tests.attacks.conftest import Ground
 from tests.attacks.entities import Holder, holder
 
 import tallystick
-from tallystick import Repository, Session
+from tallystick import Repository, Session, uuid7
 from tallystick.domains.identity.tenants import TenantInfo
 from tallystick.errors import Invalid, NotFound, Unsupported
 
@@ -96,6 +96,12 @@ def test_t06_there_is_no_way_to_hand_over_sql_as_text() -> None:
             parameters = set(inspect.signature(member).parameters)
             if not name.startswith("_"):
                 assert not parameters & {"sql", "query", "text", "raw"}, f"{cls.__name__}.{name}"
+
+
+async def test_t06_a_lock_is_a_word_and_no_piece_of_a_statement(ground: Ground, pair: Pair) -> None:
+    async with ground.tally.session(pair[0], actor="a") as db, db.transaction():
+        with pytest.raises(Invalid, match="lock"):
+            await db.communities.locked(uuid7(), " FOR SHARE")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("statement", ["SELECT 1", b"SELECT 1", None, 5])

@@ -12,7 +12,7 @@ from tests.attacks.test_audit_reconcile import silently
 from tests.audit.ground import SealedGround
 
 from tallystick import ReconcileReport, Tallystick
-from tallystick.audit.reconcile import constant, differing
+from tallystick.audit.images import constant, differing
 from tallystick.cli import demo_circles, demo_reputation, demo_vaults
 from tallystick.cli.demo_lending import lend
 from tallystick.errors import Invalid, NotFound

@@ -321,7 +321,7 @@ async def test_asking_for_nothing_is_answered_with_nothing(tally: Tallystick, te
 async def test_find_without_a_limit_does_not_fill_the_memory(
     tally: Tallystick, tenant: str, given: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tallystick.repository.FIND_LIMIT", 3)
+    monkeypatch.setattr("tallystick.reader.FIND_LIMIT", 3)
     async with tally.session(tenant, actor="a") as db:
         await db[Sink].add_many([valid() for _ in range(3)])
         with refused() as caught:

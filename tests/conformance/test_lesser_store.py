@@ -40,7 +40,8 @@ async def store_app(tally: Tallystick) -> AsyncIterator[Tallystick]:
     async with Tallystick.open(settings=settings, entities=tally.entities, keys=tally.keys) as lesser:
         full = lesser.store
         assert settings.database_url is not None
-        lesser._store = _LesserStore(settings.database_url, settings)
+        assert lesser._database is not None
+        lesser._database.store = _LesserStore(settings.database_url, settings)
         yield lesser
         await full.close()
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from tallystick.domains.identity.users import User, UserStatus
 from tallystick.domains.ledger.accounts import AccountKind
-from tallystick.domains.lending.book import left
 from tallystick.domains.lending.books import Own, own_id
 from tallystick.domains.lending.calendar import Frequency
 from tallystick.domains.lending.daycount import DayCount
 from tallystick.domains.lending.installments import LoanInstallment
 from tallystick.domains.lending.loans import Loan, LoanStatus
+from tallystick.domains.lending.past import left
 from tallystick.domains.lending.products import LoanProduct
 from tallystick.domains.lending.servicing import Servicing
 from tallystick.domains.lending.terms import Amortization, InterestCalc, InterestMethod, Terms

@@ -11,7 +11,7 @@ from tallystick import Entity, Invalid, NotFound, Ref, Repository, Rules, User, 
 from tallystick.domains.identity.users import Users
 from tallystick.domains.underwriting.applications import Applications
 from tallystick.entity import with_fields
-from tallystick.repository import FIND_LIMIT
+from tallystick.reader import FIND_LIMIT
 from tallystick.session import Session
 from tallystick.testing import Make
 

@@ -124,3 +124,15 @@ class Unit(Protocol):
     async def rollback(self) -> None:
         """Undo the transaction, or back to the savepoint."""
         ...
+
+
+class Store(Protocol):
+    """A database that rows are in, reached with the application's rights."""
+
+    def unit(self, tenant: UUID, actor: str, reason: str | None = None, request: str | None = None) -> Unit:
+        """A unit for one tenant and actor, and why it acts; opening it costs nothing."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
+        ...

@@ -26,6 +26,7 @@ from tallystick.audit.retention import Retention
 from tallystick.audit.sealer import SealReport
 from tallystick.audit.status import AuditStatus
 from tallystick.clock import Clock
+from tallystick.conditions import Lock
 from tallystick.domains.chain_logs import ChainLog
 from tallystick.domains.community.borrowing import Borrowing
 from tallystick.domains.community.communities import Community
@@ -138,7 +139,8 @@ from tallystick.page import Offset, Page
 from tallystick.plan import QueryPlan
 from tallystick.privacy.keys import KeyProvider
 from tallystick.privacy.sealed import Secret
-from tallystick.repository import Where
+from tallystick.reader import Where
+from tallystick.repository import Where as _RepositoryWhere
 from tallystick.schema.budget import Budget
 from tallystick.schema.migrate import MigrationReport
 from tallystick.settings import Settings
@@ -226,7 +228,7 @@ class Applications(Repository[Application]):
 
         To bring an application further than submitted or withdrawn takes the permission "applications.review".
         """
-    def update_where(self, *where: Where, **changes: Any) -> int:
+    def update_where(self, *where: _RepositoryWhere, **changes: Any) -> int:
         """``Repository.update_where``; a first submission is counted, and what only operations set is refused."""
     def upsert(self, entity: Application, *, on: Any) -> Application:
         """``Repository.upsert``, of applications in their first status."""
@@ -615,8 +617,8 @@ class Communities(Guarded[Community]):
 
         In a transaction what was looked at stays so until it ends.
         """
-    def locked(self, community: UUID, lock: str) -> Community:
-        """The community, read under a lock of the open transaction: " FOR SHARE" or " FOR NO KEY UPDATE".
+    def locked(self, community: UUID, lock: Lock) -> Community:
+        """The community, read under a lock of the open transaction.
 
         Raises ``NotFound``.
         """
@@ -919,7 +921,7 @@ class Guarded(Repository[E]):
         """``Repository.upsert``, with the permission."""
     def update(self, entity: E, /, **changes: Any) -> E:
         """``Repository.update``, with the permission."""
-    def update_where(self, *where: Where, **changes: Any) -> int:
+    def update_where(self, *where: _RepositoryWhere, **changes: Any) -> int:
         """``Repository.update_where``, with the permission."""
 
 class Inputs(Repository[BehaviorInput]):
@@ -1318,8 +1320,8 @@ class Memberships(Guarded[CommunityMembership]):
 
     def held(self, community: UUID, user: UserLike) -> CommunityMembership | None:
         """The membership of a user in a community, whatever its status."""
-    def locked(self, community: UUID, user: UserLike, lock: str) -> CommunityMembership | None:
-        """The same, read under a lock (" FOR SHARE" keeps it from changing until the transaction ends)."""
+    def locked(self, community: UUID, user: UserLike, lock: Lock) -> CommunityMembership | None:
+        """The same, read under a lock ("shared" keeps it from changing until the transaction ends)."""
 
 class Message(Generic[P]):
     """One delivery of a message. Enter it to work: normal exit marks it done, an exception sends it back to wait.
@@ -1771,13 +1773,8 @@ class ProtectionRules(Repository[ProtectionRule]):
 
     ...
 
-class Repository(Generic[E]):
-    """One kind of entity within a session's tenant.
-
-    ``db[Visit]`` makes one; a domain subclasses it to add its operations, and ``db[Loan]`` then answers that
-    subclass. Conditions are positional and all must hold; a bool is accepted only because that is what type
-    checkers see in ``Visit.status == ...``.
-    """
+class Reader(Generic[E]):
+    """What can be read of one kind of entity within a session's tenant; ``Repository`` adds what changes it."""
 
     def get(self, id: UUID, *, load: Sequence[Any] = ...) -> E:
         """The entity with that id. Raises ``NotFound``; archived entities are found too."""
@@ -1809,6 +1806,150 @@ class Repository(Generic[E]):
         """How many match."""
     def exists(self, *where: Where) -> bool:
         """Whether any matches."""
+
+class Repositories:
+    """The entities of the application, as one session may read and write them."""
+
+    def __getitem__(self, entity: type[E]) -> Repository[E]:
+        """The repository of an entity that this application was opened with."""
+    @property
+    def entities(self) -> frozenset[type[Entity]]:
+        """Every entity of the application, built in or its own."""
+    def actual(self, entity: type[Entity]) -> type[Entity]:
+        """The class that this application has rows of an entity in: its extension, where there is one."""
+    @overload
+    def load(self, items: Iterable[Entity], ref: Backref[E], /) -> dict[UUID, list[E]]: ...
+    @overload
+    def load(self, items: Iterable[E], ref: Any, /, *more: Any) -> list[E]: ...
+    @property
+    def audit(self) -> Trail:
+        """The tenant's audit log: record events of the application's own, read what happened."""
+    @property
+    def privacy(self) -> Privacy:
+        """The persons' rights: erasure, legal hold, restriction, export, retention."""
+    @property
+    def users(self) -> Users:
+        """The tenant's user accounts."""
+    @property
+    def wallets(self) -> Wallets:
+        """The users' blockchain wallets."""
+    @property
+    def profiles(self) -> Profiles:
+        """The persons behind the accounts."""
+    @property
+    def consents(self) -> Consents:
+        """What persons agreed to, and the gate that operations ask."""
+    @property
+    def custom_fields(self) -> CustomFields:
+        """What this tenant adds to entities that take custom fields."""
+    @property
+    def logins(self) -> Logins:
+        """Who somebody is: passwords, second factors, identity providers."""
+    @property
+    def applications(self) -> Applications:
+        """Loan applications."""
+    @property
+    def decisions(self) -> Decisions:
+        """Decisions on loan applications; append-only."""
+    @property
+    def notices(self) -> AdverseActionNotices:
+        """What declined applicants have to be told, and by when."""
+    @property
+    def reviews(self) -> Reviews:
+        """Applications that a person looks at."""
+    @property
+    def counter_offers(self) -> CounterOffers:
+        """Other terms than applicants asked for."""
+    @property
+    def fairness(self) -> Fairness:
+        """How groups fare in decisions, and flags where one is selected too rarely."""
+    @property
+    def devices(self) -> Devices:
+        """The tenant's cloud devices."""
+    @property
+    def device_tasks(self) -> DeviceTasks:
+        """What devices have to do."""
+    @property
+    def products(self) -> Products:
+        """Loan products: what may be lent, and by which rules."""
+    @property
+    def loans(self) -> Loans:
+        """Loans, and everything that happens to them."""
+    @property
+    def portfolio(self) -> Portfolio:
+        """All loans together: who is late, what is at risk, what is to come in."""
+    @property
+    def communities(self) -> Communities:
+        """Communities: their members, roles and gates."""
+    @property
+    def memberships(self) -> Memberships:
+        """Who belongs to which community, as what; they change through ``communities``."""
+    @property
+    def trust(self) -> Trust:
+        """Who trusts whom, and the scores that follow from it."""
+    @property
+    def endorsements(self) -> Endorsements:
+        """Who vouches for whom, and the stakes behind it."""
+    @property
+    def circles(self) -> Circles:
+        """Savings circles: groups whose members pay in each round, and each receive the pot once."""
+    @property
+    def behavior(self) -> BehaviorSessions:
+        """Sessions in which users' behaviour came in."""
+    @property
+    def inputs(self) -> Inputs:
+        """What users did, to be processed into scores."""
+    @property
+    def scores(self) -> Scores:
+        """What models made of users' inputs; append-only, each behind a consent."""
+    @property
+    def analyses(self) -> Analyses:
+        """AI analyses of users, each behind a consent and for a limited time."""
+    @property
+    def reputation(self) -> Reputations:
+        """How well users are thought of, worked out from the evidence when somebody asks."""
+    @property
+    def circuits(self) -> Circuits:
+        """What can be proved, and the keys by which proofs are checked."""
+    @property
+    def proofs(self) -> Proofs:
+        """Proofs: asked for, received, judged, used once."""
+    @property
+    def verifier(self) -> Verifier | None:
+        """Who judges proofs here, where a verifier is installed."""
+    @property
+    def ledger(self) -> Ledger:
+        """The tenant's books: accounts, journals, balances."""
+    @property
+    def agents(self) -> Agents:
+        """Who runs vaults."""
+    @property
+    def vault_assets(self) -> VaultAssets:
+        """What vaults may hold and owe, with its risk parameters."""
+    @property
+    def vaults(self) -> Vaults:
+        """Vaults: positions, prices applied to them, liquidations."""
+    @property
+    def risk_alerts(self) -> RiskAlerts:
+        """What is wrong with vaults."""
+    @property
+    def protection_rules(self) -> ProtectionRules:
+        """What is done for vaults when they get worse."""
+    @property
+    def prices(self) -> Prices:
+        """The market data that all tenants share."""
+    @property
+    def outbox(self) -> Outbox:
+        """Messages that leave with the transaction that adds them."""
+
+class Repository(Reader[E]):
+    """One kind of entity within a session's tenant.
+
+    ``db[Visit]`` makes one; a domain subclasses it to add its operations, and ``db[Loan]`` then answers that
+    subclass. Conditions are positional and all must hold; a bool is accepted only because that is what type
+    checkers see in ``Visit.status == ...``.
+    """
+
     def history(self, id: UUID) -> list[Version[E]]:
         """Every version of one row, oldest first: who made it, when, why, what it changed; "audit.read" is needed.
 
@@ -2020,7 +2161,7 @@ class Scores(Repository[Score]):
     def latest(self, user: UserLike, category: ScoringCategory = ..., *, model: str | None = ...) -> Score | None:
         """The newest score of a user in a category, of one model where it is named."""
 
-class Session:
+class Session(Repositories):
     """What an application works through: everything it reads and writes is this tenant's, by this actor.
 
     A session is cheap and belongs to one task: one per request or job. Outside ``transaction()`` each call commits.
@@ -2032,128 +2173,6 @@ class Session:
     def tenant_id(self) -> UUID: ...
     @property
     def actor(self) -> str: ...
-    def __getitem__(self, entity: type[E]) -> Repository[E]:
-        """The repository of an entity that this application was opened with."""
-    @property
-    def audit(self) -> Trail:
-        """The tenant's audit log: record events of the application's own, read what happened."""
-    @property
-    def privacy(self) -> Privacy:
-        """The persons' rights: erasure, legal hold, restriction, export, retention."""
-    @property
-    def users(self) -> Users:
-        """The tenant's user accounts."""
-    @property
-    def wallets(self) -> Wallets:
-        """The users' blockchain wallets."""
-    @property
-    def profiles(self) -> Profiles:
-        """The persons behind the accounts."""
-    @property
-    def consents(self) -> Consents:
-        """What persons agreed to, and the gate that operations ask."""
-    @property
-    def custom_fields(self) -> CustomFields:
-        """What this tenant adds to entities that take custom fields."""
-    @property
-    def logins(self) -> Logins:
-        """Who somebody is: passwords, second factors, identity providers."""
-    @property
-    def applications(self) -> Applications:
-        """Loan applications."""
-    @property
-    def decisions(self) -> Decisions:
-        """Decisions on loan applications; append-only."""
-    @property
-    def notices(self) -> AdverseActionNotices:
-        """What declined applicants have to be told, and by when."""
-    @property
-    def reviews(self) -> Reviews:
-        """Applications that a person looks at."""
-    @property
-    def counter_offers(self) -> CounterOffers:
-        """Other terms than applicants asked for."""
-    @property
-    def fairness(self) -> Fairness:
-        """How groups fare in decisions, and flags where one is selected too rarely."""
-    @property
-    def devices(self) -> Devices:
-        """The tenant's cloud devices."""
-    @property
-    def device_tasks(self) -> DeviceTasks:
-        """What devices have to do."""
-    @property
-    def products(self) -> Products:
-        """Loan products: what may be lent, and by which rules."""
-    @property
-    def loans(self) -> Loans:
-        """Loans, and everything that happens to them."""
-    @property
-    def portfolio(self) -> Portfolio:
-        """All loans together: who is late, what is at risk, what is to come in."""
-    @property
-    def communities(self) -> Communities:
-        """Communities: their members, roles and gates."""
-    @property
-    def memberships(self) -> Memberships:
-        """Who belongs to which community, as what; they change through ``communities``."""
-    @property
-    def trust(self) -> Trust:
-        """Who trusts whom, and the scores that follow from it."""
-    @property
-    def endorsements(self) -> Endorsements:
-        """Who vouches for whom, and the stakes behind it."""
-    @property
-    def circles(self) -> Circles:
-        """Savings circles: groups whose members pay in each round, and each receive the pot once."""
-    @property
-    def behavior(self) -> BehaviorSessions:
-        """Sessions in which users' behaviour came in."""
-    @property
-    def inputs(self) -> Inputs:
-        """What users did, to be processed into scores."""
-    @property
-    def scores(self) -> Scores:
-        """What models made of users' inputs; append-only, each behind a consent."""
-    @property
-    def analyses(self) -> Analyses:
-        """AI analyses of users, each behind a consent and for a limited time."""
-    @property
-    def reputation(self) -> Reputations:
-        """How well users are thought of, worked out from the evidence when somebody asks."""
-    @property
-    def circuits(self) -> Circuits:
-        """What can be proved, and the keys by which proofs are checked."""
-    @property
-    def proofs(self) -> Proofs:
-        """Proofs: asked for, received, judged, used once."""
-    @property
-    def verifier(self) -> Verifier | None:
-        """Who judges proofs here, where a verifier is installed."""
-    @property
-    def ledger(self) -> Ledger:
-        """The tenant's books: accounts, journals, balances."""
-    @property
-    def agents(self) -> Agents:
-        """Who runs vaults."""
-    @property
-    def vault_assets(self) -> VaultAssets:
-        """What vaults may hold and owe, with its risk parameters."""
-    @property
-    def vaults(self) -> Vaults:
-        """Vaults: positions, prices applied to them, liquidations."""
-    @property
-    def risk_alerts(self) -> RiskAlerts:
-        """What is wrong with vaults."""
-    @property
-    def protection_rules(self) -> ProtectionRules:
-        """What is done for vaults when they get worse."""
-    @property
-    def prices(self) -> Prices:
-        """The market data that all tenants share."""
-    @property
-    def outbox(self) -> Outbox:
-        """Messages that leave with the transaction that adds them."""
     def transaction(self, isolation: Isolation | None = ..., *, read_only: bool = ...) -> Transaction:
         """A block that commits or rolls back as one and never runs twice; nested, a savepoint.
 
@@ -2172,21 +2191,12 @@ class Session:
         """The tenant's own record: settings, flags, plan, limits."""
     def consume(self, metric: str, amount: int = ..., *, period: date | None = ...) -> int:
         """Count towards a quota of the tenant, race-free; answers what is used now. Raises ``QuotaExceeded``."""
-    @property
-    def entities(self) -> frozenset[type[Entity]]:
-        """Every entity of the application, built in or its own."""
-    def actual(self, entity: type[Entity]) -> type[Entity]:
-        """The class that this application has rows of an entity in: its extension, where there is one."""
     def has(self, domain: str) -> bool:
         """Whether the application has a built-in domain ("lending", "community", ...)."""
     def now(self) -> datetime:
         """The present moment, UTC, by the application's clock."""
     def today(self) -> date:
         """The tenant's business date: its time zone and cut-off decide when the day turns."""
-    @overload
-    def load(self, items: Iterable[Entity], ref: Backref[E], /) -> dict[UUID, list[E]]: ...
-    @overload
-    def load(self, items: Iterable[E], ref: Any, /, *more: Any) -> list[E]: ...
     def fetch(self, statement: Any, *, into: type[R]) -> list[R]:
         """Run a SELECT of your own (SQLAlchemy Core) inside the tenant's wall; rows become ``into``.
 
@@ -2431,7 +2441,7 @@ class Users(Repository[User]):
 
     def update(self, entity: User, /, **changes: Any) -> User:
         """``Repository.update``, of anything but a password or second factor. Raises ``Invalid`` for those."""
-    def update_where(self, *where: Where, **changes: Any) -> int:
+    def update_where(self, *where: _RepositoryWhere, **changes: Any) -> int:
         """``Repository.update_where``, of anything but passwords and second factors. Raises ``Invalid`` for those."""
     def upsert(self, entity: User, *, on: Any) -> User:
         """``Repository.upsert``, of accounts that nobody logs in with yet: it would replace how they do.
@@ -2617,6 +2627,8 @@ __all__ = [
     "Profiles",
     "Proofs",
     "ProtectionRules",
+    "Reader",
+    "Repositories",
     "Repository",
     "Reputations",
     "Reviews",

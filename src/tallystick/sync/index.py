@@ -44,6 +44,8 @@ WHERE = {
     "Profiles": "tallystick.domains.identity.profiles",
     "Proofs": "tallystick.domains.proofs.repository",
     "ProtectionRules": "tallystick.domains.vaults.protection",
+    "Reader": "tallystick.reader",
+    "Repositories": "tallystick.repositories",
     "Repository": "tallystick.repository",
     "Reputations": "tallystick.domains.reputation.reputation",
     "Reviews": "tallystick.domains.underwriting.reviews",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from tallystick.app import Tallystick
+from tallystick.database import Database
 from tallystick.errors import TallystickError, Unsupported
 from tallystick.session import SessionContext
 from tallystick.stores.postgres.errors import FAILURES, translate
@@ -118,7 +119,7 @@ class _Inside(Tallystick):
             verifier=outer.verifier,
             logins=outer.login_policy,
         )
-        self._store = _SandboxStore(outer, held)
+        self._database = Database(outer.settings, _SandboxStore(outer, held), None, outer.keys)
         self._ready = True
 
     async def close(self) -> None:

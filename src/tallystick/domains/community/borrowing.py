@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 
+from tallystick.conditions import Lock
 from tallystick.domains.community.communities import CommunityStatus
 from tallystick.domains.identity.users import UserLike, user_id
 from tallystick.errors import Denied, Invalid
@@ -43,7 +44,7 @@ async def may_borrow(db: Session, community: UUID, user: UserLike, amount: Money
         raise Invalid(
             "An amount to borrow is Money above zero.", field="amount", remedy='Write usd("250"); never a float.'
         )
-    share = " FOR SHARE" if db.unit.depth else ""
+    share: Lock = "shared" if db.unit.depth else ""
     found = await db.communities.locked(community, share)
     if found.status is not CommunityStatus.ACTIVE:
         return _closed(Gate.COMMUNITY, f"the community is {found.status.value}", "Only active communities lend.")

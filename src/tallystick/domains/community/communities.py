@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from tallystick.conditions import Lock
 from tallystick.domains.community.governance import Governance, MemberRole
 from tallystick.domains.guarded import Guarded
 from tallystick.entity import Entity
@@ -209,8 +210,8 @@ class Communities(Guarded[Community]):
 
         await check_borrowing(self.db, community, user, amount)
 
-    async def locked(self, community: UUID, lock: str) -> Community:
-        """The community, read under a lock of the open transaction: " FOR SHARE" or " FOR NO KEY UPDATE".
+    async def locked(self, community: UUID, lock: Lock) -> Community:
+        """The community, read under a lock of the open transaction.
 
         Raises ``NotFound``.
         """

@@ -77,7 +77,7 @@ async def change(db: Session, community: UUID, changes: Mapping[str, Any]) -> Co
     if "governance" in changes:
         _check(changes["governance"])
     async with db.transaction():
-        found = await db.communities.locked(community, " FOR NO KEY UPDATE")
+        found = await db.communities.locked(community, "exclusive")
         await require(db, community, MemberRole.ADMIN)
         return await alter(db.communities, found, **changes)
 
@@ -85,7 +85,7 @@ async def change(db: Session, community: UUID, changes: Mapping[str, Any]) -> Co
 async def move(db: Session, community: UUID, status: CommunityStatus) -> Community:
     """See ``Communities.activate``, ``suspend`` and ``dissolve``."""
     async with db.transaction():
-        found = await db.communities.locked(community, " FOR NO KEY UPDATE")
+        found = await db.communities.locked(community, "exclusive")
         if status is _S.SUSPENDED or found.status is _S.SUSPENDED:
             await db.require("communities.manage")
         else:

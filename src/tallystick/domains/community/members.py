@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from tallystick.conditions import Lock
 from tallystick.domains.community.communities import Community, CommunityStatus
 from tallystick.domains.community.governance import MemberRole
 from tallystick.domains.community.memberships import CommunityMembership, MembershipStatus
@@ -43,7 +44,7 @@ async def require(db: Session, community: UUID, role: MemberRole) -> CommunityMe
             remedy=f'Open the session as "user:<id>" of a member who has it, or with the permission {MANAGE}.',
         )
     await active_user(db, who)
-    share = " FOR SHARE" if db.unit.depth else ""
+    share: Lock = "shared" if db.unit.depth else ""
     check_open(await db.communities.locked(community, share))
     held = await db.memberships.locked(community, who, share)
     if held is None or not held.is_active or held.role.rank < role.rank:
@@ -105,7 +106,7 @@ async def leave(db: Session, community: UUID, user: UserLike | None) -> Communit
     """See ``Communities.leave``. A suspended member cannot leave, or they could come back without the suspension."""
     who = await _themselves(db, user)
     async with db.transaction():
-        await db.communities.locked(community, " FOR NO KEY UPDATE")
+        await db.communities.locked(community, "exclusive")
         found = await db.memberships.held(community, who)
         if found is None or found.status not in (_S.ACTIVE, _S.INVITED):
             raise Denied("Only active or invited members leave.", remedy="See db.memberships.held(community, user).")
@@ -187,7 +188,7 @@ async def rate(db: Session, community: UUID, user: UserLike, reputation: Decimal
         return await alter(db.memberships, found, reputation=reputation)
 
 
-async def member(db: Session, community: UUID, user: UUID, lock: str = "") -> CommunityMembership:
+async def member(db: Session, community: UUID, user: UUID, lock: Lock = "") -> CommunityMembership:
     """The active membership of a user. Raises ``Denied`` when there is none."""
     found = await db.memberships.locked(community, user, lock)
     if found is None or not found.is_active:
@@ -200,7 +201,7 @@ async def member(db: Session, community: UUID, user: UUID, lock: str = "") -> Co
 
 async def _held(db: Session, community: UUID) -> Community:
     """The community, in which nobody else changes anything until the transaction ends."""
-    found = await db.communities.locked(community, " FOR NO KEY UPDATE")
+    found = await db.communities.locked(community, "exclusive")
     check_open(found)
     return found
 

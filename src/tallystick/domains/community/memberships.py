@@ -10,6 +10,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
+from tallystick.conditions import Lock
 from tallystick.domains.community.communities import Community, Reputation
 from tallystick.domains.community.governance import MemberRole
 from tallystick.domains.guarded import Guarded
@@ -82,8 +83,8 @@ class Memberships(Guarded[CommunityMembership]):
         """The membership of a user in a community, whatever its status."""
         return await self.locked(community, user, "")
 
-    async def locked(self, community: UUID, user: UserLike, lock: str) -> CommunityMembership | None:
-        """The same, read under a lock (" FOR SHARE" keeps it from changing until the transaction ends)."""
+    async def locked(self, community: UUID, user: UserLike, lock: Lock) -> CommunityMembership | None:
+        """The same, read under a lock ("shared" keeps it from changing until the transaction ends)."""
         where = (CommunityMembership.community == Ref(community), CommunityMembership.user == Ref(user_id(user)))
         found = await self._select(replace(self._query(where, None, limit=1), lock=lock))
         return found[0] if found else None

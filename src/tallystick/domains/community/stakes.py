@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid5
 
 from tallystick.domains.community.communities import Community
-from tallystick.domains.ledger.accounts import Account, AccountKind, FloorRule, Stripe
+from tallystick.domains.ledger.accounts import Account, AccountKind, FloorRule
+from tallystick.domains.ledger.opening import open_missing
 from tallystick.domains.ledger.transfers import Leg
 from tallystick.entity import Entity
-from tallystick.errors import Duplicate
-from tallystick.fields import Ref
 from tallystick.money import Money
-from tallystick.query import one_of
 
 if TYPE_CHECKING:
     from datetime import date
@@ -45,18 +43,7 @@ def purse_id(db: Session, community: Community, purse: Purse) -> UUID:
 
 async def open_purses(db: Session, community: Community) -> None:
     """Open a community's accounts for stakes, where they are not open yet."""
-    wanted = [_account(db, community, purse) for purse in Purse]
-    known = {a.id for a in await db.ledger.accounts.find(one_of(Account.id, [a.id for a in wanted]))}
-    for account in wanted:
-        if account.id in known:
-            continue
-        try:
-            async with db.transaction():
-                await db.ledger.accounts.add(account)
-                await db[Stripe].add_many([Stripe(account=Ref(account.id), number=n) for n in range(account.stripes)])
-        except Duplicate:
-            # Somebody else opened it in the same moment.
-            continue
+    await open_missing(db, [_account(db, community, purse) for purse in Purse])
 
 
 async def take(db: Session, community: Community, stake: Money, about: Entity, on: date) -> Receipt:

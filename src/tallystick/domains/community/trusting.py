@@ -98,9 +98,9 @@ async def graph(db: Session, community: UUID | None, as_of: date | None) -> Trus
 async def _within(db: Session, community: UUID | None, *users: UUID) -> None:
     if community is None:
         return
-    check_open(await db.communities.locked(community, " FOR SHARE"))
+    check_open(await db.communities.locked(community, "shared"))
     for one in sorted(users):
-        await member(db, community, one, " FOR SHARE")
+        await member(db, community, one, "shared")
 
 
 async def _last(db: Session, who: UUID, whom: UUID, community: UUID | None) -> TrustEdge | None:

@@ -71,7 +71,7 @@ async def endorse(  # noqa: PLR0917
         if stake is None and where.governance.stake_needed:
             raise Denied("An endorsement in this community needs a stake.", remedy="Give stake=...")
         # In the order of their ids, as everybody does who holds two members.
-        held = {one: await member(db, community, one, " FOR SHARE") for one in sorted((who, whom))}
+        held = {one: await member(db, community, one, "shared") for one in sorted((who, whom))}
         needed = where.governance.endorsed_by
         if held[who].role.rank < needed.rank:
             raise RoleMissing(f"To endorse takes the role {needed.value} in the community.")
@@ -105,7 +105,7 @@ async def end(
         if once.replayed:
             return await db.endorsements.get(once.results[0])
         known = await db.endorsements.get(endorsement)
-        where = await db.communities.locked(known.community.id, " FOR SHARE")
+        where = await db.communities.locked(known.community.id, "shared")
         if slashed:
             await require(db, where.id, where.governance.slashed_by)
             if actor_user(db) in (known.endorser.id, known.endorsee.id):
@@ -128,7 +128,7 @@ async def end(
 
 
 async def _lent_to(db: Session, community: UUID) -> Community:
-    found = await db.communities.locked(community, " FOR SHARE")
+    found = await db.communities.locked(community, "shared")
     if found.status is not CommunityStatus.ACTIVE:
         raise Denied(f"The community is {found.status.value}.", remedy="Members endorse each other once it is active.")
     return found

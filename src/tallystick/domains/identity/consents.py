@@ -9,6 +9,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
+from tallystick.conditions import Lock
 from tallystick.domains.guarded import Guarded, alter, put
 from tallystick.domains.identity.access import acting_user
 from tallystick.domains.identity.users import User, UserLike, user_id
@@ -102,7 +103,7 @@ class Consents(Guarded[Consent]):
         async with db.transaction():
             # Whoever grants for this person meanwhile waits here.
             await db.users.lock(id)
-            before = await self._current(id, what, " FOR NO KEY UPDATE")
+            before = await self._current(id, what, "exclusive")
             now = db.now()
             if before is not None:
                 if (before.policy_version, before.legal_basis) == (policy_version, legal_basis):
@@ -129,7 +130,7 @@ class Consents(Guarded[Consent]):
         db, id, what = self.db, user_id(user), _purpose(purpose)
         await acting_user(db, id, "consents.manage")
         async with db.transaction():
-            found = await self._current(id, what, " FOR NO KEY UPDATE")
+            found = await self._current(id, what, "exclusive")
             if found is None:
                 raise NotFound(
                     f"No consent to {what.value} stands.", entity="Consent", remedy="See db.consents.given(user)."
@@ -147,10 +148,10 @@ class Consents(Guarded[Consent]):
             found = await self._current(id, what)
         else:
             # A withdrawal holds FOR NO KEY UPDATE, which FOR KEY SHARE would let through.
-            found = await self._current(id, what, " FOR SHARE")
+            found = await self._current(id, what, "shared")
             if found is None:
                 # It may have been replaced by one on other terms while this waited; a new statement sees that.
-                found = await self._current(id, what, " FOR SHARE")
+                found = await self._current(id, what, "shared")
         if found is None:
             raise ConsentMissing(
                 f"The person did not agree to {what.value}, or took it back.",
@@ -171,7 +172,7 @@ class Consents(Guarded[Consent]):
             where.append(Consent.purpose == _purpose(purpose))
         return await self.find(*where, order=(Consent.granted_at, Consent.id))
 
-    async def _current(self, user: UUID, purpose: Purpose, lock: str = "") -> Consent | None:
+    async def _current(self, user: UUID, purpose: Purpose, lock: Lock = "") -> Consent | None:
         where = (Consent.user == Ref(user), Consent.purpose == purpose, missing(Consent.withdrawn_at))
         found = await self._select(replace(self._query(where, None, limit=1), lock=lock))
         return found[0] if found else None

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from tallystick.domains.idempotency import idempotent
-from tallystick.domains.lending.book import LoanBook, left, opened
+from tallystick.domains.lending.book import LoanBook, opened
 from tallystick.domains.lending.books import post
+from tallystick.domains.lending.past import left
 from tallystick.domains.lending.payments import place_for
 from tallystick.domains.lending.servicing import ChargeBasis, ChargeKind, LateFee
 from tallystick.domains.lending.transactions import LoanCharge

@@ -11,9 +11,10 @@ from uuid import UUID
 from tallystick.domains.idempotency import idempotent
 from tallystick.domains.ledger.transfers import transfer
 from tallystick.domains.lending.allocation import Effect, Event, Outcome, fold, merged
-from tallystick.domains.lending.book import Entry, LoanBook, opened
+from tallystick.domains.lending.book import LoanBook, opened
 from tallystick.domains.lending.books import Book, Own, book_id, own_account, own_id
 from tallystick.domains.lending.cashflow import CashFlow
+from tallystick.domains.lending.entry import Entry
 from tallystick.domains.lending.installments import LoanSchedule, ScheduleReason
 from tallystick.domains.lending.loans import SERVICED, Loan, LoanStatus
 from tallystick.domains.lending.origination import commit_funding

@@ -8,10 +8,12 @@ from uuid import UUID
 
 from tallystick.domains.idempotency import idempotent
 from tallystick.domains.lending.allocation import Outcome
-from tallystick.domains.lending.book import Entry, LoanBook, left, opened
+from tallystick.domains.lending.book import LoanBook, opened
 from tallystick.domains.lending.books import Book, Own, book_id, own_id
+from tallystick.domains.lending.entry import Entry
 from tallystick.domains.lending.lenders import lenders_loss
 from tallystick.domains.lending.loans import Loan, LoanStatus
+from tallystick.domains.lending.past import left
 from tallystick.domains.lending.receipts import LoanReceipt, receipt, written
 from tallystick.domains.lending.transactions import TransactionKind
 from tallystick.errors import Conflict, Invalid

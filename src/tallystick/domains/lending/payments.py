@@ -9,11 +9,13 @@ from uuid import UUID
 
 from tallystick.domains.idempotency import idempotent
 from tallystick.domains.lending.allocation import COMPONENTS, Effect, Outcome, fold
-from tallystick.domains.lending.book import EFFECTS, Entry, LoanBook, left, opened
+from tallystick.domains.lending.book import LoanBook, opened
 from tallystick.domains.lending.books import Book, Own, book_id, own_id
+from tallystick.domains.lending.entry import EFFECTS, Entry
 from tallystick.domains.lending.installments import LoanInstallment
 from tallystick.domains.lending.loans import Loan, LoanStatus
 from tallystick.domains.lending.losses import recovery_account
+from tallystick.domains.lending.past import left
 from tallystick.domains.lending.receipts import LoanReceipt, receipt, written
 from tallystick.domains.lending.schedule import InstallmentKind
 from tallystick.domains.lending.servicing import Component

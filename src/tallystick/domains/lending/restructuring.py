@@ -14,13 +14,15 @@ from msgspec.structs import replace as changed
 
 from tallystick.domains.idempotency import Command, idempotent
 from tallystick.domains.lending.allocation import Outcome
-from tallystick.domains.lending.book import Entry, LoanBook, left, opened
+from tallystick.domains.lending.book import LoanBook, opened
 from tallystick.domains.lending.calendar import Frequency, adjusted, step
 from tallystick.domains.lending.checks import Exact, as_date, as_fraction, as_whole
+from tallystick.domains.lending.entry import Entry
 from tallystick.domains.lending.inputs import multiple_in_units
 from tallystick.domains.lending.installments import LoanInstallment, ScheduleReason
 from tallystick.domains.lending.level import round_to_multiple
 from tallystick.domains.lending.loans import Loan, LoanStatus
+from tallystick.domains.lending.past import left
 from tallystick.domains.lending.periods import periods_to
 from tallystick.domains.lending.plans import next_plan, unsettled
 from tallystick.domains.lending.receipts import LoanReceipt, receipt, written

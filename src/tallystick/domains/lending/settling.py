@@ -9,9 +9,11 @@ from uuid import UUID
 from msgspec import Struct
 
 from tallystick.domains.idempotency import idempotent
-from tallystick.domains.lending.book import Entry, LoanBook, left, opened
+from tallystick.domains.lending.book import LoanBook, opened
 from tallystick.domains.lending.books import Book
+from tallystick.domains.lending.entry import Entry
 from tallystick.domains.lending.loans import LoanStatus
+from tallystick.domains.lending.past import left
 from tallystick.domains.lending.receipts import LoanReceipt, receipt, written
 from tallystick.domains.lending.servicing import Component
 from tallystick.domains.lending.transactions import TransactionKind

@@ -12,13 +12,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid5
 
-from tallystick.domains.ledger.accounts import Account, AccountKind, FloorRule, Stripe
+from tallystick.domains.ledger.accounts import Account, AccountKind, FloorRule
+from tallystick.domains.ledger.opening import open_missing
 from tallystick.domains.ledger.posting import Draft, journal_of, write
 from tallystick.domains.ledger.transfers import MOST_TRANSFERS, transfer
 from tallystick.domains.savings.groups import SavingsGroup
-from tallystick.errors import Duplicate
 from tallystick.fields import Ref
-from tallystick.query import one_of
 
 if TYPE_CHECKING:
     from tallystick.domains.ledger.journals import Journal
@@ -55,18 +54,7 @@ async def open_purses(db: Session, group: SavingsGroup) -> None:
     """Open a group's accounts, and the tenant's where they are not open yet; nothing for a mirrored group."""
     if group.mirrored:
         return
-    wanted = [_account(db, group, purse) for purse in Purse]
-    known = {a.id for a in await db.ledger.accounts.find(one_of(Account.id, [a.id for a in wanted]))}
-    for account in wanted:
-        if account.id in known:
-            continue
-        try:
-            async with db.transaction():
-                await db.ledger.accounts.add(account)
-                await db[Stripe].add_many([Stripe(account=Ref(account.id), number=n) for n in range(account.stripes)])
-        except Duplicate:
-            # Somebody else opened it in the same moment.
-            continue
+    await open_missing(db, [_account(db, group, purse) for purse in Purse])
 
 
 async def post(db: Session, group: SavingsGroup, moves: Sequence[Move], *, op: str, on: date) -> Ref[Journal] | None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tallystick.conditions import MERGED, Compare, Condition, Missing, OneOf, Order, Query, _Group, width
+from tallystick.conditions import MERGED, Compare, Condition, Lock, Missing, OneOf, Order, Query, _Group, width
+from tallystick.errors import Invalid
 from tallystick.spec import EntitySpec, Kind
 
 if TYPE_CHECKING:
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 _ACTOR = "(SELECT set_config('tally.actor', ${n}, true) AS actor) AS by_actor"
 _GENERATION = "(SELECT s.generation FROM tally.key_state s WHERE s.tenant_id = $1)"
 _MERGE_ROWS = 1_000
+_LOCKS: dict[Lock, str] = {
+    "": "",
+    "shared": " FOR SHARE",
+    "exclusive": " FOR NO KEY UPDATE",
+    "exclusive or refuse": " FOR NO KEY UPDATE NOWAIT",
+    "exclusive or skip": " FOR NO KEY UPDATE SKIP LOCKED",
+}
 STAMPS = ("version", "created_at", "created_by", "updated_at", "updated_by")
 
 
@@ -128,7 +136,7 @@ class Compiler:
     def _select(self, query: Query, skip: int) -> str:
         return (
             f"SELECT {self.columns} FROM {self.spec.qualified} WHERE {self._where(query)}"
-            f"{self._tail(query, skip)}{query.lock}"
+            f"{self._tail(query, skip)}{_lock(query.lock)}"
         )
 
     def _several(self, query: Query) -> OneOf | None:
@@ -368,6 +376,13 @@ class _Numbers:
     def next(self) -> str:
         self._at += 1
         return f"${self._at}"
+
+
+def _lock(word: Lock) -> str:
+    found = _LOCKS.get(word)
+    if found is None:
+        raise Invalid("There is no such lock.", field="lock", remedy=f"Locks are: {', '.join(filter(None, _LOCKS))}.")
+    return found
 
 
 def _skip(query: Query, values: list[Any]) -> int:

@@ -37,9 +37,9 @@ async def explained(
     await own.begin(None, read_only=False)
     try:
         await own._script("SET LOCAL transaction_read_only = on")
-        (row,) = await own._rows(f"EXPLAIN ({options}) {sql}", args, spec, "explain")
+        (row,) = await own._run(f"EXPLAIN ({options}) {sql}", args, spec, "explain")
         (document,) = msgspec.json.decode(row[0])
-        sizes = await own._rows(_SIZES, (tables_in(document),), spec, "explain")
+        sizes = await own._run(_SIZES, (tables_in(document),), spec, "explain")
     finally:
         await own.rollback()
     return document, {row[0]: row[1] for row in sizes}

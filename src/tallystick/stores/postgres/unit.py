@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from tallystick.errors import CommitUnknown, Conflict, Invalid, TallystickError
-from tallystick.stores.base import Isolation
+from tallystick.errors import CommitUnknown, TallystickError
 from tallystick.stores.postgres.compile import Compiler
-from tallystick.stores.postgres.errors import FAILURES, commit_outcome_unknown, cut_off, translate
-from tallystick.stores.postgres.link import Link
+from tallystick.stores.postgres.errors import cut_off, translate
+from tallystick.stores.postgres.transaction import STATEMENT_FAILURES, PostgresTransaction
 
 if TYPE_CHECKING:
     from tallystick.codec import Codec
@@ -21,18 +19,11 @@ if TYPE_CHECKING:
     from tallystick.spec import EntitySpec, IndexSpec
     from tallystick.stores.postgres.store import PostgresStore
 
-_FAILURES = (*FAILURES, ValueError, OverflowError, TypeError, EOFError)
 _WRITES = frozenset({"add", "update"})
-_ISOLATIONS = {
-    None: "",
-    "read committed": " ISOLATION LEVEL READ COMMITTED",
-    "repeatable read": " ISOLATION LEVEL REPEATABLE READ",
-    "serializable": " ISOLATION LEVEL SERIALIZABLE",
-}
 _CHUNK = 10_000
 
 
-class PostgresUnit:
+class PostgresUnit(PostgresTransaction):
     """A session's hand on the store. Outside a transaction each call borrows a link; inside, all share one.
 
     A read or a single write outside a transaction takes one round trip on a link that already carries the tenant:
@@ -41,51 +32,33 @@ class PostgresUnit:
     a request to carry.
     """
 
-    __slots__ = (
-        "_depth",
-        "_direct",
-        "_link",
-        "_lone",
-        "_owner",
-        "_store",
-        "_tag",
-        "actor",
-        "reason",
-        "request",
-        "tenant",
-    )
-    outer = 0
-    mark = "s"  # what savepoints are called, before their number
+    __slots__ = ("_direct", "_lone")
 
     def __init__(
         self, store: PostgresStore, tenant: UUID, actor: str, reason: str | None = None, request: str | None = None
     ) -> None:
-        self._store = store
-        self.tenant = tenant
-        self.actor = actor
-        self.reason = reason
-        self.request = request
+        super().__init__(store, tenant, actor, reason, request)
         self._lone = store.affine and reason is None and request is None
         self._direct = store.affine and (request is None or not store.labels)
-        self._tag = store.tenant_setting(tenant)
-        self._link: Link | None = None
-        self._depth = 0
-        self._owner: asyncio.Task[Any] | None = None
-
-    @property
-    def depth(self) -> int:
-        """0 outside a transaction, 1 inside, more inside savepoints."""
-        return self._depth
 
     # -- running statements --------------------------------------------------------------------------------------
 
-    async def _rows(
-        self, sql: str, args: Sequence[Any], spec: EntitySpec | None = None, verb: str = "", said: str = ""
-    ) -> list[Any]:
+    async def _run(
+        self,
+        sql: str,
+        args: Sequence[Any],
+        spec: EntitySpec | None = None,
+        verb: str = "",
+        said: str = "",
+        *,
+        one: bool = False,
+    ) -> Any:
+        """The rows of a statement, or ``one`` row or None. ``said`` is what the verb is called to whoever watches."""
         link = self._link
         store = self._store
         if link is None and not self._direct:
-            return await self._alone(sql, args, spec, verb, said)
+            rows = await self._alone(sql, args, spec, verb, said)
+            return rows if not one else rows[0] if rows else None
         seeing = store.seeing
         if seeing is not None:
             sql = seeing.marked(sql, spec, said or verb)
@@ -94,58 +67,27 @@ class PostgresUnit:
         try:
             if link is not None:
                 self._mine()
-                found = await link.rows(sql, args)
+                found = await (link.row if one else link.rows)(sql, args)
             else:
                 link = store.pool.take(self._tag) or await store.pool.acquire(self._tag)
                 try:
-                    found = await link.rows(sql, args)
+                    found = await (link.row if one else link.rows)(sql, args)
                 finally:
                     store.pool.release(link)
             store.meter.done(spec, verb, began)
             if seeing is not None:
-                seeing.done(sql, spec, said or verb, began, rows=len(found), request=self.request)
+                count = int(found is not None) if one else len(found)
+                seeing.done(sql, spec, said or verb, began, rows=count, request=self.request)
             return found
-        except _FAILURES as caught:
+        except STATEMENT_FAILURES as caught:
             problem = caught
         except TallystickError as refused:
             self._failed(sql, spec, began, refused, verb=verb, said=said or verb)
             raise
-        raise self._failed(sql, spec, began, translate(problem, spec, verb), verb=verb, said=said or verb)
-
-    async def _row(self, sql: str, args: Sequence[Any], spec: EntitySpec | None = None, verb: str = "") -> Any:
-        link = self._link
-        store = self._store
-        if link is None and not self._direct:
-            rows = await self._alone(sql, args, spec, verb)
-            return rows[0] if rows else None
-        seeing = store.seeing
-        if seeing is not None:
-            sql = seeing.marked(sql, spec, verb)
-        problem: Exception
-        began = perf_counter()
-        try:
-            if link is not None:
-                self._mine()
-                found = await link.row(sql, args)
-            else:
-                link = store.pool.take(self._tag) or await store.pool.acquire(self._tag)
-                try:
-                    found = await link.row(sql, args)
-                finally:
-                    store.pool.release(link)
-            store.meter.done(spec, verb, began)
-            if seeing is not None:
-                seeing.done(sql, spec, verb, began, rows=int(found is not None), request=self.request)
-            return found
-        except _FAILURES as caught:
-            problem = caught
-        except TallystickError as refused:
-            self._failed(sql, spec, began, refused, verb=verb, said=verb)
-            raise
         error = translate(problem, spec, verb)
         if verb in _WRITES and self._link is None and link is not None and cut_off(problem):
             error = CommitUnknown("The connection was lost while writing; what was written may or may not stand.")
-        raise self._failed(sql, spec, began, error, verb=verb, said=verb)
+        raise self._failed(sql, spec, began, error, verb=verb, said=said or verb)
 
     def _failed(
         self, sql: str, spec: EntitySpec | None, began: float, error: TallystickError, *, verb: str, said: str
@@ -159,11 +101,11 @@ class PostgresUnit:
     async def _write(self, inside: str, alone: str, args: list[Any], spec: EntitySpec, verb: str) -> Any:
         """One writing statement: ``inside`` a transaction, or ``alone`` with the actor as its last bind."""
         if self._link is not None:
-            return await self._row(inside, args, spec, verb)
+            return await self._run(inside, args, spec, verb, one=True)
         if not self._lone:
             return (await self._alone(inside, args, spec, verb) or (None,))[0]
         args.append(self.actor)
-        return await self._row(alone, args, spec, verb)
+        return await self._run(alone, args, spec, verb, one=True)
 
     async def _alone(
         self, sql: str, args: Sequence[Any], spec: EntitySpec | None, verb: str, said: str = ""
@@ -173,45 +115,42 @@ class PostgresUnit:
         It runs on a unit of its own, so that tasks sharing a session outside a transaction stay apart.
         """
         async with _Own(self) as unit:
-            return await unit._rows(sql, args, spec, verb, said)
+            rows: list[Any] = await unit._run(sql, args, spec, verb, said)
+            return rows
 
     async def _several(self, sql: str, args: Sequence[Any], spec: EntitySpec | None, verb: str) -> list[Any]:
         """A write whose actor cannot ride in the statement: in the open transaction or in one of its own."""
-        return await (self._rows if self._link is not None else self._alone)(sql, args, spec, verb)
-
-    def _mine(self) -> None:
-        owner = self._owner
-        if owner is not asyncio.current_task() and owner is not None and not owner.done():
-            raise _elsewhere()
+        return await (self._run if self._link is not None else self._alone)(sql, args, spec, verb)
 
     # -- reading -------------------------------------------------------------------------------------------------
 
     async def get(self, codec: Codec, id: UUID) -> Any:
         """The row of an id."""
         compiler = self._store.compiler(codec)
-        return await self._row(compiler.get_sql, (self.tenant, id), codec.spec, "get")
+        return await self._run(compiler.get_sql, (self.tenant, id), codec.spec, "get", one=True)
 
     async def select(self, codec: Codec, query: Query) -> list[Any]:
         """The rows of a query."""
         sql, args = self._store.compiler(codec).select(query, self.tenant)
-        return await self._rows(sql, args, codec.spec, "select", query.verb)
+        rows: list[Any] = await self._run(sql, args, codec.spec, "select", query.verb)
+        return rows
 
     async def count(self, codec: Codec, query: Query) -> int:
         """How many rows match."""
         sql, args = self._store.compiler(codec).count(query, self.tenant)
-        return int((await self._row(sql, args, codec.spec, "count"))[0])
+        return int((await self._run(sql, args, codec.spec, "count", one=True))[0])
 
     async def exists(self, codec: Codec, query: Query) -> bool:
         """Whether any row matches."""
         sql, args = self._store.compiler(codec).exists(query, self.tenant)
-        return bool((await self._row(sql, args, codec.spec, "exists"))[0])
+        return bool((await self._run(sql, args, codec.spec, "exists", one=True))[0])
 
     async def fetch(self, statement: Any) -> list[Mapping[str, Any]]:
         """Run the application's own SELECT with the tenant's predicate on every tenant table in it."""
         from tallystick.stores.postgres.statements import compile_statement
 
         sql, args = compile_statement(statement, self.tenant)
-        return [dict(row) for row in await self._rows(sql, args, None, "fetch")]
+        return [dict(row) for row in await self._run(sql, args, None, "fetch")]
 
     async def explain(
         self, codec: Codec | None, asked: Any, *, analyze: bool
@@ -223,7 +162,8 @@ class PostgresUnit:
 
     async def call(self, sql: str, args: Sequence[Any], spec: EntitySpec | None = None) -> list[Any]:
         """Run one of the library's own statements for this tenant; errors speak of the entity of ``spec``."""
-        return await self._rows(sql, args, spec, "call")
+        rows: list[Any] = await self._run(sql, args, spec, "call")
+        return rows
 
     async def change(self, sql: str, args: Sequence[Any], spec: EntitySpec | None = None) -> list[Any]:
         """Run one of the library's own writing statements, which the audit log then knows the actor of."""
@@ -247,7 +187,9 @@ class PostgresUnit:
             return (1, done[1], done[2], done[1], done[2])
         async with _Own(self) as unit:
             for start in range(0, len(rows), _CHUNK):
-                done = await unit._row(compiler.add_many_sql, _arrays(rows[start : start + _CHUNK]), spec, "add")
+                done = await unit._run(
+                    compiler.add_many_sql, _arrays(rows[start : start + _CHUNK]), spec, "add", one=True
+                )
         return (1, done[1], done[2], done[1], done[2])
 
     async def _insert_values(self, compiler: Compiler, spec: EntitySpec, rows: Sequence[list[Any]]) -> Any:
@@ -257,7 +199,9 @@ class PostgresUnit:
         async with _Own(self) as unit:
             for start in range(0, len(rows), step):
                 part = rows[start : start + step]
-                done = await unit._row(compiler.add_values(len(part)), [v for r in part for v in r], spec, "add")
+                done = await unit._run(
+                    compiler.add_values(len(part)), [v for r in part for v in r], spec, "add", one=True
+                )
         return done
 
     async def upsert(self, codec: Codec, rule: IndexSpec, params: list[Any]) -> Any:
@@ -269,7 +213,7 @@ class PostgresUnit:
     async def id_by_rule(self, codec: Codec, rule: IndexSpec, params: list[Any]) -> UUID | None:
         """The id of the row that holds a unique rule's values."""
         sql, at = self._store.compiler(codec).id_by_rule(rule.columns, rule.where)
-        row = await self._row(sql, [params[i] for i in at], codec.spec, "upsert")
+        row = await self._run(sql, [params[i] for i in at], codec.spec, "upsert", one=True)
         return None if row is None else row[0]
 
     async def update(self, codec: Codec, columns: Mapping[str, Any], id: UUID, version: int) -> Any:
@@ -280,7 +224,7 @@ class PostgresUnit:
             alone = self._link is None
             if alone:
                 args.append(self.actor)
-            return await self._row(compiler.update(names, actor=alone), args, codec.spec, "update")
+            return await self._run(compiler.update(names, actor=alone), args, codec.spec, "update", one=True)
         return (await self._alone(compiler.update(names, actor=False), args, codec.spec, "update") or (None,))[0]
 
     async def update_where(self, codec: Codec, query: Query, columns: Mapping[str, Any]) -> int:
@@ -295,7 +239,7 @@ class PostgresUnit:
         rows = await self._several(sql, args, codec.spec, "delete")
         if self._link is not None:
             # What else the transaction does was not done for that reason.
-            await self._rows("SELECT set_config('tally.reason', $1, true)", (self.reason or "",))
+            await self._run("SELECT set_config('tally.reason', $1, true)", (self.reason or "",))
         return int(rows[0][0])
 
     async def claim(self, codec: Codec, limit: int, lease: timedelta, token: UUID) -> list[Any]:
@@ -307,134 +251,6 @@ class PostgresUnit:
         """End a lease; False when it was not this worker's any more."""
         sql = self._store.compiler(codec).settle(done=done)
         return bool(await self._several(sql, (self.tenant, id, token), codec.spec, "settle"))
-
-    # -- transactions --------------------------------------------------------------------------------------------
-
-    async def begin(self, isolation: Isolation | None, *, read_only: bool) -> None:
-        """Open a transaction with tenant and actor in the same message, or a savepoint inside one."""
-        if self._link is not None:
-            if isolation is not None or read_only:
-                raise Invalid(
-                    "A nested transaction is a savepoint and cannot change isolation or access mode.",
-                    remedy="Give isolation and read_only to the outermost db.transaction().",
-                )
-            await self._script(f"SAVEPOINT {self.mark}{self._depth}")
-            self._depth += 1
-            return
-        if isolation not in _ISOLATIONS:
-            raise Invalid(
-                "The isolation level is unknown.", remedy="One of: read committed, repeatable read, serializable."
-            )
-        if self._owner is not None:
-            raise _elsewhere()
-        # The session is taken from here on: two tasks that begin at once must not both believe they did.
-        self._owner = asyncio.current_task()
-        store, pool = self._store, self._store.pool
-        problem: Exception
-        try:
-            if store.signed and store.affine:
-                link = pool.take(self._tag) or await pool.acquire(self._tag)
-            else:
-                link = pool.take_any() or await pool.acquire(None)
-            try:
-                words = {"actor": self.actor, "reason": self.reason, "request": self.request}
-                await self._store.open_transaction(
-                    link,
-                    self._tag,
-                    {name: word for name, word in words.items() if word is not None},
-                    _ISOLATIONS[isolation] + (" READ ONLY" if read_only else ""),
-                )
-            except BaseException:
-                link.broken = True
-                pool.release(link)
-                raise
-            self._link, self._depth = link, 1
-            return
-        except _FAILURES as caught:
-            problem = caught
-        finally:
-            if self._link is None:
-                self._owner = None
-        raise translate(problem)
-
-    async def commit(self) -> None:
-        """Commit, or release the savepoint."""
-        if self._depth > 1:
-            # The level is over whatever happens now, or the outermost block would end one level too early and leave
-            # its transaction open: what the session writes next would be lost with it.
-            self._depth -= 1
-            try:
-                await self._script(f"RELEASE SAVEPOINT {self.mark}{self._depth}")
-            except TallystickError:
-                await self._script(f"ROLLBACK TO SAVEPOINT {self.mark}{self._depth}")
-                raise
-            return
-        link = self._leave()
-        failure: TallystickError
-        try:
-            tag = await link.script("COMMIT")
-        except _FAILURES as problem:
-            failure = self._uncommitted(problem, link)
-        except BaseException:
-            link.broken = True
-            raise
-        else:
-            if tag == "COMMIT":
-                return
-            failure = Conflict(
-                "The transaction had failed already and was rolled back.",
-                remedy="Let errors leave the transaction, or catch them around a nested db.transaction().",
-            )
-        finally:
-            self._store.pool.release(link)
-        raise failure
-
-    def _uncommitted(self, problem: Exception, link: Link) -> TallystickError:
-        if not commit_outcome_unknown(problem):
-            return translate(problem)
-        link.broken = True
-        return CommitUnknown("The connection was lost while committing; the transaction may or may not stand.")
-
-    async def rollback(self) -> None:
-        """Undo the transaction, or back to the savepoint; a link that is gone has rolled back too."""
-        link = self._link
-        if link is None:
-            return
-        if self._depth > 1:
-            self._depth -= 1
-            if not link.broken:
-                await self._script(f"ROLLBACK TO SAVEPOINT {self.mark}{self._depth}")
-            return
-        self._leave()
-        try:
-            if not link.broken:
-                await link.script("ROLLBACK")
-        except _FAILURES:
-            link.broken = True
-        except BaseException:
-            link.broken = True
-            raise
-        finally:
-            self._store.pool.release(link)
-
-    def _leave(self) -> Link:
-        link = self._link
-        if link is None:
-            raise Invalid("No transaction is open.", remedy="Use async with db.transaction().")
-        self._link, self._depth, self._owner = None, 0, None
-        return link
-
-    async def _script(self, sql: str) -> None:
-        assert self._link is not None
-        self._mine()
-        problem: Exception
-        try:
-            await self._link.script(sql)
-        except _FAILURES as caught:
-            problem = caught
-        else:
-            return
-        raise translate(problem)
 
 
 class _Own:
@@ -454,13 +270,6 @@ class _Own:
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._own:
             await (self._unit.commit() if kind is None else self._unit.rollback())
-
-
-def _elsewhere() -> Invalid:
-    return Invalid(
-        "Another task has a transaction open on this session.",
-        remedy="Open a session per task; a session is cheap.",
-    )
 
 
 def _arrays(rows: Sequence[list[Any]]) -> list[Any]:
