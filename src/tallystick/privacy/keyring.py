@@ -201,7 +201,8 @@ class Keyring:
             return
         ((age, found),) = await unit.call(_INDEXES, (unit.tenant,))
         held.indexes = {(table, column): int(n) for table, column, n in (one.split(".") for one in found)}
-        held.indexes_until = asked + VIEW_SECONDS - age
+        # The server's clock may have been set back since the transaction began.
+        held.indexes_until = asked + VIEW_SECONDS - max(0.0, age)
 
     def forget(self, tenant: UUID) -> None:
         """Drop what is at hand of a tenant, its epochs too."""

@@ -7,6 +7,7 @@ import gc
 import os
 import pickle
 import stat
+import time
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from tallystick.errors import Denied, Erased, Invalid, Tampered, Unavailable, Unsupported
 from tallystick.privacy.envelope import DataKey, open_, seal
 from tallystick.privacy.key_store import KeyFolder
+from tallystick.privacy.keyring import VIEW_SECONDS, Keyring
 from tallystick.privacy.keys import DevelopmentKeys, KeyProvider, LocalKeys, StoredKeys
 
 ROOT = bytes(range(32))
@@ -159,7 +161,8 @@ class TestEpochs:
             keys.note_erasure(ONE, b"{}")
         finally:
             os.umask(before)
-        assert stat.S_IMODE((tmp_path / "k" / str(ONE)).stat().st_mode) == 0o700
+        for folder in (tmp_path / "k", tmp_path / "k" / str(ONE)):
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert {stat.S_IMODE(f.stat().st_mode) for f in (tmp_path / "k" / str(ONE)).iterdir()} == {0o600}
         (tmp_path / "k" / str(ONE) / "epoch-000001.key").chmod(0o644)
         with pytest.raises(Invalid, match="0600"):
@@ -172,6 +175,31 @@ class TestEpochs:
         file = tmp_path / str(ONE) / "erasures.jsonl"
         file.write_bytes(file.read_bytes() + b'{"n":')
         assert keys.erasures(ONE) == [b'{"n":0}', b'{"n":1}', b'{"n":2}']
+        # Nor does the next line run into it, which would lose both.
+        keys.note_erasure(ONE, b'{"n":3}')
+        keys.note_erasure(ONE, b'{"n":4}')
+        assert keys.erasures(ONE) == [b'{"n":%d}' % number for number in range(5)]
+
+    def test_a_line_that_did_not_fit_on_the_disk_is_no_line(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        keys, write = LocalKeys(ROOT, folder=tmp_path), os.write
+        monkeypatch.setattr(os, "write", lambda handle, content: write(handle, content[:4]))
+        with pytest.raises(Unavailable):
+            keys.note_erasure(ONE, b'{"n":0}')
+        monkeypatch.undo()
+        keys.note_erasure(ONE, b'{"n":1}')
+        assert keys.erasures(ONE) == [b'{"n":1}']
+
+    def test_two_processes_end_an_epoch_at_once(self, tmp_path: Path) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        rings = [LocalKeys(ROOT, folder=tmp_path) for _ in range(8)]
+        for epoch in range(1, 9):
+            rings[0].begin_epoch(ONE)
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(lambda keys, ended=epoch: keys.end_epoch(ONE, ended), rings))
+        assert {f.suffix for f in (tmp_path / str(ONE)).iterdir()} == {".ended"}
 
     def test_the_index_root_of_a_store_is_made_once(self, tmp_path: Path) -> None:
         def stored() -> StoredKeys:
@@ -277,7 +305,8 @@ class TestFiles:
     @pytest.mark.parametrize(
         "content",
         [b"", ROOT[:31], ROOT + b"\n", ROOT.hex().encode()[:-2], ROOT.hex().encode() + b"\n\n", b"zz" * 32,
-         b"0x" + b"1" * 62, b" " + ROOT.hex().encode(), bytes(10_000), bytes(32), b"0" * 64],
+         b"0x" + b"1" * 62, ROOT.hex().encode()[:32], ROOT.hex().encode() + b"\r\n", b" " + ROOT.hex().encode(),
+         bytes(10_000), bytes(32), b"0" * 64],
     )  # fmt: skip
     def test_content(self, tmp_path: Path, content: bytes) -> None:
         with pytest.raises(Invalid) as caught:
@@ -340,3 +369,16 @@ class TestFiles:
         for path in (tmp_path / "none" / "key", Path("a\x00b")):
             with pytest.raises(Unavailable):
                 LocalKeys.create(path)
+
+
+async def test_a_clock_that_was_set_back_makes_nothing_believed_for_longer() -> None:
+    class Behind:
+        tenant = ONE
+
+        async def call(self, sql: str, args: Any) -> list[Any]:
+            return [(-3600.0, ["user.email_bidx.2"])]
+
+    ring, unit = Keyring(LocalKeys(ROOT)), Behind()
+    await ring.index_generations(unit)  # type: ignore[arg-type]
+    assert ring.of(ONE).indexes == {("user", "email_bidx"): 2}
+    assert ring.of(ONE).indexes_until <= time.monotonic() + VIEW_SECONDS
