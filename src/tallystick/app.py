@@ -148,10 +148,10 @@ class Tallystick:
 
             sign = tenant_key.signer(tenant_key.read(self.settings.tenant_key_file))
         url = self.settings.database_url
+        if self.keys is None and self.settings.key_file is not None:
+            self.keys = LocalKeys.from_file(self.settings.key_file, folder=self.settings.key_dir)
         if url is None:
             url = await self._start_embedded()
-        elif self.keys is None and self.settings.key_file is not None:
-            self.keys = LocalKeys.from_file(self.settings.key_file, folder=self.settings.key_dir)
         elif self.keys is None and ROOT_VARIABLE in os.environ:
             self.keys = LocalKeys.from_environment()
         if self.keys is not None and self.keys.development and self._server is None:
