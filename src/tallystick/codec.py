@@ -43,6 +43,7 @@ class Codec:
         "opened_at",
         "spec",
         "stamped",
+        "vague",
         "width",
     )
 
@@ -52,6 +53,8 @@ class Codec:
         self.insert_columns = tuple(c.name for c in spec.columns if c.insertable)
         self.width = len(spec.read_columns)
         self.opened_at = _opened_at(spec)
+        # Whether an index may say that values are equal which are not.
+        self.vague = any(b.search_bits is not None for b in spec.blind)
         self._decode: Decode = _generate(_decoder, spec)
         self.encode: Encode = _generate(_encoder, spec)
         self.stamped: Callable[[Any, UUID, Any, list[Any]], Any] = _generate(_stamper, spec)

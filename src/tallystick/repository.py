@@ -9,6 +9,7 @@ from uuid import UUID
 
 from msgspec.structs import replace as changed
 
+from tallystick.candidates import certain, counted, existing, paged, selected
 from tallystick.claims import Claimed
 from tallystick.codec import Codec, codec_of
 from tallystick.conditions import Condition, Field, Missing, Order, Query
@@ -154,11 +155,9 @@ class Repository(Generic[E]):
             query = changed(query, offset=offset)
         elif after is not None:
             query = changed(query, after=read_cursor(after, mark, query.order))
-        rows = await db.unit.select(codec, query)
-        more = len(rows) > limit
-        items = await self._entities(rows[:limit] if more else rows)
+        items, more = await paged(self, query, limit)
         cursor = write_cursor(mark, codec.position(items[-1], query.order, db.sealer)) if more else None
-        total = await db.unit.count(codec, whole) if count else None
+        total = await counted(self, whole) if count else None
         return Page(items=items, limit=limit, next=cursor, total=total, offset=offset)
 
     async def explain(
@@ -193,12 +192,12 @@ class Repository(Generic[E]):
     async def count(self, *where: Where) -> int:
         """How many match."""
         await known(self, where)
-        return await self.db.unit.count(self._codec, self._query(where, ()))
+        return await counted(self, self._query(where, ()))
 
     async def exists(self, *where: Where) -> bool:
         """Whether any matches."""
         await known(self, where)
-        return await self.db.unit.exists(self._codec, self._query(where, ()))
+        return await existing(self, self._query(where, ()))
 
     async def history(self, id: UUID) -> list[Version[E]]:
         """Every version of one row, oldest first: who made it, when, why, what it changed; "audit.read" is needed.
@@ -394,8 +393,7 @@ class Repository(Generic[E]):
         return await reveal(self, id, field, reason)
 
     async def _select(self, query: Query) -> list[E]:
-        rows = await self.db.unit.select(self._codec, query)
-        return await self._entities(rows)
+        return await selected(self, query)
 
     async def _entities(self, rows: Sequence[Any]) -> list[E]:
         """The entities of rows, with the keys that they need."""
@@ -433,7 +431,7 @@ class Repository(Generic[E]):
                 entity=self.spec.name,
                 remedy="Say which rows; all_of() with no parts means every row.",
             )
-        return self._query(where, (), archived=archived)
+        return certain(self, self._query(where, (), archived=archived))
 
     async def _delete(self, query: Query, reason: str) -> int:
         if self.spec.append_only:
