@@ -69,6 +69,9 @@ def test_a_processor_keeps_what_is_not_personal():
 def test_nothing_that_holds_a_personal_value_prints_it():
     from rich.pretty import pretty_repr
 
+    from tallystick.domains.identity.external_identities import ExternalSubject
+    from tallystick.domains.identity.mfa import Enrolment
+
     ada = User(email="ada@example.org", first_name="Ada", password_hash=secret("ada"))
     held = (
         ada,
@@ -77,6 +80,8 @@ def test_nothing_that_holds_a_personal_value_prints_it():
         User.New.only("email").parse({"email": "ada@example.org"}),
         User.Change.parse({"phone": "ada"}),
         User.Filter.parse({"email": "ada@example.org", "phone_last4": "ada"}),
+        ExternalSubject("https://ada.example", "ada"),
+        Enrolment("ada", "otpauth://ada"),
     )
     for one in held:
         for shown in (repr(one), str(one), f"{one}", repr([one]), pretty_repr(one), pretty_repr({"a": one})):
