@@ -239,7 +239,7 @@ def _chosen(db: Session, column: str | None) -> list[tuple[EntitySpec, FieldSpec
     chosen = [
         (spec, blind)
         for spec, blind in every
-        if owner.lower() in (spec.table, spec.name.lower(), f"{spec.name.lower()}s")
+        if owner.lower() in _names(spec)
         and field in spec.fields
         and blind in spec.fields[field].blind
     ]
@@ -247,6 +247,12 @@ def _chosen(db: Session, column: str | None) -> list[tuple[EntitySpec, FieldSpec
         names = dict.fromkeys(f"{s.table}.{f.name}" for s, b in every for f in s.fields.values() if b in f.blind)
         raise Invalid("There is no such searchable field.", field="column", remedy=f"Fields are: {', '.join(names)}.")
     return chosen
+
+
+def _names(spec: EntitySpec) -> set[str]:
+    """What an entity may be called here; an extension also by what it extends."""
+    classes = [spec.cls, *([spec.extends] if spec.extends is not None else [])]
+    return {spec.table, *(f"{cls.__name__.lower()}{end}" for cls in classes for end in ("", "s"))}
 
 
 _STATES: Final = (
