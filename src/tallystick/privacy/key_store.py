@@ -87,10 +87,9 @@ class KeyFolder:
     def read(self, tenant: UUID, name: str) -> bytes | None:
         """The wrapped key of that name, or None. Raises ``Erased`` for one that was destroyed, ``Invalid``."""
         folder = self._folder(tenant)
-        if (folder / f"{name}.ended").exists():
-            raise Erased("This key epoch was ended and its key destroyed.")
         file = folder / f"{name}.key"
-        return read_private(file, longest=_LONGEST_WRAPPED) if file.exists() else None
+        self._refuse_ended(folder, name)
+        return read_private(file, longest=_LONGEST_WRAPPED) if _there(file) else None
 
     def add(self, tenant: UUID, name: str, wrapped: bytes) -> bool:
         """Keep a wrapped key; False when one of that name is there already, which is then left alone."""
@@ -99,8 +98,7 @@ class KeyFolder:
             private_folder(folder, self.path)
         except OSError as error:
             raise _unreadable(folder, error) from None
-        if (folder / f"{name}.ended").exists():
-            raise Erased("This key epoch was ended and its key destroyed.")
+        self._refuse_ended(folder, name)
         try:
             write_private(folder / f"{name}.key", wrapped)
         except Invalid:
@@ -147,6 +145,19 @@ class KeyFolder:
 
     def _folder(self, tenant: UUID) -> Path:
         return self.path / str(tenant)
+
+    @staticmethod
+    def _refuse_ended(folder: Path, name: str) -> None:
+        if _there(folder / f"{name}.ended"):
+            raise Erased("This key epoch was ended and its key destroyed.")
+
+
+def _there(file: Path) -> bool:
+    """Whether a file is there; what cannot be looked at is no answer."""
+    try:
+        return file.exists()
+    except OSError as error:
+        raise _unreadable(file, error) from None
 
 
 def _moment(tombstone: Path) -> datetime:

@@ -201,6 +201,21 @@ class TestEpochs:
                 list(pool.map(lambda keys, ended=epoch: keys.end_epoch(ONE, ended), rings))
         assert {f.suffix for f in (tmp_path / str(ONE)).iterdir()} == {".ended"}
 
+    def test_a_folder_that_cannot_be_used_is_told(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        for folder in (tmp_path / "file", tmp_path / ("x" * 300)):
+            keys = LocalKeys(ROOT, folder=folder)
+            for act in (
+                lambda keys=keys: keys.epochs(ONE),
+                lambda keys=keys: keys.begin_epoch(ONE),
+                lambda keys=keys: keys.epoch_key(ONE, 1),
+                lambda keys=keys: keys.restore(ONE, "epoch-000001", ROOT),
+                lambda keys=keys: keys.note_erasure(ONE, b"{}"),
+                lambda keys=keys: keys.erasures(ONE),
+            ):
+                with pytest.raises(Unavailable, match="key"):
+                    act()
+
     def test_the_index_root_of_a_store_is_made_once(self, tmp_path: Path) -> None:
         def stored() -> StoredKeys:
             return StoredKeys(LocalKeys(ROOT)._root, KeyFolder(tmp_path))
