@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -441,8 +442,13 @@ class TestEscrow:
         deposit(bench.keys(), [db.tenant_id], [public], file)
         with pytest.raises(Invalid, match="exists"):
             create_officer(officer)
-        with pytest.raises(Invalid, match="exists"):
+        with pytest.raises(Invalid, match="exists") as caught:
             deposit(bench.keys(), [db.tenant_id], [public], file)
+        # Nor would it be in a report of the error that has the variables of its frames.
+        walked = [frame for frame, _ in traceback.walk_tb(caught.tb)]
+        frames = [frame.f_locals for frame in walked if "/tallystick/" in frame.f_code.co_filename]
+        assert frames
+        assert repr(bench.keys().export(db.tenant_id)["epoch-000001"]) not in repr(frames)
         with pytest.raises(Invalid, match="once"):
             deposit(bench.keys(), [db.tenant_id], [public, public], tmp_path / "x")
         with pytest.raises(Invalid, match="once"):
@@ -462,6 +468,7 @@ class TestEscrow:
         whole = file.read_text()
         head, line = whole.splitlines()
         record = json.loads(line)
+        bad: tuple[Any, ...] = ([], {}, None, [[]], [5])
         for edited in (
             "",
             "{}",
@@ -476,6 +483,8 @@ class TestEscrow:
             *(whole[:cut] for cut in range(0, len(whole) - 1, 3)),
             head + "\n",
             whole + line,
+            # A file for nobody, which anybody could write: its key would be known to them.
+            *(json.dumps(json.loads(head) | {"officers": o}) + "\n" + json.dumps(record | {"shares": []}) for o in bad),
         ):
             file.write_text(edited)
             with pytest.raises(Tampered):

@@ -14,9 +14,10 @@ import binascii
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
@@ -58,17 +59,21 @@ def deposit(provider: KeyProvider, tenants: Sequence[UUID], officers: Sequence[P
     public = [_public(path) for path in officers]
     if not 1 <= len(public) <= _MOST_OFFICERS or len(set(map(_raw, public))) < len(public):
         raise Invalid("Escrow is for 1 to 16 different officers.", field="officers", remedy="Give each key once.")
-    lines: list[str] = []
-    for tenant in tenants:
-        for name, key in sorted(keys.export(tenant).items()):
-            shares = [
-                base64.b64encode(_SUITE.encrypt(share, officer, _info(tenant, name, officer))).decode()
-                for share, officer in zip(_split(key, len(public)), public, strict=True)
-            ]
-            lines.append(json.dumps({"tenant": str(tenant), "name": name, "shares": shares}))
+    lines = [line for tenant in tenants for line in _written(keys, tenant, public)]
     head = json.dumps({"form": _FORM, "officers": [_raw(key).hex() for key in public], "keys": len(lines)})
     write_private(file, "".join(f"{line}\n" for line in (head, *lines)).encode())
     return len(lines)
+
+
+def _written(keys: StoredKeys, tenant: UUID, officers: list[X25519PublicKey]) -> list[str]:
+    lines: list[str] = []
+    for name, key in sorted(keys.export(tenant).items()):
+        shares = [
+            base64.b64encode(_SUITE.encrypt(share, officer, _info(tenant, name, officer))).decode()
+            for share, officer in zip(_split(key, len(officers)), officers, strict=True)
+        ]
+        lines.append(json.dumps({"tenant": str(tenant), "name": name, "shares": shares}))
+    return lines
 
 
 def withdraw(provider: KeyProvider, officers: Sequence[Path], file: Path) -> tuple[int, int]:
@@ -82,7 +87,8 @@ def withdraw(provider: KeyProvider, officers: Sequence[Path], file: Path) -> tup
     private = {_raw(key.public_key()).hex(): key for key in map(_private, officers)}
     head, *lines = _lines(file)
     wanted, count = head.get("officers"), head.get("keys")
-    if head.get("form") != _FORM or not isinstance(wanted, list) or not isinstance(count, int):
+    # Of no officers, no share would have to open.
+    if head.get("form") != _FORM or not isinstance(count, int) or not _are_officers(wanted):
         raise Tampered("The file is no escrow of keys.", remedy="Name the file that `tallystick keys escrow` wrote.")
     missing = [name for name in wanted if name not in private]
     if missing:
@@ -91,24 +97,32 @@ def withdraw(provider: KeyProvider, officers: Sequence[Path], file: Path) -> tup
             field="officers",
             remedy="All officers have to be there: give --with for each.",
         )
-    made = there = good = 0
-    for line in lines:
-        found = _opened(line, [private[officer] for officer in wanted])
-        if found is None:
-            continue
-        good += 1
-        try:
-            restored = keys.restore(*found)
-        except Erased:
-            continue
-        made, there = made + restored, there + (not restored)
-    if good != count or len(lines) != count:
+    known = [private[officer] for officer in wanted]
+    became = Counter(_restored(keys, line, known) for line in lines)
+    made, there = became["made"], became["there"]
+    if len(lines) != count or became["lost"]:
+        good = len(lines) - became["lost"]
         raise Tampered(
             f"The escrow file was altered or cut short: {good} of its {count} keys open. Of those {made} were brought "
             f"back, {there} were there already.",
             remedy="Use another copy of it for the others.",
         )
     return made, there
+
+
+def _are_officers(names: object) -> TypeGuard[list[str]]:
+    return isinstance(names, list) and 1 <= len(names) <= _MOST_OFFICERS and all(isinstance(n, str) for n in names)
+
+
+def _restored(keys: StoredKeys, line: dict[str, Any], private: list[X25519PrivateKey]) -> str:
+    """What became of a line's key: "made", "there" already, "ended" since, or "lost" where it does not open."""
+    found = _opened(line, private)
+    if found is None:
+        return "lost"
+    try:
+        return "made" if keys.restore(*found) else "there"
+    except Erased:
+        return "ended"
 
 
 def _opened(line: dict[str, Any], private: list[X25519PrivateKey]) -> tuple[UUID, str, bytes] | None:
