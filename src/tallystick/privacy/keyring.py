@@ -235,6 +235,8 @@ class Keyring:
                 key = DataKey(material)
                 drafts[key.key_id] = ((subject, purpose), HeldKey(key, subject))
                 args += (subject, purpose, key.key_id, seal(wrapping, material, wrap_context(tenant, subject, purpose)))
+                # Whoever reports errors with the variables of their frames must not find it here.
+                del material
             try:
                 rows = await unit.change(_make(len(owners)), args)
             except Serialization:
@@ -295,6 +297,7 @@ def unwrapped(wrapping: DataKey, wrapped: bytes, context: bytes, key_id: bytes) 
     material = open_(wrapping, wrapped, context)
     key = DataKey(material)
     if key.key_id != key_id:
+        del material
         raise Tampered("A wrapped data key is not the one that its row names.")
     return key, material
 

@@ -367,6 +367,8 @@ def _root_of(content: bytes) -> bytes:
     except binascii.Error:
         root = b""
     if len(root) != 32:
+        # It may be the key and a character too many, and errors are reported with the variables of their frames.
+        del content, root
         raise Invalid(
             "The key file does not hold a root key.",
             field="root",

@@ -8,7 +8,9 @@ import os
 import pickle
 import stat
 import time
+import traceback
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +18,7 @@ import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from tallystick.errors import Denied, Erased, Invalid, Tampered, Unavailable, Unsupported
+from tallystick.errors import Denied, Erased, Invalid, Serialization, Tampered, Unavailable, Unsupported
 from tallystick.privacy.envelope import DataKey, open_, seal
 from tallystick.privacy.key_store import KeyFolder
 from tallystick.privacy.keyring import VIEW_SECONDS, Keyring
@@ -295,6 +297,12 @@ def test_a_dropped_provider_is_collected() -> None:
     assert gone() is None
 
 
+def held_by(trace: TracebackType) -> str:
+    """What a report of an error would show that has the variables of our frames."""
+    frames = [frame for frame, _ in traceback.walk_tb(trace) if "/tallystick/" in frame.f_code.co_filename]
+    return repr([{n: v for n, v in frame.f_locals.items() if n != "self"} for frame in frames])
+
+
 def _file(folder: Path, content: bytes, mode: int = 0o600) -> Path:
     path = folder / "root key"
     path.write_bytes(content)
@@ -323,10 +331,10 @@ class TestFiles:
          b"0x" + b"1" * 62, ROOT.hex().encode()[:32], ROOT.hex().encode() + b"\r\n", b" " + ROOT.hex().encode(),
          bytes(10_000), bytes(32), b"0" * 64],
     )  # fmt: skip
-    def test_content(self, tmp_path: Path, content: bytes) -> None:
+    def test_content(self, tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
         with pytest.raises(Invalid) as caught:
-            LocalKeys.from_file(_file(tmp_path, content))
-        assert ROOT.hex()[:16] not in str(caught.value)
+            LocalKeys.from_file(_file(tmp_path_factory.mktemp("key"), content))
+        assert ROOT.hex()[:16] not in str(caught.value) + held_by(caught.tb)
         assert "LocalKeys.create" in str(caught.value)
 
     def test_missing(self, tmp_path: Path) -> None:
@@ -397,3 +405,21 @@ async def test_a_clock_that_was_set_back_makes_nothing_believed_for_longer() -> 
     await ring.index_generations(unit)  # type: ignore[arg-type]
     assert ring.of(ONE).indexes == {("user", "email_bidx"): 2}
     assert ring.of(ONE).indexes_until <= time.monotonic() + VIEW_SECONDS
+
+
+async def test_an_error_while_a_key_is_made_does_not_hold_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing:
+        tenant, depth = ONE, 1
+
+        async def call(self, sql: str, args: Any) -> list[Any]:
+            return []
+
+        async def change(self, sql: str, args: Any) -> list[Any]:
+            raise Serialization("Somebody else was first.")
+
+    drawn, draw = [], os.urandom
+    monkeypatch.setattr(os, "urandom", lambda size: drawn.append(draw(size)) or drawn[-1])
+    with pytest.raises(Serialization) as caught:
+        await Keyring(LocalKeys(ROOT)).ready(Refusing(), [(TWO, "identity")])  # type: ignore[arg-type]
+    assert len(drawn) == 1
+    assert repr(drawn[0]) not in held_by(caught.tb)
