@@ -239,9 +239,7 @@ def _chosen(db: Session, column: str | None) -> list[tuple[EntitySpec, FieldSpec
     chosen = [
         (spec, blind)
         for spec, blind in every
-        if owner.lower() in _names(spec)
-        and field in spec.fields
-        and blind in spec.fields[field].blind
+        if owner.lower() in _names(spec) and field in spec.fields and blind in spec.fields[field].blind
     ]
     if not chosen:
         names = dict.fromkeys(f"{s.table}.{f.name}" for s, b in every for f in s.fields.values() if b in f.blind)
