@@ -410,10 +410,11 @@ class Tallystick:
                 created_by_us=True,
             )
             if self.keys is None:
+                folder = self.settings.key_dir or server.key_dir
                 self.keys = (
-                    LocalKeys.from_environment(folder=server.key_dir)
+                    LocalKeys.from_environment(folder=folder)
                     if ROOT_VARIABLE in os.environ
-                    else LocalKeys(server.development_key(), folder=server.key_dir, development=True)
+                    else LocalKeys(server.development_key(), folder=folder, development=True)
                 )
         except BaseException:
             await self.close()
