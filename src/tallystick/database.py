@@ -125,10 +125,11 @@ async def _embedded(settings: Settings, keys: KeyProvider | None) -> tuple[Embed
             created_by_us=True,
         )
         if keys is None:
+            folder = settings.key_dir or server.key_dir
             keys = (
-                LocalKeys.from_environment(folder=server.key_dir)
+                LocalKeys.from_environment(folder=folder)
                 if ROOT_VARIABLE in os.environ
-                else LocalKeys(server.development_key(), folder=server.key_dir, development=True)
+                else LocalKeys(server.development_key(), folder=folder, development=True)
             )
     except BaseException:
         await server.stop()

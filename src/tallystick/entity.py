@@ -14,6 +14,7 @@ from tallystick.fields import Ref
 from tallystick.filters import Filter
 from tallystick.ids import NIL, uuid7
 from tallystick.rules import Rules
+from tallystick.shown import HIDDEN, text_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -136,14 +137,11 @@ class Entity(_Struct, metaclass=EntityMeta):
         """A reference to this entity, already loaded."""
         return Ref(self.id, self)
 
-    def __repr__(self) -> str:
-        spec = spec_of(type(self))
-        shown = ", ".join(
-            f"{name}=…" if spec.fields[name].sealed else f"{name}={getattr(self, name)!r}" for name in spec.fields
-        )
-        return f"{type(self).__name__}({shown})"
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        fields = spec_of(type(self)).fields
+        return [(name, HIDDEN if field.sealed else getattr(self, name)) for name, field in fields.items()]
 
-    __str__ = __repr__
+    __repr__ = __str__ = text_of
 
 
 _ENTITY.append(Entity)

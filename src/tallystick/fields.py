@@ -97,9 +97,10 @@ class Search:
     """How a secret or personal field may be found: equality over its normalised value, by a keyed hash.
 
     ``normal`` is one of exact, email, digits, phone, name. ``bits`` truncates the index, so that an attacker who
-    holds it cannot tell which of many people a value belongs to; a truncated index is never unique. ``last`` indexes
-    the closing characters of the value besides, for ``ends_with(field, "6789")``; that index is never unique either,
-    and few closing characters have few values, so it tells more to whoever holds it than the whole does.
+    holds it cannot tell which of many people a value belongs to; a truncated index is never unique, and what it finds
+    is opened and compared, so it serves equality in reads and no bulk change. ``last`` indexes the closing characters
+    of the value besides, for ``ends_with(field, "6789")``; that index is never unique either, and few closing
+    characters have few values, so it tells more to whoever holds it than the whole does.
     """
 
     normal: str = "exact"

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from tallystick.errors import Declaration, Invalid
+from tallystick.shown import fields_of, text_of
 
 if TYPE_CHECKING:
     from tallystick.conditions import Condition
@@ -32,6 +33,7 @@ class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
 
     _tally_entity: ClassVar[Any] = None
     _tally_plan: ClassVar[dict[str, tuple[str, str]]] = {}
+    _tally_hidden: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
@@ -79,6 +81,11 @@ class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
                 remedy=f"It should be {_describe(hints[name])}.",
             )
         return cls(**found)
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return fields_of(self, self._tally_hidden)
+
+    __repr__ = __str__ = text_of
 
     def conditions(self) -> tuple[Condition, ...]:
         """The filter as conditions."""
@@ -164,4 +171,5 @@ def filter_type(spec: EntitySpec) -> type[Filter]:
     )
     type.__setattr__(made, "_tally_entity", spec.cls)
     type.__setattr__(made, "_tally_plan", plan)
+    type.__setattr__(made, "_tally_hidden", frozenset(n for n, (field, _) in plan.items() if spec.fields[field].sealed))
     return cast("type[Filter]", made)

@@ -45,8 +45,9 @@ def decoder(spec: EntitySpec, scope: dict[str, Any]) -> str:
         column = at[field.column]
         arguments.append(f"{name}={_guard(field, column, _decoded(spec, field, column, at, scope))}")
     generation = "_generation, " if spec.opened else ""
+    show = "    show = sealer.mask\n" if any(f.mask_last is not None for f in spec.fields.values()) else ""
     return (
-        f"def made(row, sealer):\n    ({', '.join(at.values())}, {generation}) = row\n"
+        f"def made(row, sealer):\n    ({', '.join(at.values())}, {generation}) = row\n{show}"
         f"    return cls({', '.join(arguments)})\n"
     )
 
@@ -76,7 +77,8 @@ def _decoded(spec: EntitySpec, field: FieldSpec, column: str, at: dict[str, str]
             return f"sealer.open({spec.table!r}, F_{name}, {column}, {row})"
         if field.mask_last is not None:
             mask = field.mask_column
-            return f"sealed({column}, sealer.mask({spec.table!r}, {mask!r}, {at[mask]}, {row}))"
+            # Most masks that are read are never looked at: what it takes to answer one is kept, and nothing done.
+            return f"sealed({column}, (show, {spec.table!r}, {mask!r}, {at[mask]}, {row}))"
         return f"sealed({column})"
     return column
 

@@ -22,6 +22,7 @@ from tallystick.errors import Invalid, Unsupported
 from tallystick.fields import Internal, Ref
 from tallystick.money import Money
 from tallystick.privacy.sealed import Secret, secret_dec_hook
+from tallystick.shown import fields_of, text_of
 from tallystick.spec import EntitySpec, FieldSpec, Kind
 
 if TYPE_CHECKING:
@@ -86,6 +87,11 @@ class Input(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
         from tallystick.web.models import core_schema
 
         return core_schema(source)
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return fields_of(self, _hidden(self._tally_entity))
+
+    __repr__ = __str__ = text_of
 
     def given(self) -> dict[str, Any]:
         """What the client gave, by field, as the entity takes it."""
@@ -161,6 +167,13 @@ def input_type(spec: EntitySpec, base: type[Input]) -> Any:
         hint = hint | None if field.optional else hint
         fields.append((name, hint) if base is New and defaults[name] else (name, hint | UnsetType, UNSET))
     return _made(f"{spec.name}{base.__name__}", fields, base, spec.cls, base.__doc__ or "")
+
+
+@cache
+def _hidden(entity: type[Entity]) -> frozenset[str]:
+    from tallystick.entity import spec_of
+
+    return frozenset(f.name for f in spec_of(entity).fields.values() if f.sealed)
 
 
 @cache

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from msgspec.structs import replace as changed
 
+from tallystick.candidates import counted, existing, paged, selected
 from tallystick.codec import Codec, codec_of
 from tallystick.conditions import Condition, Field, Missing, Query
 from tallystick.entity import Entity, spec_of
@@ -128,11 +129,9 @@ class Reader(Generic[E]):
             query = changed(query, offset=offset)
         elif after is not None:
             query = changed(query, after=read_cursor(after, mark, query.order))
-        rows = await db.unit.select(codec, query)
-        more = len(rows) > limit
-        items = await self._entities(rows[:limit] if more else rows)
+        items, more = await paged(self, query, limit)
         cursor = write_cursor(mark, codec.position(items[-1], query.order, db.sealer)) if more else None
-        total = await db.unit.count(codec, whole) if count else None
+        total = await counted(self, whole) if count else None
         return Page(items=items, limit=limit, next=cursor, total=total, offset=offset)
 
     async def explain(
@@ -167,16 +166,15 @@ class Reader(Generic[E]):
     async def count(self, *where: Where) -> int:
         """How many match."""
         await known(self, where)
-        return await self.db.unit.count(self._codec, self._query(where, ()))
+        return await counted(self, self._query(where, ()))
 
     async def exists(self, *where: Where) -> bool:
         """Whether any matches."""
         await known(self, where)
-        return await self.db.unit.exists(self._codec, self._query(where, ()))
+        return await existing(self, self._query(where, ()))
 
     async def _select(self, query: Query) -> list[E]:
-        rows = await self.db.unit.select(self._codec, query)
-        return await self._entities(rows)
+        return await selected(self, query)
 
     async def _entities(self, rows: Sequence[Any]) -> list[E]:
         """The entities of rows, with the keys that they need."""

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from msgspec.structs import replace as changed
 
+from tallystick.candidates import certain
 from tallystick.claims import Claimed
 from tallystick.conditions import Lock, Order, Query
 from tallystick.custom import adapted, judged
@@ -256,7 +257,7 @@ class Repository(Reader[E]):
                 entity=self.spec.name,
                 remedy="Say which rows; all_of() with no parts means every row.",
             )
-        return self._query(where, (), archived=archived)
+        return certain(self, self._query(where, (), archived=archived))
 
     async def _delete(self, query: Query, reason: str) -> int:
         if self.spec.append_only:

@@ -22,6 +22,7 @@ from tallystick.domains.catalog import DOMAINS
 from tallystick.domains.identity.erasures import ErasureGround
 from tallystick.domains.rights.masking import mask_into
 from tallystick.errors import Duplicate, Erased, Invalid, TallystickError
+from tallystick.privacy import rotation
 from tallystick.privacy.keys import LocalKeys
 from tallystick.privacy.redact import RedactingFilter
 from tallystick.schema.connect import acting_as_owner
@@ -174,6 +175,10 @@ async def test_it_is_in_the_export_and_gone_when_the_person_is_erased(house: Hou
     text = b"".join(p.read_bytes() for p in (tmp_path / "before").rglob("*") if p.is_file())
     assert found(text) == [IBAN, NICK, HOBBY]
     assert b'"region"' in text
+    for column in ("users.iban", "branchuser.nickname"):
+        (done,) = await rotation.rotate_index(desk, column)
+        assert (done.generation, done.rows) == (2, 1)
+    assert [m.id for m in await users.find(BranchUser.iban == IBAN, BranchUser.nickname == NICK.lower())] == [made.id]
     await desk.privacy.erase(await desk.privacy.request_erasure(made, ground=ErasureGround.CONSENT_WITHDRAWN))
     gone = await users.get(made.id)
     assert (gone.nickname, gone.custom_personal, gone.status) == (None, None, UserStatus.ERASED)

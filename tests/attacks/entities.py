@@ -53,6 +53,8 @@ class Holder(Entity):
     code: Annotated[str, Length(40, min=1)]
     email: Annotated[Personal[str], Search("email")] | None = None
     name: Personal[str] | None = None
+    nick: Annotated[Personal[str], Search("name", bits=1)] | None = None
+    pin: Annotated[Secret[str], Search("digits", bits=2, last=2)] | None = None
 
     rules = Rules(Unique("code"), Unique("email"), retain="identity")
 

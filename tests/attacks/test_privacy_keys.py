@@ -17,7 +17,7 @@ import pytest
 from tests.attacks.conftest import Ground
 from tests.attacks.entities import Holder, Parcel, holder, parcel
 
-from tallystick import LocalKeys, Session, Tallystick, User, UserProfile, secret
+from tallystick import LocalKeys, Session, Tallystick, User, UserProfile, candidates, secret
 from tallystick.domains.catalog import entities_of
 from tallystick.domains.identity.tenants import TenantInfo
 from tallystick.entity import spec_of
@@ -34,13 +34,14 @@ from tallystick.errors import (
     Unavailable,
 )
 from tallystick.ids import uuid7
+from tallystick.page import Offset
 from tallystick.privacy import reindex, rotation
 from tallystick.privacy.cells import ERASED, Opener
 from tallystick.privacy.envelope import DataKey, seal
 from tallystick.privacy.keyring import TenantKeys, wrap_context
 from tallystick.privacy.sealed import enc_hook
 from tallystick.privacy.sealer import Sealer
-from tallystick.query import one_of
+from tallystick.query import all_of, any_of, desc, ends_with, not_, one_of
 
 ROOT = bytes(range(32))
 
@@ -292,6 +293,51 @@ async def test_e5_one_number_in_two_tenants_or_columns_does_not_look_equal(two: 
             found |= {national, phone}
             assert [p.id for p in await db[Parcel].find(Parcel.national_id == "1555-0100")] == [row.id]
     assert len(found) == 4
+
+
+async def test_e5_what_a_truncated_index_finds_is_compared(
+    two: Two, tenant: TenantInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one bit: half of all values look like any other, and no answer and no change may go by the look."""
+    monkeypatch.setattr(candidates, "_BATCH", 4)
+    async with at(two.one, tenant) as db:
+        rows = await db[Holder].add_many(
+            [holder(f"{n:02}", nick=f"Nick {n}", pin=secret(f"5-{n:04}")) for n in range(24)]
+        )
+        for row in rows[:8]:
+            number = int(row.code)
+            for asked in (Holder.nick == f"nick  {number}", Holder.pin == f"5{number:04}"):
+                assert [h.id for h in await db[Holder].find(asked)] == [row.id]
+                assert (await db[Holder].one(asked, Holder.code == row.code)).id == row.id
+                assert await db[Holder].count(asked) == 1
+                assert [h.id async for h in db[Holder].stream(asked, batch=3)] == [row.id]
+        assert await db[Holder].find(Holder.nick == "Nick 7", limit=0) == []
+        assert not await db[Holder].exists(Holder.nick == "Nick 99")
+        assert await db[Holder].exists(Holder.Filter.parse({"nick": "nick 3", "pin_last2": "03"}))
+        assert [h.code for h in await db[Holder].find(ends_with(Holder.pin, "23"))] == ["23"]
+        asked = one_of(Holder.nick, [f"NICK {n}" for n in range(0, 24, 2)])
+        found, after = [], None
+        while True:
+            page = await db[Holder].page(asked, order=desc(Holder.code), limit=5, after=after, count=True)
+            assert page.total == 12
+            found += [h.code for h in page]
+            if (after := page.next) is None:
+                break
+        assert found == [f"{n:02}" for n in range(22, -1, -2)]
+        one = Holder.nick == "Nick 1"
+        for vague in (Holder.nick != "Nick 1", not_(one), any_of(one, Holder.code == "01")):
+            with pytest.raises(Invalid, match="candidates"):
+                await db[Holder].find(vague)
+        for change in (
+            db[Holder].update_where(one, name="x"),
+            db[Holder].purge_where(all_of(one), reason="gone"),
+            db[Holder].page(one, after=Offset(1)),
+        ):
+            with pytest.raises(Invalid, match="truncated"):
+                await change
+        await erase(db, rows[1].id)
+        assert not await db[Holder].exists(Holder.pin == "50001")
+        assert await db[Holder].count() == 24
 
 
 class Rotating(NamedTuple):

@@ -153,7 +153,7 @@ def test_t19_what_is_sealed_is_neither_sorted_by_nor_searched_but_by_its_index(e
             with pytest.raises(Invalid):
                 compare()
         offered = {p for p in entity.Filter._tally_plan if p == name or p.startswith(f"{name}_")}
-        allowed = {name} if field.search else set()
+        allowed = {blind.name for blind in field.blind}
         assert offered <= allowed | {f"{name}_missing"}
 
 

@@ -107,3 +107,27 @@ def test_the_root_key_of_the_environment_is_for_the_embedded_server(
     refused = cli("keys", "status", "--url", "postgresql://nobody@127.0.0.1:1/none")
     assert refused.code == 3
     assert "TALLYSTICK_KEY_FILE" in refused.err
+
+
+def test_neither_key_file_nor_folder_is_passed_over_on_the_embedded_server(
+    cli: Cli, data_dir: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tallystick import LocalKeys
+
+    def current() -> int | None:
+        shown = cli("keys", "status", "--tenant", slug(cli), "--json")
+        assert shown.code == 0, shown.err
+        found: int | None = shown.document["tenants"][slug(cli)]["current"]
+        return found
+
+    assert current() is not None
+    monkeypatch.setenv("TALLYSTICK_KEY_DIR", str(place / "elsewhere"))
+    assert current() is None
+    monkeypatch.delenv("TALLYSTICK_KEY_DIR")
+    LocalKeys.create(place / "root")
+    monkeypatch.setenv("TALLYSTICK_KEY_FILE", str(place / "root"))
+    assert current() is None
+    (place / "root").chmod(0o644)
+    refused = cli("keys", "status")
+    assert refused.code == 2
+    assert "0600" in refused.err

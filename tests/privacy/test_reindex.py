@@ -120,3 +120,25 @@ async def test_a_sealed_row_looks_at_its_own_key_only_before_anybody_counted_the
             (),
         )
     assert read < 200 * 10
+
+
+async def test_values_from_before_the_index_get_one(office: Session):
+    """What a field holds when it first declares ``Search`` is in neither column."""
+    await office.privacy.set_policy("lending", basis=LegalBasis.CONTRACT, reason="no minimum here")
+    ada, bob = await person(office), await person(office, "Bob")
+    await office.unit.change(
+        "UPDATE tally.user_account SET email_bidx = NULL, email_bidx_next = NULL WHERE tenant_id = $1",
+        (office.tenant_id,),
+    )
+    eve = await person(office, "Eve")
+    assert await office.users.count(User.email == "ada@example.org") == 0
+    await office.privacy.erase(await office.privacy.request_erasure(bob))
+    (done,) = await rotation.rotate_index(office, "users.email", batch=1)
+    assert (done.generation, done.rows) == (2, 2)
+    assert [second[:2] for first, second in await columns(office, "user_account", "email_bidx")] == [b"\0\2"] * 2
+    for one, address in ((ada, "ada@example.org"), (eve, "eve@example.org")):
+        found = await office.users.by_email(address)
+        assert found is not None
+        assert found.id == one.id
+    with pytest.raises(Duplicate):
+        await office.users.add(User(email="ada@example.org"))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ async def test_a_round(bench: Bench, tenant: str, db: Session) -> None:
         assert (found.keys, found.values, found.erased, found.failures) == ({2: 35}, 35, 0, ())
 
 
-async def test_what_cannot_be_destroyed(db: Session) -> None:
+async def test_what_cannot_be_destroyed(bench: Bench, db: Session) -> None:
     await people(db, 1)
     with pytest.raises(Invalid, match="newest"):
         await rotation.destroy_epoch(db, 1)
@@ -120,7 +121,26 @@ async def test_what_cannot_be_destroyed(db: Session) -> None:
     await rotation.rotate(db)
     await rotation.rewrap(db)
     await rotation.destroy_epoch(db, 1)
+    # As if whoever ended it had died between the tombstone and the key.
+    left = bench.folder / str(db.tenant_id) / "epoch-000001.key"
+    left.write_bytes(b"wrapped")
     with pytest.raises(Erased):
+        await rotation.destroy_epoch(db, 1)
+    assert not left.exists()
+
+
+async def test_a_key_that_does_not_open_keeps_no_other_back(db: Session) -> None:
+    await people(db, 9)
+    ((broken,),) = await db.unit.call(
+        "UPDATE tally.data_key SET wrapped = set_byte(wrapped, 77, get_byte(wrapped, 77) # 1) WHERE id = "
+        "(SELECT id FROM tally.data_key WHERE tenant_id = $1 LIMIT 1) RETURNING id",
+        (db.tenant_id,),
+    )
+    await rotation.rotate(db)
+    with pytest.raises(Tampered, match=f"1 data keys do not open .*{broken}.*; 8 were wrapped anew"):
+        await rotation.rewrap(db, batch=4)
+    assert [(e.epoch, e.live) for e in (await rotation.status(db)).epochs] == [(1, 1), (2, 8)]
+    with pytest.raises(Conflict, match="1 living"):
         await rotation.destroy_epoch(db, 1)
 
 
@@ -387,6 +407,12 @@ class TestEscrow:
         for epoch in (1, 2):
             key = bench.keys().export(db.tenant_id)[f"epoch-{epoch:06d}"]
             assert key.hex() not in file.read_text()
+        # What is left of a file that lost its end comes back, and that there was more is told.
+        short, part = tmp_path / "short", LocalKeys(ROOT, folder=tmp_path / "part")
+        short.write_text("".join(file.read_text().splitlines(keepends=True)[:2]))
+        with pytest.raises(Tampered, match="1 of its 2 keys open"):
+            withdraw(part, officers, short)
+        assert set(part.epochs(db.tenant_id)) == {1}
         target = LocalKeys(ROOT[::-1], folder=tmp_path / "other")
         for few in (officers[:2], officers[1:], [officers[0]] * 3, []):
             with pytest.raises(Invalid, match="officers"):
@@ -416,8 +442,13 @@ class TestEscrow:
         deposit(bench.keys(), [db.tenant_id], [public], file)
         with pytest.raises(Invalid, match="exists"):
             create_officer(officer)
-        with pytest.raises(Invalid, match="exists"):
+        with pytest.raises(Invalid, match="exists") as caught:
             deposit(bench.keys(), [db.tenant_id], [public], file)
+        # Nor would it be in a report of the error that has the variables of its frames.
+        walked = [frame for frame, _ in traceback.walk_tb(caught.tb)]
+        frames = [frame.f_locals for frame in walked if "/tallystick/" in frame.f_code.co_filename]
+        assert frames
+        assert repr(bench.keys().export(db.tenant_id)["epoch-000001"]) not in repr(frames)
         with pytest.raises(Invalid, match="once"):
             deposit(bench.keys(), [db.tenant_id], [public, public], tmp_path / "x")
         with pytest.raises(Invalid, match="once"):
@@ -430,10 +461,14 @@ class TestEscrow:
             withdraw(bench.keys(), [file], file)
         with pytest.raises(Unavailable):
             withdraw(bench.keys(), [officer], tmp_path / "none")
+        (tmp_path / "low.pub").write_text("00" * 32)
+        with pytest.raises(Invalid, match="public key"):
+            deposit(bench.keys(), [db.tenant_id], [tmp_path / "low.pub"], tmp_path / "x")
         target = LocalKeys(ROOT, folder=tmp_path / "other")
         whole = file.read_text()
         head, line = whole.splitlines()
         record = json.loads(line)
+        bad: tuple[Any, ...] = ([], {}, None, [[]], [5])
         for edited in (
             "",
             "{}",
@@ -445,8 +480,14 @@ class TestEscrow:
             head + "\n" + json.dumps(record | {"shares": ["AAAA"]}),
             head + "\n" + json.dumps(record | {"shares": 5}),
             head + "\n{}",
+            *(whole[:cut] for cut in range(0, len(whole) - 1, 3)),
+            head + "\n",
+            whole + line,
+            # A file for nobody, which anybody could write: its key would be known to them.
+            *(json.dumps(json.loads(head) | {"officers": o}) + "\n" + json.dumps(record | {"shares": []}) for o in bad),
         ):
             file.write_text(edited)
             with pytest.raises(Tampered):
                 withdraw(target, [officer], file)
-        assert dict(target.epochs(db.tenant_id)) == {}
+        # A line too many is told as well; what opened has come back.
+        assert set(target.epochs(db.tenant_id)) == {1}

@@ -357,6 +357,19 @@ async def test_what_is_asked_for_must_make_sense(kit: Database, folder: Path) ->
     ):
         with pytest.raises(Invalid, match=said):
             await write(kit, folder, [Place], **wishes)
+
+    class Person(Entity):
+        """Somebody, sealed."""
+
+        ssn: Annotated[Secret[str], Search("digits")] | None = None
+
+    for wishes in (
+        {"rename": {"person.tin": "ssn"}},
+        {"rename": {"person.tin_bidx": "ssn_bidx"}},
+        {"fill": {"person.ssn": "''"}},
+    ):
+        with pytest.raises(MigrationUnsafe, match="is sealed"):
+            await write(kit, folder, [Place, Person], **wishes)
     with pytest.raises(Invalid, match="branch has the wrong name"):
         await revision(kit.admin, "x", branch="No Good", roles=kit.roles, version_locations=[folder])
     assert len(revisions(folder)) == 1, "nothing half-written"

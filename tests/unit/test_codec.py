@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -28,7 +30,7 @@ from tallystick import (
 from tallystick.codec import codec_of
 from tallystick.entity import spec_of, with_fields
 from tallystick.privacy.sealed import MASK
-from tallystick.spec import EntitySpec
+from tallystick.spec import EntitySpec, FieldSpec, Kind
 
 TENANT, NEIGHBOUR = uuid7(), uuid7()
 KEYS = LocalKeys(bytes(range(32)))
@@ -185,3 +187,15 @@ def test_fields_are_replaced_without_touching_the_rest():
     changed = with_fields(sink, number=2)
     assert (changed.number, changed.note, changed.id, sink.number) == (2, "x", sink.id, 1)
     assert NotFound.code == "TS-1100"
+
+
+def test_a_sealed_value_of_another_type_than_declared_is_told_without_it() -> None:
+    id, cells = uuid7(), Cells(TENANT, KEYS)
+    for kind in (Kind.PERSONAL, Kind.SECRET):
+        written = FieldSpec("x", kind, str, False, (), inner=str, purpose="p")
+        envelope = cells.seal("t", written, "123-45-6789", id)
+        for inner in (int, dict[str, int], UUID):
+            for read in (cells.open, cells.reveal):
+                with pytest.raises(Invalid, match="another type") as caught:
+                    read("t", replace(written, inner=inner), envelope, id)
+                assert caught.value.__context__ is None

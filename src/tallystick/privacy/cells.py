@@ -6,8 +6,6 @@ that is moved anywhere else does not open.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -15,7 +13,7 @@ import msgspec
 
 from tallystick.documents import written
 from tallystick.errors import Erased, Invalid, Tampered
-from tallystick.privacy.envelope import DataKey, associated_data, open_, seal
+from tallystick.privacy.envelope import associated_data, open_, seal
 from tallystick.privacy.sealed import MASK
 from tallystick.spec import FieldSpec
 
@@ -39,7 +37,8 @@ class Opener:
     def open(self, table: str, field: FieldSpec, envelope: bytes, row: UUID) -> Any:
         """The value of a personal field; once its person was erased, None, or a word where a text is required.
 
-        Raises ``Tampered`` when the ciphertext was altered or moved, ``Erased`` where the field can be neither.
+        Raises ``Tampered`` when the ciphertext was altered or moved, ``Erased`` where the field can be neither,
+        ``Invalid`` for a value of another type than declared.
         """
         plain = self.plain(table, field.name, envelope, row)
         if plain is None:
@@ -48,28 +47,19 @@ class Opener:
             if field.inner is str:
                 return ERASED
             raise Erased("The person was erased.")
-        return plain.decode() if field.inner is str else msgspec.json.decode(plain, type=field.inner)
+        return plain.decode() if field.inner is str else _read(field, plain)
 
     def reveal(self, table: str, field: FieldSpec, envelope: bytes, row: UUID) -> Any:
-        """The value of a secret. Raises ``Erased``, ``Tampered``."""
+        """The value of a secret. Raises ``Erased``, ``Tampered``, and ``Invalid`` for one of another type."""
         plain = self.plain(table, field.name, envelope, row)
         if plain is None:
             raise Erased("The person was erased; this can never be read again.")
-        return plain.decode() if field.inner is str else msgspec.json.decode(plain, type=field.inner)
+        return plain.decode() if field.inner is str else _read(field, plain)
 
-    def mask(self, table: str, column: str, envelope: bytes | None, row: UUID) -> str | Callable[[], str]:
-        """The mask of a secret, or what answers it: most masks that are read are never looked at.
-
-        That holds the one key it takes. Raises ``Tampered`` for what is no envelope at once, for the rest when asked.
-        """
-        if envelope is None:
-            return MASK
-        held = self._keys.get(envelope[2:18])
-        if held is None:
-            raise Tampered("An encrypted field is no envelope.")
-        if held.key is None:
-            return MASK
-        return partial(_mask, held.key, envelope, (self._tenant, table, column, row, held.subject))
+    def mask(self, table: str, column: str, envelope: bytes | None, row: UUID) -> str:
+        """The mask of a secret. Raises ``Tampered``."""
+        plain = None if envelope is None else self.plain(table, column, envelope, row)
+        return MASK if plain is None else plain.decode()
 
     def plain(self, table: str, column: str, envelope: bytes, row: UUID) -> bytes | None:
         """The bytes in an envelope; None once its person was erased. Raises ``Tampered``."""
@@ -109,8 +99,17 @@ class Writer:
         return seal(held.key, plain, associated_data(self.tenant, table, column, row, held.subject))
 
 
-def _mask(key: DataKey, envelope: bytes, place: tuple[UUID, str, str, UUID, UUID]) -> str:
-    return open_(key, envelope, associated_data(*place)).decode()
+def _read(field: FieldSpec, plain: bytes) -> Any:
+    try:
+        return msgspec.json.decode(plain, type=field.inner)
+    except msgspec.DecodeError:
+        pass
+    # Out here, because that error may quote what was opened.
+    raise Invalid(
+        f"A stored {field.name} is of another type than declared.",
+        field=field.name,
+        remedy="What is sealed keeps the type it was written with: declare that, and a second field for the new one.",
+    )
 
 
 def _plain(field: FieldSpec, value: Any) -> bytes:

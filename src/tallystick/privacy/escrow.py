@@ -14,9 +14,10 @@ import binascii
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
@@ -58,29 +59,36 @@ def deposit(provider: KeyProvider, tenants: Sequence[UUID], officers: Sequence[P
     public = [_public(path) for path in officers]
     if not 1 <= len(public) <= _MOST_OFFICERS or len(set(map(_raw, public))) < len(public):
         raise Invalid("Escrow is for 1 to 16 different officers.", field="officers", remedy="Give each key once.")
-    lines = [json.dumps({"form": _FORM, "officers": [_raw(key).hex() for key in public]})]
-    for tenant in tenants:
-        for name, key in sorted(keys.export(tenant).items()):
-            shares = [
-                base64.b64encode(_SUITE.encrypt(share, officer, _info(tenant, name, officer))).decode()
-                for share, officer in zip(_split(key, len(public)), public, strict=True)
-            ]
-            lines.append(json.dumps({"tenant": str(tenant), "name": name, "shares": shares}))
-    write_private(file, "".join(f"{line}\n" for line in lines).encode())
-    return len(lines) - 1
+    lines = [line for tenant in tenants for line in _written(keys, tenant, public)]
+    head = json.dumps({"form": _FORM, "officers": [_raw(key).hex() for key in public], "keys": len(lines)})
+    write_private(file, "".join(f"{line}\n" for line in (head, *lines)).encode())
+    return len(lines)
+
+
+def _written(keys: StoredKeys, tenant: UUID, officers: list[X25519PublicKey]) -> list[str]:
+    lines: list[str] = []
+    for name, key in sorted(keys.export(tenant).items()):
+        shares = [
+            base64.b64encode(_SUITE.encrypt(share, officer, _info(tenant, name, officer))).decode()
+            for share, officer in zip(_split(key, len(officers)), officers, strict=True)
+        ]
+        lines.append(json.dumps({"tenant": str(tenant), "name": name, "shares": shares}))
+    return lines
 
 
 def withdraw(provider: KeyProvider, officers: Sequence[Path], file: Path) -> tuple[int, int]:
     """Bring keys back from a file into the provider's store, with the private keys of all its officers.
 
     Answers how many were restored and how many were there already; an epoch that was ended is not brought back. Raises
-    ``Invalid`` when an officer is missing, ``Tampered`` for a file that was altered.
+    ``Invalid`` when an officer is missing, ``Tampered`` for a file that was altered or cut short, after what does open
+    was brought back: it may be the only copy.
     """
     keys = _stored(provider)
     private = {_raw(key.public_key()).hex(): key for key in map(_private, officers)}
     head, *lines = _lines(file)
-    wanted = head.get("officers")
-    if head.get("form") != _FORM or not isinstance(wanted, list):
+    wanted, count = head.get("officers"), head.get("keys")
+    # Of no officers, no share would have to open.
+    if head.get("form") != _FORM or not isinstance(count, int) or not _are_officers(wanted):
         raise Tampered("The file is no escrow of keys.", remedy="Name the file that `tallystick keys escrow` wrote.")
     missing = [name for name in wanted if name not in private]
     if missing:
@@ -89,18 +97,35 @@ def withdraw(provider: KeyProvider, officers: Sequence[Path], file: Path) -> tup
             field="officers",
             remedy="All officers have to be there: give --with for each.",
         )
-    made = there = 0
-    for line in lines:
-        tenant, name, key = _opened(line, [private[officer] for officer in wanted])
-        try:
-            restored = keys.restore(tenant, name, key)
-        except Erased:
-            continue
-        made, there = made + restored, there + (not restored)
+    known = [private[officer] for officer in wanted]
+    became = Counter(_restored(keys, line, known) for line in lines)
+    made, there = became["made"], became["there"]
+    if len(lines) != count or became["lost"]:
+        good = len(lines) - became["lost"]
+        raise Tampered(
+            f"The escrow file was altered or cut short: {good} of its {count} keys open. Of those {made} were brought "
+            f"back, {there} were there already.",
+            remedy="Use another copy of it for the others.",
+        )
     return made, there
 
 
-def _opened(line: dict[str, Any], private: list[X25519PrivateKey]) -> tuple[UUID, str, bytes]:
+def _are_officers(names: object) -> TypeGuard[list[str]]:
+    return isinstance(names, list) and 1 <= len(names) <= _MOST_OFFICERS and all(isinstance(n, str) for n in names)
+
+
+def _restored(keys: StoredKeys, line: dict[str, Any], private: list[X25519PrivateKey]) -> str:
+    """What became of a line's key: "made", "there" already, "ended" since, or "lost" where it does not open."""
+    found = _opened(line, private)
+    if found is None:
+        return "lost"
+    try:
+        return "made" if keys.restore(*found) else "there"
+    except Erased:
+        return "ended"
+
+
+def _opened(line: dict[str, Any], private: list[X25519PrivateKey]) -> tuple[UUID, str, bytes] | None:
     try:
         tenant, name, shares = UUID(line["tenant"]), line["name"], [base64.b64decode(s) for s in line["shares"]]
         if _NAME.fullmatch(name) and len(shares) == len(private):
@@ -111,7 +136,7 @@ def _opened(line: dict[str, Any], private: list[X25519PrivateKey]) -> tuple[UUID
             return tenant, name, _joined(plain)
     except (InvalidTag, KeyError, TypeError, ValueError, AttributeError, binascii.Error):
         pass
-    raise Tampered("The escrow file was altered.", remedy="Use another copy of it.")
+    return None
 
 
 def _stored(provider: KeyProvider) -> StoredKeys:
@@ -144,7 +169,10 @@ def _raw(key: X25519PublicKey) -> bytes:
 
 def _public(path: Path) -> X25519PublicKey:
     try:
-        return X25519PublicKey.from_public_bytes(bytes.fromhex(path.read_text("ascii").strip()))
+        key = X25519PublicKey.from_public_bytes(bytes.fromhex(path.read_text("ascii").strip()))
+        # Points of small order have no shared key with anybody (RFC 7748 §6.1).
+        X25519PrivateKey.generate().exchange(key)
+        return key
     except OSError as error:
         raise Unavailable(f"The file {path} cannot be read ({error.strerror}).", remedy="Check the path.") from None
     except ValueError:
@@ -163,11 +191,18 @@ def _private(path: Path) -> X25519PrivateKey:
 
 def _lines(file: Path) -> list[dict[str, Any]]:
     try:
-        found = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+        found = [_object(line) for line in file.read_bytes().splitlines()]
     except OSError as error:
         raise Unavailable(f"The file {file} cannot be read ({error.strerror}).", remedy="Check the path.") from None
-    except ValueError:
-        found = []
-    if not found or not all(isinstance(line, dict) for line in found):
+    if not found:
         raise Tampered("The file is no escrow of keys.", remedy="Name the file that `tallystick keys escrow` wrote.")
     return found
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    """What a line holds; nothing where it is no JSON object, which is then told with what else does not open."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else {}

@@ -7,6 +7,7 @@ tenant: ``epoch-000001.key`` as long as the epoch lives, ``epoch-000001.ended`` 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from tallystick.errors import Erased, Invalid, Unavailable
-from tallystick.privacy.private_file import add_line, read_private, write_private
+from tallystick.privacy.private_file import TORN, add_line, private_folder, read_private, write_private
 
 _EPOCH: Final = re.compile(r"epoch-(\d{6})\.(key|ended)")
 _LONGEST_WRAPPED: Final = 4096
@@ -37,7 +38,7 @@ class KeyStore(Protocol):
         ...
 
     def end(self, tenant: UUID, epoch: int) -> None:
-        """Destroy the key of an epoch for good."""
+        """Destroy the key of an epoch for good; where that was cut short, what is left of it."""
         ...
 
     def note(self, tenant: UUID, line: bytes) -> None:
@@ -86,20 +87,18 @@ class KeyFolder:
     def read(self, tenant: UUID, name: str) -> bytes | None:
         """The wrapped key of that name, or None. Raises ``Erased`` for one that was destroyed, ``Invalid``."""
         folder = self._folder(tenant)
-        if (folder / f"{name}.ended").exists():
-            raise Erased("This key epoch was ended and its key destroyed.")
         file = folder / f"{name}.key"
-        return read_private(file, longest=_LONGEST_WRAPPED) if file.exists() else None
+        self._refuse_ended(folder, name)
+        return read_private(file, longest=_LONGEST_WRAPPED) if _there(file) else None
 
     def add(self, tenant: UUID, name: str, wrapped: bytes) -> bool:
         """Keep a wrapped key; False when one of that name is there already, which is then left alone."""
         folder = self._folder(tenant)
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(folder, self.path)
         except OSError as error:
             raise _unreadable(folder, error) from None
-        if (folder / f"{name}.ended").exists():
-            raise Erased("This key epoch was ended and its key destroyed.")
+        self._refuse_ended(folder, name)
         try:
             write_private(folder / f"{name}.key", wrapped)
         except Invalid:
@@ -113,14 +112,14 @@ class KeyFolder:
         try:
             if not file.exists():
                 return
-            if not (folder / f"{name}.ended").exists():
+            with contextlib.suppress(Invalid):  # there already: somebody else is at it, or was cut short
                 write_private(folder / f"{name}.ended", datetime.now(UTC).isoformat(timespec="seconds").encode())
-            with open(file, "r+b") as handle:
+            with contextlib.suppress(FileNotFoundError), open(file, "r+b") as handle:
                 size = os.fstat(handle.fileno()).st_size
                 handle.write(b"\0" * size)
                 handle.flush()
                 os.fsync(handle.fileno())
-            file.unlink()
+            file.unlink(missing_ok=True)
         except OSError as error:
             raise _unreadable(file, error) from None
 
@@ -128,13 +127,13 @@ class KeyFolder:
         """Append a line to the erasure ledger, durably."""
         folder = self._folder(tenant)
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(folder, self.path)
             add_line(folder / "erasures.jsonl", line)
         except OSError as error:
             raise _unreadable(folder, error) from None
 
     def notes(self, tenant: UUID) -> list[bytes]:
-        """The lines of the erasure ledger, oldest first. A line that was cut short by a crash is left out."""
+        """The lines of the erasure ledger, oldest first. Lines that were cut short by a crash are left out."""
         file = self._folder(tenant) / "erasures.jsonl"
         try:
             content = file.read_bytes()
@@ -142,10 +141,23 @@ class KeyFolder:
             return []
         except OSError as error:
             raise _unreadable(file, error) from None
-        return [line for line in content.split(b"\n")[:-1] if line]
+        return [line for line in content.split(b"\n")[:-1] if line and not line.endswith(TORN)]
 
     def _folder(self, tenant: UUID) -> Path:
         return self.path / str(tenant)
+
+    @staticmethod
+    def _refuse_ended(folder: Path, name: str) -> None:
+        if _there(folder / f"{name}.ended"):
+            raise Erased("This key epoch was ended and its key destroyed.")
+
+
+def _there(file: Path) -> bool:
+    """Whether a file is there; what cannot be looked at is no answer."""
+    try:
+        return file.exists()
+    except OSError as error:
+        raise _unreadable(file, error) from None
 
 
 def _moment(tombstone: Path) -> datetime:

@@ -201,7 +201,8 @@ class Keyring:
             return
         ((age, found),) = await unit.call(_INDEXES, (unit.tenant,))
         held.indexes = {(table, column): int(n) for table, column, n in (one.split(".") for one in found)}
-        held.indexes_until = asked + VIEW_SECONDS - age
+        # The server's clock may have been set back since the transaction began.
+        held.indexes_until = asked + VIEW_SECONDS - max(0.0, age)
 
     def forget(self, tenant: UUID) -> None:
         """Drop what is at hand of a tenant, its epochs too."""
@@ -234,6 +235,8 @@ class Keyring:
                 key = DataKey(material)
                 drafts[key.key_id] = ((subject, purpose), HeldKey(key, subject))
                 args += (subject, purpose, key.key_id, seal(wrapping, material, wrap_context(tenant, subject, purpose)))
+                # Whoever reports errors with the variables of their frames must not find it here.
+                del material
             try:
                 rows = await unit.change(_make(len(owners)), args)
             except Serialization:
@@ -294,6 +297,7 @@ def unwrapped(wrapping: DataKey, wrapped: bytes, context: bytes, key_id: bytes) 
     material = open_(wrapping, wrapped, context)
     key = DataKey(material)
     if key.key_id != key_id:
+        del material
         raise Tampered("A wrapped data key is not the one that its row names.")
     return key, material
 

@@ -36,6 +36,7 @@ _STORED: Final = b"tallystick/1/stored key"
 _ROOT: Final = b"tallystick/1/root"
 INDEX: Final = "index"
 """The name under which a store keeps the root of a tenant's index keys."""
+_DIGITS: Final = frozenset(b"0123456789abcdefABCDEF")
 # Anybody can compute it, which is the point: it protects nothing and must not look as if it did.
 _DEVELOPMENT_ROOT: Final = hashlib.sha256(b"tallystick/1/development: not a secret").digest()
 
@@ -61,7 +62,10 @@ class KeyProvider(Protocol):
         ...
 
     def end_epoch(self, tenant: UUID, epoch: int) -> None:
-        """Destroy an epoch's key for good, and with it whatever is still wrapped by it, in backups too."""
+        """Destroy an epoch's key for good, and with it whatever is still wrapped by it, in backups too.
+
+        Of one that ended it destroys what is left, where it was cut short.
+        """
         ...
 
     def index_key(self, tenant: UUID, table: str, column: str, generation: int = 1) -> bytes:
@@ -355,13 +359,16 @@ def _beside(file: Path) -> Path:
 
 
 def _root_of(content: bytes) -> bytes:
-    if len(content) == 32:
+    # Half a key in hexadecimal digits is as long as a whole one in bytes.
+    if len(content) == 32 and not _DIGITS.issuperset(content):
         return content
     try:
         root = binascii.unhexlify(content.removesuffix(b"\n"))
     except binascii.Error:
         root = b""
     if len(root) != 32:
+        # It may be the key and a character too many, and errors are reported with the variables of their frames.
+        del content, root
         raise Invalid(
             "The key file does not hold a root key.",
             field="root",

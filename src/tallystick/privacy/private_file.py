@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Final
 from tallystick.errors import Invalid, Unavailable
 
 _LONGEST: Final = 128
+TORN: Final = b"\x18"
+"""What closes a line that was cut short (the control character "cancel", which no JSON holds)."""
 
 
 def read_private(path: Path, make: str = "LocalKeys.create(path)", longest: int = _LONGEST) -> bytes:
@@ -57,11 +60,7 @@ def write_private(path: Path, content: bytes) -> None:
             os.link(draft, path)
         finally:
             draft.unlink()
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _settle(path.parent)
     except FileExistsError:
         raise Invalid(
             f"The key file {path} exists already.",
@@ -76,10 +75,36 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def add_line(path: Path, line: bytes) -> None:
-    """Append one line to a file of mode 0600 and wait until it is on the disk. Raises ``OSError``."""
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Append one line to a file of mode 0600 and wait until it is on the disk, all of it. Raises ``OSError``.
+
+    A line before it that a crash or a full disk cut short ends in ``TORN``: no line runs into another.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.write(handle, line + b"\n")
+        size = os.fstat(handle).st_size
+        whole = size == 0 or os.pread(handle, 1, size - 1) == b"\n"
+        content = (b"" if whole else TORN + b"\n") + line + b"\n"
+        if os.write(handle, content) < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    if size == 0:
+        _settle(path.parent)
+
+
+def private_folder(path: Path, above: Path) -> None:
+    """Make a folder of mode 0700, and ``above`` it too where it is not there yet. Raises ``OSError``."""
+    for folder in (above, path):
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _settle(folder.parent)
+
+
+def _settle(folder: Path) -> None:
+    """Wait until what was made in a folder is there for good."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
         os.fsync(handle)
     finally:
         os.close(handle)

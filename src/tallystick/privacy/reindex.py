@@ -83,8 +83,9 @@ async def rotate_index(
 
     It works while others do, a batch a transaction, and goes on where a killed run stood. ``report`` is told an index
     and how many of its rows are done. A key that was rotated within five minutes is left as it is, unless its field
-    was named: then it is a ``Conflict``. Values of erased people have no index any more and get none. Needs
-    "keys.manage". Raises ``Invalid`` for a field there is not, ``Conflict`` where rows are held all the time.
+    was named: then it is a ``Conflict``. Values of erased people have no index any more and get none; those from before
+    their field declared the index get one. Needs "keys.manage". Raises ``Invalid`` for a field there is not,
+    ``Duplicate`` for values that a rule declared with the index forbids, ``Conflict`` where rows are held all the time.
     """
     await db.require(PERMISSION)
     db.sealer.keyring()
@@ -124,9 +125,9 @@ class _Rotation:
             phase = _FILLING
         if phase == _FILLING:
             for attempt in range(_PATIENCE):
-                await self._fill(generation)
+                passed = await self._fill(generation)
                 # Whoever has not heard of it until now is told by the database.
-                if await self._step("switch") is not None:
+                if not passed and await self._step("switch") is not None:
                     generation += 1
                     break
                 await self._pause(attempt)
@@ -167,10 +168,11 @@ class _Rotation:
         _, phase, fresh = await self._state()
         return {"begin": fresh or phase != _SETTLED, "switch": phase != _FILLING, "settle": phase != "clearing"}[step]
 
-    async def _fill(self, generation: int) -> None:
-        sealer, name, after = self.db.sealer, self.field.name, _FIRST
-        now, later = self._columns(generation)
-        sql = _LEFT.format(field=name, table=self.spec.qualified, now=now, later=later)
+    async def _fill(self, generation: int) -> int:
+        """Index the values that are left; answers how many rows somebody held or changed meanwhile."""
+        sealer, name, after, passed = self.db.sealer, self.field.name, _FIRST, 0
+        later = self._later(generation)
+        sql = _LEFT.format(field=name, table=self.spec.qualified, later=later)
         mark = (generation + 1).to_bytes(2, "big")
         while rows := await self.db.unit.call(sql, (self.db.tenant_id, after, mark, self.batch)):
             opener = await sealer.opener_of({bytes(row[1][2:18]) for row in rows}, await sealer.generation())
@@ -187,8 +189,9 @@ class _Rotation:
                     ids.append(id)
                     seen.append(envelope)
                     made.append(index)
-            await self._change(_FILL, (*self.place, ids, seen, made))
+            passed += len(ids) - await self._change(_FILL, (*self.place, ids, seen, made))
             after = rows[-1][0]
+        return passed
 
     async def _clear(self) -> int:
         return await self._change(_CLEAR, (*self.place, self.batch), tell=False)
@@ -212,9 +215,8 @@ class _Rotation:
             raise self._held()
         await asyncio.sleep(_PAUSE if attempt else 0)
 
-    def _columns(self, generation: int) -> tuple[str, str]:
-        both = (self.blind.index_column, self.blind.next_column)
-        return both if generation % 2 else (both[1], both[0])
+    def _later(self, generation: int) -> str:
+        return self.blind.next_column if generation % 2 else self.blind.index_column
 
     def _held(self) -> Conflict:
         return Conflict(
@@ -237,14 +239,18 @@ def _chosen(db: Session, column: str | None) -> list[tuple[EntitySpec, FieldSpec
     chosen = [
         (spec, blind)
         for spec, blind in every
-        if owner.lower() in (spec.table, spec.name.lower(), f"{spec.name.lower()}s")
-        and field in spec.fields
-        and blind in spec.fields[field].blind
+        if owner.lower() in _names(spec) and field in spec.fields and blind in spec.fields[field].blind
     ]
     if not chosen:
         names = dict.fromkeys(f"{s.table}.{f.name}" for s, b in every for f in s.fields.values() if b in f.blind)
         raise Invalid("There is no such searchable field.", field="column", remedy=f"Fields are: {', '.join(names)}.")
     return chosen
+
+
+def _names(spec: EntitySpec) -> set[str]:
+    """What an entity may be called here; an extension also by what it extends."""
+    classes = [spec.cls, *([spec.extends] if spec.extends is not None else [])]
+    return {spec.table, *(f"{cls.__name__.lower()}{end}" for cls in classes for end in ("", "s"))}
 
 
 _STATES: Final = (
@@ -258,6 +264,6 @@ _STEP: Final = "SELECT tally.index_step($1, $2, $3)"
 _FILL: Final = "SELECT tally.fill_index($1, $2, $3::uuid[], $4::bytea[], $5::bytea[])"
 _CLEAR: Final = "SELECT tally.clear_index($1, $2, $3)"
 _LEFT: Final = (
-    "SELECT id, {field} FROM {table} WHERE tenant_id = $1 AND id > $2 AND {now} IS NOT NULL "
+    "SELECT id, {field} FROM {table} WHERE tenant_id = $1 AND id > $2 AND {field} IS NOT NULL "
     "AND ({later} IS NULL OR substring({later} FROM 1 FOR 2) <> $3) ORDER BY id LIMIT $4"
 )

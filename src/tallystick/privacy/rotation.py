@@ -120,6 +120,7 @@ async def rewrap(db: Session, *, batch: int = BATCH, report: Callable[[int, int]
 
     ``report`` is told how many are done and how many there were. A key whose person is being written about at the
     moment is passed over and tried again, for some ten seconds. Run it again after a crash. Needs "keys.manage".
+    Raises ``Tampered`` for keys that do not open, after all others were wrapped anew.
     """
     keyring, tenant = await _keyring(db), db.tenant_id
     if db.unit.depth:
@@ -131,6 +132,7 @@ async def rewrap(db: Session, *, batch: int = BATCH, report: Callable[[int, int]
     await db.unit.change(_CLOSE, (epoch,))
     total, done = await _older(db, epoch), 0
     left = total
+    broken: set[UUID] = set()
     if report is not None:
         report(0, total)
     for attempt in range(_PATIENCE):
@@ -138,14 +140,20 @@ async def rewrap(db: Session, *, batch: int = BATCH, report: Callable[[int, int]
             await asyncio.sleep(_PAUSE)
         for (old,) in await db.unit.call(_EPOCHS, (tenant, epoch)):
             after = _FIRST
-            while (moved := await _batch(db, keyring, (old, epoch), after, batch)) is not None:
+            while (moved := await _batch(db, keyring, (old, epoch), after, batch, broken)) is not None:
                 count, after = moved
                 done += count
                 if report is not None:
                     report(done, max(done, total))
         left = await _older(db, epoch)
-        if not left:
+        if left <= len(broken):
             break
+    if broken:
+        named = ", ".join(map(str, sorted(broken)[:3]))
+        raise Tampered(
+            f"{len(broken)} data keys do not open and were left as they are ({named}); {done} were wrapped anew.",
+            remedy="Restore those rows of tally.data_key from a backup of their epoch, or erase their people.",
+        )
     return Rewrapped(epoch, done, left)
 
 
@@ -161,6 +169,8 @@ async def destroy_epoch(db: Session, epoch: int) -> None:
     if epoch not in known:
         raise Invalid(f"There is no key epoch {epoch}.", field="epoch", remedy="See `tallystick keys status`.")
     if known[epoch] is not None:
+        # Whoever ended it may have died between its tombstone and its key.
+        await asyncio.to_thread(keyring.provider.end_epoch, tenant, epoch)
         raise Erased(f"The key epoch {epoch} was ended before.")
     if epoch == max(n for n, ended in known.items() if ended is None):
         raise Invalid(
@@ -225,8 +235,8 @@ async def _older(db: Session, epoch: int) -> int:
     return int(count)
 
 
-async def _batch(
-    db: Session, keyring: Keyring, step: tuple[int, int], after: UUID, batch: int
+async def _batch(  # noqa: PLR0917
+    db: Session, keyring: Keyring, step: tuple[int, int], after: UUID, batch: int, broken: set[UUID]
 ) -> tuple[int, UUID] | None:
     tenant, (old, epoch) = db.tenant_id, step
     keys = await keyring.epoch_keys(tenant, (old, epoch))
@@ -240,10 +250,14 @@ async def _batch(
         ids, wrapped = [], []
         for id, subject, purpose, key_id, held in rows:
             context = wrap_context(tenant, subject, purpose)
+            try:
+                wrapped.append(seal(wrapping, unwrapped(before, held, context, key_id)[1], context))
+            except Tampered:
+                broken.add(id)
+                continue
             ids.append(id)
-            wrapped.append(seal(wrapping, unwrapped(before, held, context, key_id)[1], context))
         await db.unit.call(_PUT, (tenant, epoch, ids, wrapped))
-    return len(rows), rows[-1][0]
+    return len(ids), rows[-1][0]
 
 
 async def _values(db: Session, spec: EntitySpec, sample: int) -> tuple[int, int, list[str]]:

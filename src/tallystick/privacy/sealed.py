@@ -11,7 +11,6 @@ interpreter reuses the place.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
 from typing import Any, Final, Generic, NoReturn, TypeVar, cast, get_args, get_origin
 
 import msgspec
@@ -50,7 +49,7 @@ class Secret(Generic[T]):
     __slots__ = ("_ciphertext", "_mask", "_plain")
 
     _ciphertext: bytes | None
-    _mask: str | Callable[[], str]
+    _mask: str | tuple[Any, ...]
     _plain: T
 
     def __init__(self, *_: object, **__: object) -> None:
@@ -74,9 +73,9 @@ class Secret(Generic[T]):
         Raises ``Tampered`` where a stored mask was altered or moved, as its text and JSON do; ``repr`` says so instead.
         """
         held = self._mask
-        if not isinstance(held, str):
-            held = held()
-            _set_mask(self, held)
+        if isinstance(held, tuple):
+            answer, *given = held
+            _set_mask(self, held := answer(*given))
         return held
 
     def __repr__(self) -> str:
@@ -145,10 +144,10 @@ def secret(value: S, *, show_last: int = 0) -> Secret[S]:
     return made
 
 
-def sealed(ciphertext: bytes, mask: str | Callable[[], str] = MASK) -> Secret[Any]:
+def sealed(ciphertext: bytes, mask: str | tuple[Any, ...] = MASK) -> Secret[Any]:
     """Return the sealed secret that a store read; it holds no plaintext, and its value is opened by a repository only.
 
-    ``mask`` may be what answers it, which is asked once, when somebody looks.
+    ``mask`` may be a function and what it is given, which is asked once, when somebody looks.
     """
     made: Secret[Any] = _new(Secret)
     _set_ciphertext(made, ciphertext)

@@ -128,8 +128,8 @@ class Sealer:
         """The blind indexes of a value, in the order of the field's columns, for a row that is written."""
         found: list[bytes | None] = []
         for blind in field.blind:
-            normal = _closing(blind, _normal(blind, value))
-            found += (None, None) if normal is None else self._pair(table, blind, normal)
+            part = closing(blind, normal(blind, value))
+            found += (None, None) if part is None else self._pair(table, blind, part)
         return found
 
     def operand(self, table: str, field: FieldSpec, value: Any) -> tuple[bytes, bytes]:
@@ -137,34 +137,34 @@ class Sealer:
 
         A process that has not heard of a rotation finds every row so, until the one after it clears what it knows.
         """
-        normal = _normal(field, value)
-        if field.search_last is not None and len(normal.decode()) != field.search_last:
+        part = normal(field, value)
+        if field.search_last is not None and len(part.decode()) != field.search_last:
             raise Invalid(
                 f"{field.name} is searched by its last {field.search_last} characters.",
                 field=field.name,
                 remedy=f"Give exactly {field.search_last} of them.",
             )
-        return self._pair(table, field, normal)
+        return self._pair(table, field, part)
 
     def fingerprint(self, table: str, field: FieldSpec, value: Any) -> bytes:
         """What a cursor knows an operand by: the same in every generation, and in no column."""
         key = self.keyring().provider.index_key(self.tenant, table, field.key_name, 0)
-        return digest_of(key, _normal(field, value))
+        return digest_of(key, normal(field, value))
 
     def at(self, table: str, field: FieldSpec, value: Any, generation: int) -> bytes | None:
         """The blind index of a value under one generation's key; None for one that is too short to have any."""
-        normal = _closing(field, _normal(field, value))
-        return None if normal is None else self._index(table, field, normal, generation)
+        part = closing(field, normal(field, value))
+        return None if part is None else self._index(table, field, part, generation)
 
-    def _pair(self, table: str, field: FieldSpec, normal: bytes) -> tuple[bytes, bytes]:
+    def _pair(self, table: str, field: FieldSpec, part: bytes) -> tuple[bytes, bytes]:
         generation = self.generation_of(table, field)
-        now, later = (self._index(table, field, normal, n) for n in (generation, generation + 1))
+        now, later = (self._index(table, field, part, n) for n in (generation, generation + 1))
         return (now, later) if generation % 2 else (later, now)
 
-    def _index(self, table: str, field: FieldSpec, normal: bytes, generation: int) -> bytes:
+    def _index(self, table: str, field: FieldSpec, part: bytes, generation: int) -> bytes:
         """Equal values of one tenant, column and generation are equal, and nothing else is."""
         key = self.keyring().provider.index_key(self.tenant, table, field.key_name, generation)
-        return stored(generation, digest_of(key, normal, field.search_bits))
+        return stored(generation, digest_of(key, part, field.search_bits))
 
     def keyring(self) -> Keyring:
         """The application's keys, which must have been configured."""
@@ -177,7 +177,7 @@ class Sealer:
         return self._keyring
 
 
-def _normal(field: FieldSpec, value: Any) -> bytes:
+def normal(field: FieldSpec, value: Any) -> bytes:
     """What of a value is indexed. Raises ``Invalid``."""
     kind = field.inner if isinstance(field.inner, type) else object
     if not isinstance(value, kind) or isinstance(value, Secret) or (kind is int and isinstance(value, bool)):
@@ -194,11 +194,11 @@ def _normal(field: FieldSpec, value: Any) -> bytes:
     raise Invalid(f"{field.name} cannot be indexed: {problem}", field=field.name, remedy="Check its form.")
 
 
-def _closing(field: FieldSpec, normal: bytes) -> bytes | None:
+def closing(field: FieldSpec, value: bytes) -> bytes | None:
     """The part of a normalised value that an index is over; None for one that is too short for it."""
     if field.search_last is None:
-        return normal
-    text = normal.decode()
+        return value
+    text = value.decode()
     return text[-field.search_last :].encode() if len(text) >= field.search_last else None
 
 

@@ -65,6 +65,7 @@ async def changes(
     nobody said what should happen.
     """
     models = [model_of(s) for s in specs]
+    _refuse_sealed(specs, wishes)
     async with acting_as_owner(conn, roles):
         wanted = await catalog.in_the_servers_words(conn, models, roles)
         live = await _renamed(conn, roles, models, wishes)
@@ -97,6 +98,23 @@ async def changes(
         )
     stages[1].extend(dropped)
     return tuple(tuple(sorted(stage, key=_rank)) for stage in (renames, *stages))
+
+
+def _refuse_sealed(specs: Sequence[EntitySpec], wishes: Wishes) -> None:
+    """Raise for what SQL cannot do to sealed columns: each value is bound to its column's name, and to a key."""
+    sealed = {f"{s.table}.{c.name}" for s in specs for f in s.fields.values() if f.sealed for c in f.columns}
+    for before, after in wishes.rename.items():
+        if f"{before.partition('.')[0]}.{after}" in sealed:
+            raise MigrationUnsafe(
+                f"{before} is sealed, and what is sealed opens under the name of its own column only.",
+                remedy="Declare the new field beside the old one, copy the values in the application, then delete the "
+                "old one.",
+            )
+    if filled := sorted(sealed & wishes.fill.keys()):
+        raise MigrationUnsafe(
+            f"{filled[0]} is sealed, and SQL has no key to seal a value with.",
+            remedy="Declare the field optional, and give rows their values in the application.",
+        )
 
 
 async def _renamed(

@@ -7,7 +7,10 @@ import gc
 import os
 import pickle
 import stat
+import time
+import traceback
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 from uuid import UUID
 
@@ -15,9 +18,10 @@ import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from tallystick.errors import Denied, Erased, Invalid, Tampered, Unavailable, Unsupported
+from tallystick.errors import Denied, Erased, Invalid, Serialization, Tampered, Unavailable, Unsupported
 from tallystick.privacy.envelope import DataKey, open_, seal
 from tallystick.privacy.key_store import KeyFolder
+from tallystick.privacy.keyring import VIEW_SECONDS, Keyring
 from tallystick.privacy.keys import DevelopmentKeys, KeyProvider, LocalKeys, StoredKeys
 
 ROOT = bytes(range(32))
@@ -159,7 +163,8 @@ class TestEpochs:
             keys.note_erasure(ONE, b"{}")
         finally:
             os.umask(before)
-        assert stat.S_IMODE((tmp_path / "k" / str(ONE)).stat().st_mode) == 0o700
+        for folder in (tmp_path / "k", tmp_path / "k" / str(ONE)):
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert {stat.S_IMODE(f.stat().st_mode) for f in (tmp_path / "k" / str(ONE)).iterdir()} == {0o600}
         (tmp_path / "k" / str(ONE) / "epoch-000001.key").chmod(0o644)
         with pytest.raises(Invalid, match="0600"):
@@ -172,6 +177,46 @@ class TestEpochs:
         file = tmp_path / str(ONE) / "erasures.jsonl"
         file.write_bytes(file.read_bytes() + b'{"n":')
         assert keys.erasures(ONE) == [b'{"n":0}', b'{"n":1}', b'{"n":2}']
+        # Nor does the next line run into it, which would lose both.
+        keys.note_erasure(ONE, b'{"n":3}')
+        keys.note_erasure(ONE, b'{"n":4}')
+        assert keys.erasures(ONE) == [b'{"n":%d}' % number for number in range(5)]
+
+    def test_a_line_that_did_not_fit_on_the_disk_is_no_line(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        keys, write = LocalKeys(ROOT, folder=tmp_path), os.write
+        monkeypatch.setattr(os, "write", lambda handle, content: write(handle, content[:4]))
+        with pytest.raises(Unavailable):
+            keys.note_erasure(ONE, b'{"n":0}')
+        monkeypatch.undo()
+        keys.note_erasure(ONE, b'{"n":1}')
+        assert keys.erasures(ONE) == [b'{"n":1}']
+
+    def test_two_processes_end_an_epoch_at_once(self, tmp_path: Path) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        rings = [LocalKeys(ROOT, folder=tmp_path) for _ in range(8)]
+        for epoch in range(1, 9):
+            rings[0].begin_epoch(ONE)
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(lambda keys, ended=epoch: keys.end_epoch(ONE, ended), rings))
+        assert {f.suffix for f in (tmp_path / str(ONE)).iterdir()} == {".ended"}
+
+    def test_a_folder_that_cannot_be_used_is_told(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        for folder in (tmp_path / "file", tmp_path / ("x" * 300)):
+            keys = LocalKeys(ROOT, folder=folder)
+            for act in (
+                lambda keys=keys: keys.epochs(ONE),
+                lambda keys=keys: keys.begin_epoch(ONE),
+                lambda keys=keys: keys.epoch_key(ONE, 1),
+                lambda keys=keys: keys.restore(ONE, "epoch-000001", ROOT),
+                lambda keys=keys: keys.note_erasure(ONE, b"{}"),
+                lambda keys=keys: keys.erasures(ONE),
+            ):
+                with pytest.raises(Unavailable, match="key"):
+                    act()
 
     def test_the_index_root_of_a_store_is_made_once(self, tmp_path: Path) -> None:
         def stored() -> StoredKeys:
@@ -252,6 +297,12 @@ def test_a_dropped_provider_is_collected() -> None:
     assert gone() is None
 
 
+def held_by(trace: TracebackType) -> str:
+    """What a report of an error would show that has the variables of our frames."""
+    frames = [frame for frame, _ in traceback.walk_tb(trace) if "/tallystick/" in frame.f_code.co_filename]
+    return repr([{n: v for n, v in frame.f_locals.items() if n != "self"} for frame in frames])
+
+
 def _file(folder: Path, content: bytes, mode: int = 0o600) -> Path:
     path = folder / "root key"
     path.write_bytes(content)
@@ -277,12 +328,13 @@ class TestFiles:
     @pytest.mark.parametrize(
         "content",
         [b"", ROOT[:31], ROOT + b"\n", ROOT.hex().encode()[:-2], ROOT.hex().encode() + b"\n\n", b"zz" * 32,
-         b"0x" + b"1" * 62, b" " + ROOT.hex().encode(), bytes(10_000), bytes(32), b"0" * 64],
+         b"0x" + b"1" * 62, ROOT.hex().encode()[:32], ROOT.hex().encode() + b"\r\n", b" " + ROOT.hex().encode(),
+         bytes(10_000), bytes(32), b"0" * 64],
     )  # fmt: skip
-    def test_content(self, tmp_path: Path, content: bytes) -> None:
+    def test_content(self, tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
         with pytest.raises(Invalid) as caught:
-            LocalKeys.from_file(_file(tmp_path, content))
-        assert ROOT.hex()[:16] not in str(caught.value)
+            LocalKeys.from_file(_file(tmp_path_factory.mktemp("key"), content))
+        assert ROOT.hex()[:16] not in str(caught.value) + held_by(caught.tb)
         assert "LocalKeys.create" in str(caught.value)
 
     def test_missing(self, tmp_path: Path) -> None:
@@ -340,3 +392,34 @@ class TestFiles:
         for path in (tmp_path / "none" / "key", Path("a\x00b")):
             with pytest.raises(Unavailable):
                 LocalKeys.create(path)
+
+
+async def test_a_clock_that_was_set_back_makes_nothing_believed_for_longer() -> None:
+    class Behind:
+        tenant = ONE
+
+        async def call(self, sql: str, args: Any) -> list[Any]:
+            return [(-3600.0, ["user.email_bidx.2"])]
+
+    ring, unit = Keyring(LocalKeys(ROOT)), Behind()
+    await ring.index_generations(unit)  # type: ignore[arg-type]
+    assert ring.of(ONE).indexes == {("user", "email_bidx"): 2}
+    assert ring.of(ONE).indexes_until <= time.monotonic() + VIEW_SECONDS
+
+
+async def test_an_error_while_a_key_is_made_does_not_hold_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing:
+        tenant, depth = ONE, 1
+
+        async def call(self, sql: str, args: Any) -> list[Any]:
+            return []
+
+        async def change(self, sql: str, args: Any) -> list[Any]:
+            raise Serialization("Somebody else was first.")
+
+    drawn, draw = [], os.urandom
+    monkeypatch.setattr(os, "urandom", lambda size: drawn.append(draw(size)) or drawn[-1])
+    with pytest.raises(Serialization) as caught:
+        await Keyring(LocalKeys(ROOT)).ready(Refusing(), [(TWO, "identity")])  # type: ignore[arg-type]
+    assert len(drawn) == 1
+    assert repr(drawn[0]) not in held_by(caught.tb)

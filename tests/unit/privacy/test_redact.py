@@ -64,3 +64,27 @@ def test_a_processor_keeps_what_is_not_personal():
         "raw": REDACTED,
     }
     assert "Ada" not in str(process(None, "info", {"user": User(first_name="Ada"), "held": secret("Ada"), "l": ["x"]}))
+
+
+def test_nothing_that_holds_a_personal_value_prints_it():
+    from rich.pretty import pretty_repr
+
+    from tallystick.domains.identity.external_identities import ExternalSubject
+    from tallystick.domains.identity.mfa import Enrolment
+
+    ada = User(email="ada@example.org", first_name="Ada", password_hash=secret("ada"))
+    held = (
+        ada,
+        ada.ref,
+        User.New.parse({"email": "ada@example.org", "first_name": "Ada"}),
+        User.New.only("email").parse({"email": "ada@example.org"}),
+        User.Change.parse({"phone": "ada"}),
+        User.Filter.parse({"email": "ada@example.org", "phone_last4": "ada"}),
+        ExternalSubject("https://ada.example", "ada"),
+        Enrolment("ada", "otpauth://ada"),
+    )
+    for one in held:
+        for shown in (repr(one), str(one), f"{one}", repr([one]), pretty_repr(one), pretty_repr({"a": one})):
+            assert "ada" not in shown.lower()
+    assert repr(held[3]) == "UserNewEmail(email=…)"
+    assert repr(User.Change.parse({"email": None})).startswith("UserChange(email=None, first_name=UNSET")

@@ -73,11 +73,11 @@ def test_every_text_is_the_mask(held: Secret[str]) -> None:
 def test_a_stored_mask_is_opened_once_and_only_for_who_looks() -> None:
     asked: list[int] = []
 
-    def mask() -> str:
-        asked.append(1)
+    def mask(number: int) -> str:
+        asked.append(number)
         return "••••6789"
 
-    held, same = sealed(b"cipher", mask), sealed(b"cipher", "••••1111")
+    held, same = sealed(b"cipher", (mask, 1)), sealed(b"cipher", "••••1111")
     assert (held, hash(held), copy.deepcopy(held) is held) == (same, hash(same), True)
     with pytest.raises(Denied):
         pickle.dumps(held)
@@ -92,7 +92,7 @@ def test_a_mask_that_was_altered_is_told_and_never_shown() -> None:
     def mask() -> str:
         raise Tampered("An encrypted field fails its authentication.")
 
-    person = Person("Ann", sealed(b"cipher", mask))
+    person = Person("Ann", sealed(b"cipher", (mask,)))
     for look in (str, format, enc_hook, lambda held: held.mask):
         with pytest.raises(Tampered):
             look(person.national_id)

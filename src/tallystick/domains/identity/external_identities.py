@@ -43,6 +43,9 @@ class ExternalSubject(msgspec.Struct, frozen=True):
 
     __str__ = __repr__
 
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        return []
+
 
 class ExternalIdentity(Entity):
     """A person as an identity provider knows them; once in a tenant. Who has one has no password."""

@@ -37,6 +37,9 @@ class Enrolment(msgspec.Struct, frozen=True):
 
     __str__ = __repr__
 
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        return []
+
 
 class Mfa:
     """Second factors of the tenant's users. What changes one asks again who the person is, and is counted."""

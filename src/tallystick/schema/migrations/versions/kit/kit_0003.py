@@ -204,7 +204,9 @@ BEGIN
     END IF;
     now_in := CASE WHEN number % 2 = 1 THEN mine ELSE mine || '_next' END;
     next_in := CASE WHEN number % 2 = 1 THEN mine || '_next' ELSE mine END;
-    IF substr(after ->> now_in, 3, 4) IS DISTINCT FROM lpad(to_hex(number), 4, '0') OR (step = 'filling'
+    -- A row from before the index was declared has none until one is filled, and then the next alone.
+    IF (substr(after ->> now_in, 3, 4) IS DISTINCT FROM lpad(to_hex(number), 4, '0')
+        AND (step <> 'filling' OR after ->> now_in IS NOT NULL)) OR (step = 'filling'
         AND substr(after ->> next_in, 3, 4) IS DISTINCT FROM lpad(to_hex(number + 1), 4, '0')) THEN
       RAISE EXCEPTION 'the index keys of %.% were rotated', TG_ARGV[0], mine
         USING ERRCODE = 'TS312', TABLE = TG_ARGV[0], COLUMN = mine;

@@ -139,7 +139,7 @@ BEGIN
   RETURN held.generation;
 END $f$"""
 # A value that was written since it was opened, or whose person was erased, is left as it is; so is a row that somebody
-# holds, which is asked for again.
+# holds, which is asked for again. A row without any index is an erased person's, or from before there was the index.
 FILL = f"""
 CREATE FUNCTION tally.fill_index(logical_table text, index_column text, rows uuid[], seen bytea[], made bytea[])
   RETURNS bigint LANGUAGE plpgsql {DEFINER} AS $f$
@@ -155,8 +155,10 @@ BEGIN
   END IF;
   PERFORM set_config('tally.reindexing', 'on', true);
   EXECUTE format('UPDATE tally.%1$I t SET %2$I = w.made FROM unnest($2, $3, $4) AS w (id, seen, made) '
-    'WHERE t.tenant_id = $1 AND t.id = w.id AND t.%3$I = w.seen AND t.%4$I IS NOT NULL AND t.id IN ('
-    'SELECT h.id FROM tally.%1$I h WHERE h.tenant_id = $1 AND h.id = ANY ($2) FOR NO KEY UPDATE SKIP LOCKED)',
+    'WHERE t.tenant_id = $1 AND t.id = w.id AND t.%3$I = w.seen AND t.id IN ('
+    'SELECT h.id FROM tally.%1$I h WHERE h.tenant_id = $1 AND h.id = ANY ($2) AND (h.%4$I IS NOT NULL OR EXISTS ('
+    'SELECT FROM tally.data_key k WHERE k.tenant_id = $1 AND k.key_id = substring(h.%3$I FROM 3 FOR 16) '
+    'AND k.state = ''live'' FOR SHARE)) FOR NO KEY UPDATE SKIP LOCKED)',
     logical_table, index_column || CASE WHEN number % 2 = 1 THEN '_next' ELSE '' END,
     regexp_replace(index_column, '_bidx(_last[0-9]+)?$', ''),
     index_column || CASE WHEN number % 2 = 1 THEN '' ELSE '_next' END)
