@@ -7,7 +7,9 @@ SELECT current_setting('server_version') AS server, current_setting('server_vers
   current_database()::text AS database, current_user::text AS "user", me.rolsuper AS super,
   me.rolcreaterole AS create_role, has_database_privilege(current_database(), 'CREATE') AS create_schema,
   pg_backend_pid() AS process, pg_is_in_recovery() AS standby,
-  current_setting('default_transaction_read_only')::bool AS read_only,
+  current_setting('default_transaction_read_only')::bool OR EXISTS (
+    SELECT FROM pg_db_role_setting s, unnest(s.setconfig) c WHERE s.setrole = 0 AND s.setdatabase IN (0, d.oid)
+      AND c ~* '^default_transaction_read_only=(on|t|true|y|yes|1)$') AS read_only,
   pg_encoding_to_char(d.encoding) AS encoding, d.datcollate::text AS locale, current_setting('TimeZone') AS time_zone,
   current_setting('max_connections')::int AS max_connections,
   current_setting('password_encryption') AS password_encryption,

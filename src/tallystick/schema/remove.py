@@ -238,7 +238,7 @@ async def _tenants(conn: asyncpg.Connection, roles: Roles) -> int | None:
         async with conn.transaction():
             await conn.execute(f"SET LOCAL ROLE {quoted(roles.owner)}")
             count = await conn.fetchval(ask.TENANTS)
-            await conn.execute("SET LOCAL ROLE NONE")
+            await conn.execute("RESET ROLE")
             return int(count or 0)
     except asyncpg.InsufficientPrivilegeError:
         return None
@@ -287,7 +287,7 @@ async def _remove(
         if mine:
             await conn.execute(f"SET LOCAL ROLE {quoted(owner)}")
             await conn.execute(f"DROP SCHEMA {', '.join(mine)} CASCADE")
-            await conn.execute("SET LOCAL ROLE NONE")
+            await conn.execute("RESET ROLE")
     dropped, kept = await _drop_roles(conn, roles)
     if await conn.fetchval(ask.REST, list(ALL_SCHEMAS)) != before:
         raise MigrationUnsafe(
