@@ -117,6 +117,13 @@ def _merged(cls: type[Entity], own: Rules, base: type[Entity]) -> Rules:
                 "Name your field otherwise. States are added with Statuses.",
                 name,
             )
+        if name in base.Filter.__struct_fields__:
+            _wrong(
+                cls,
+                f".{name} is a name by which rows of {base.__name__} are filtered.",
+                "Name your field otherwise.",
+                name,
+            )
     for rule in own.items:
         if not isinstance(rule, _ALLOWED):
             _wrong(

@@ -356,6 +356,8 @@ def declared(rules: Rules | None = None, base: type[Entity] = User, **fields: An
         ),
         (lambda: declared(desk=(Annotated[str, Length(3)], "north")), "longer than 3"),
         (lambda: declared(desk=(str, "a\0")), "NUL"),
+        (lambda: declared(status_in=(str | None, None)), "by which rows of User are filtered"),
+        (lambda: declared(phone_last4=(str | None, None)), "by which rows of User are filtered"),
         (lambda: declared(tier=(int, 2**63)), "64 bits"),
         (lambda: declared(xmin=(int, 0)), "cannot be a column"),
     ],
