@@ -369,6 +369,8 @@ async def test_the_isolation_is_the_applications(shop: Shop, slug: str) -> None:
                     async with db.transaction(**options):  # type: ignore[arg-type]
                         pass
             assert await db.atomic(lambda s: s[Shelf].get(shelf.id)) == shelf
+            with pytest.raises(Invalid):
+                await db.atomic(lambda s: s[Shelf].get(shelf.id), isolation="serializable")
 
 
 async def test_atomic_does_not_replay_what_is_not_its_own(shop: Shop, slug: str) -> None:
