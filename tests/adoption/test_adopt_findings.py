@@ -21,6 +21,8 @@ from tallystick import User, adopt, beside
 from tallystick.cli.entry import execute
 from tallystick.errors import Conflict, Invalid, NotProvisioned, StillReferenced, Unavailable
 from tallystick.schema.joining import allow_joining
+from tallystick.schema.lint import lint
+from tallystick.schema.migrate import migrate
 from tallystick.schema.online import runner
 from tallystick.schema.provision import provision
 from tallystick.schema.remove import plan_removal, remove
@@ -187,6 +189,8 @@ async def test_the_schema_of_masked_views_is_ours_too(empty: Orchard) -> None:
 async def test_what_the_database_gives_every_session_does_not_reach_ours(empty: Orchard) -> None:
     everybody = {
         "default_transaction_isolation": "serializable",
+        "row_security": "off",
+        "quote_all_identifiers": "on",
         "statement_timeout": "1s",
         "idle_session_timeout": "1s",
         "idle_in_transaction_session_timeout": "1s",
@@ -199,6 +203,8 @@ async def test_what_the_database_gives_every_session_does_not_reach_ours(empty: 
         await provision(empty.owner_url, roles=empty.roles, app_password=PASSWORD)
         async with connected(empty.app_url(empty.roles.app)) as app:
             assert await app.fetchval("SHOW default_transaction_isolation") == "read committed"
+            assert await app.fetchval("SHOW row_security") == "on"
+        await migrate(empty.owner_url, roles=empty.roles)
         async with runner(empty.owner_url, empty.roles) as run:
             found = await run.connection.exec_driver_sql(
                 "SELECT name, setting FROM pg_settings WHERE name = ANY ($1::text[])", (list(everybody),)
@@ -206,7 +212,10 @@ async def test_what_the_database_gives_every_session_does_not_reach_ours(empty: 
             assert dict(map(tuple, found)) == {
                 **dict.fromkeys(everybody, "0"),
                 "default_transaction_isolation": "read committed",
+                "row_security": "on",
+                "quote_all_identifiers": "on",
             }
+            assert await lint(run.lock, empty.roles) == []
         await conn.execute(f"ALTER DATABASE {quoted(empty.name)} RESET ALL")
     await nobody_connected(empty)
     await remove(empty.owner_url, roles=empty.roles)

@@ -49,6 +49,7 @@ _SESSION = (
     _UNHURRIED,
     # What fills in batches while writers go on could not be ordered under what a database may have by default.
     "SET default_transaction_isolation = 'read committed'",
+    "SET row_security = on",
     "SET client_min_messages = warning",
 )
 
