@@ -102,10 +102,3 @@ async def _behind_sqlalchemy(given: Any) -> Any:
     if problem:
         raise Invalid(f"SQLAlchemy has no transaction to join ({problem}).", field="connection", remedy=_KINDS)
     return given
-
-
-def quoted_role(name: str) -> str:
-    """A role's name as SQL takes it: plain where that is enough."""
-    from tallystick.schema.roles import quoted
-
-    return name if name.isascii() and name.isidentifier() and name == name.lower() else quoted(name)

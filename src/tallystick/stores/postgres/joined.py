@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shlex
 from collections.abc import Awaitable, Mapping, Sequence
 from datetime import datetime
 from itertools import count
@@ -20,10 +21,10 @@ from weakref import WeakKeyDictionary
 import asyncpg
 
 from tallystick.errors import Denied, Invalid, NotProvisioned, TallystickError, Unsupported
-from tallystick.schema.roles import SCHEMAS
+from tallystick.schema.roles import SCHEMAS, quoted
 from tallystick.stores.base import Isolation
 from tallystick.stores.postgres.errors import FAILURES, translate
-from tallystick.stores.postgres.host import Transacting, quoted_role
+from tallystick.stores.postgres.host import Transacting
 from tallystick.stores.postgres.link import Link
 from tallystick.stores.postgres.pool import Pool, PoolLimits
 from tallystick.stores.postgres.store import PostgresStore
@@ -125,8 +126,8 @@ class JoinedStore(PostgresStore):
             raise NotProvisioned(
                 f"The connection's login {where['login']} may not act as {roles.app}, and the tenant wall holds no "
                 "other role for certain.",
-                remedy=f"Run `tallystick provision --join {where['login']}`, or: GRANT {roles.app} TO "
-                f"{quoted_role(where['login'])} WITH INHERIT FALSE, SET TRUE (PostgreSQL 15: without WITH ...).",
+                remedy=f"Run `tallystick provision --join {shlex.quote(where['login'])}`, or: GRANT {roles.app} TO "
+                f"{quoted(where['login'])} WITH INHERIT FALSE, SET TRUE (PostgreSQL 15: without WITH ...).",
             )
         return cls(outer, host, roles, where)
 
