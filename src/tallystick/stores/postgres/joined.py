@@ -24,7 +24,7 @@ from tallystick.errors import Denied, Invalid, NotProvisioned, TallystickError, 
 from tallystick.schema.roles import SCHEMAS, quoted
 from tallystick.stores.base import Isolation
 from tallystick.stores.postgres.errors import FAILURES, translate
-from tallystick.stores.postgres.host import Transacting
+from tallystick.stores.postgres.host import Transacting, over
 from tallystick.stores.postgres.link import Link
 from tallystick.stores.postgres.pool import Pool, PoolLimits
 from tallystick.stores.postgres.store import PostgresStore
@@ -257,11 +257,7 @@ class _JoinedLink(Link):
         found = await self._store.host.execute(_DRESS, [list(_SETTINGS), values])
         self._before, self._began = list(found["held"]), found["began"]
         if found["began"] != self._store.began:
-            raise Invalid(
-                "The transaction that this session joined is over, and another is open on its connection.",
-                field="connection",
-                remedy="End the session before the transaction; open another for the next one.",
-            )
+            raise over()
         if found["replication"] != "origin":
             raise Denied(
                 "The connection has switched triggers off (session_replication_role), and with them the audit log.",
@@ -305,7 +301,7 @@ class _JoinedLink(Link):
         Nor is there anything in a later transaction, which going back to what it does not have would fail.
         """
         mark, self._mark = self._mark, None
-        if mark is None or self.raw.is_closed() or not self.raw.is_in_transaction():
+        if mark is None or self.raw.is_closed() or not self.raw.is_in_transaction() or not self._store.host.holds():
             return
         with contextlib.suppress(asyncpg.InFailedSQLTransactionError):
             if self._began not in (None, (await self._store.host.execute(_BEGAN, ()))["began"]):
