@@ -42,6 +42,7 @@ from tallystick import (
     Unique,
     User,
     UserStatus,
+    adopt,
     backref,
     one_of,
     secret,
@@ -260,6 +261,12 @@ async def test_without_its_revision_an_extension_is_refused_with_the_command(hou
         await migrate(
             house.database.admin, entities=(Branch, Wider), roles=house.database.roles, version_locations=[house.folder]
         )
+    for entities, lost in ((ENTITIES, ()), ((Branch, Wider), ("user_account.floor",))):
+        found = await adopt(
+            house.database.admin, roles=house.database.roles, entities=entities, version_locations=[house.folder]
+        )
+        assert (found.adopted, found.domains[-1].missing) == (not lost, lost)
+        assert not {"user_account", "loan"} & set(found.domains[-1].there)
 
 
 class Wider(User):

@@ -56,7 +56,12 @@ FROM pg_namespace n WHERE n.nspname = ANY ($1::text[])
 OURS = """
 SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'tally' AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+UNION ALL
+SELECT c.relname || '.' || a.attname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE n.nspname = 'tally' AND c.relname || '.' || a.attname = ANY ($1::text[])
 """
+"""Our tables, and of some columns those that are there."""
 
 HOST = """
 SELECT n.nspname::text AS schema, c.relname::text AS name, pg_get_userbyid(c.relowner)::text AS owner,
