@@ -20,6 +20,7 @@ from tests.bouncer import MISSING, PGBOUNCER, pgbouncer
 from tallystick import User, adopt, beside
 from tallystick.cli.entry import execute
 from tallystick.errors import Conflict, Invalid, NotProvisioned, StillReferenced, Unavailable
+from tallystick.schema import remove_facts
 from tallystick.schema.joining import allow_joining
 from tallystick.schema.lint import lint
 from tallystick.schema.migrate import migrate
@@ -234,6 +235,12 @@ async def test_a_login_that_becomes_the_owner_by_itself_removes_what_it_made(emp
         await provision(url, roles=empty.roles)
         assert (await remove(url, roles=empty.roles)).roles == empty.roles.all
         await conn.execute(f"DROP ROLE {quoted(login)}")
+
+
+async def test_a_plan_that_the_server_breaks_off_says_so(empty: Orchard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remove_facts, "HANGING", "SELECT 1 / 0 WHERE $1::text[] IS NOT NULL")
+    with pytest.raises(Unavailable, match="DivisionByZero"):
+        await plan_removal(empty.owner_url, roles=empty.roles)
 
 
 async def test_a_newer_revision_stops_it(empty: Orchard) -> None:

@@ -144,10 +144,16 @@ async def plan_removal(admin_url: str, *, roles: Roles | None = None) -> Removal
     conn = await connect(connect_args(admin_url, name="TALLYSTICK_ADMIN_URL"))
     try:
         async with conn.transaction(isolation="repeatable_read", readonly=True):
-            await conn.execute("SET LOCAL search_path = pg_catalog, pg_temp")
+            await conn.execute("SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL statement_timeout = 0")
             return await _plan(conn, roles or Roles())
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        problem = Unavailable(
+            f"The database could not be looked at ({type(error).__name__}).",
+            remedy="Try again, and look at the server's log when it stays so.",
+        )
     finally:
         conn.terminate()
+    raise problem
 
 
 async def remove(
