@@ -23,7 +23,7 @@ from tallystick.errors import Conflict, Invalid, NotProvisioned, StillReferenced
 from tallystick.schema import remove_facts
 from tallystick.schema.joining import allow_joining
 from tallystick.schema.lint import lint
-from tallystick.schema.migrate import migrate
+from tallystick.schema.migrate import migrate, status
 from tallystick.schema.online import runner
 from tallystick.schema.provision import provision
 from tallystick.schema.remove import plan_removal, remove
@@ -158,6 +158,8 @@ async def test_a_role_without_rights_gets_the_sql_for_a_dba(empty: Orchard) -> N
         assert there.commands[0] == "tallystick migrate --domains identity"
         with pytest.raises(NotProvisioned, match="Nothing was removed"):
             await remove(empty.owner_url, roles=empty.roles)
+        with pytest.raises(NotProvisioned, match="may not look into"):
+            await lint(conn, empty.roles)
         assert set((await remove(url, roles=empty.roles)).kept) == set(empty.roles.all)
         async with connected(superuser(empty)) as dba:
             for role in empty.roles.all:
@@ -206,6 +208,10 @@ async def test_what_the_database_gives_every_session_does_not_reach_ours(empty: 
             assert await app.fetchval("SHOW default_transaction_isolation") == "read committed"
             assert await app.fetchval("SHOW row_security") == "on"
         await migrate(empty.owner_url, roles=empty.roles)
+        await conn.execute(f"CREATE ROLE {quoted(empty.name)} LOGIN PASSWORD '{PASSWORD}'")
+        with pytest.raises(NotProvisioned, match="may not read how far"):
+            await status(empty._url(empty.name, PASSWORD), roles=empty.roles)
+        await conn.execute(f"DROP ROLE {quoted(empty.name)}")
         async with runner(empty.owner_url, empty.roles) as run:
             found = await run.connection.exec_driver_sql(
                 "SELECT name, setting FROM pg_settings WHERE name = ANY ($1::text[])", (list(everybody),)
