@@ -115,6 +115,13 @@ async def test_hazards_of_the_host_are_told(empty: Orchard) -> None:
         for statement in hazards:
             await conn.execute(statement)
         found = await codes(empty)
+        app = empty.roles.app
+        await conn.execute(
+            f"SET default_transaction_read_only = off; CREATE ROLE {app} LOGIN; "
+            f"ALTER ROLE {app} SET default_transaction_read_only = off"
+        )
+        assert await codes(empty) == found - {"read-only"} | {"roles-there"}
+        await conn.execute(f"DROP ROLE {app}")
         for statement in back:
             await conn.execute(statement)
     assert found == {"event-trigger", "publication", "search-path", "public-creates", "read-only"}

@@ -173,7 +173,7 @@ async def _asked(conn: asyncpg.Connection, roles: Roles, settings: Settings, col
         await conn.execute(f"SET LOCAL statement_timeout = '{_TIMEOUT}s'; SET LOCAL lock_timeout = '5s'")
         own_path = [p.strip(' "') for p in str(await conn.fetchval("SHOW search_path")).split(",")]
         await conn.execute("SET LOCAL search_path = pg_catalog, pg_temp")
-        (server,) = await conn.fetch(ask.SERVER)
+        (server,) = await conn.fetch(ask.SERVER, roles.app)
         (state,) = await conn.fetch(STATE, all_roles, ours)
         schemas = {r["name"]: r for r in await conn.fetch(ask.SCHEMAS, ours)}
         tables = frozenset(r[0] for r in await conn.fetch(ask.OURS, list(columns)))

@@ -7,9 +7,11 @@ SELECT current_setting('server_version') AS server, current_setting('server_vers
   current_database()::text AS database, current_user::text AS "user", me.rolsuper AS super,
   me.rolcreaterole AS create_role, has_database_privilege(current_database(), 'CREATE') AS create_schema,
   pg_backend_pid() AS process, pg_is_in_recovery() AS standby,
-  current_setting('default_transaction_read_only')::bool OR EXISTS (
-    SELECT FROM pg_db_role_setting s, unnest(s.setconfig) c WHERE s.setrole = 0 AND s.setdatabase IN (0, d.oid)
-      AND c ~* '^default_transaction_read_only=(on|t|true|y|yes|1)$') AS read_only,
+  current_setting('default_transaction_read_only')::bool OR coalesce((
+    SELECT c ~* '=(on|t|true|y|yes|1)$' FROM pg_db_role_setting s, unnest(s.setconfig) c
+    WHERE c LIKE 'default_transaction_read_only=%' AND s.setdatabase IN (0, d.oid)
+      AND s.setrole IN (0, coalesce(to_regrole($1)::oid, 0))
+    ORDER BY s.setrole = 0, s.setdatabase = 0 LIMIT 1), false) AS read_only,
   pg_encoding_to_char(d.encoding) AS encoding, d.datcollate::text AS locale, current_setting('TimeZone') AS time_zone,
   current_setting('max_connections')::int AS max_connections,
   current_setting('password_encryption') AS password_encryption,
