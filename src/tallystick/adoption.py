@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tallystick.schema.adopt import Adoption
     from tallystick.schema.roles import Roles
     from tallystick.settings import Settings
+    from tallystick.spec import EntitySpec
 
 
 async def adopt(
@@ -38,7 +39,7 @@ async def adopt(
     settings = settings or Settings()
     wanted = chosen(domains)
     tables = {domain: tuple(dict.fromkeys(spec_of(e).table for e in entities_of([domain]))) for domain in wanted}
-    tables[work.YOURS] = tuple(dict.fromkeys(spec_of(e).table for e in entities))
+    tables[work.YOURS] = tuple(dict.fromkeys(name for e in entities for name in _adds(spec_of(e))))
     return await work.look(
         url,
         settings=settings,
@@ -47,3 +48,12 @@ async def adopt(
         only=None if domains is None else wanted,
         version_locations=version_locations,
     )
+
+
+def _adds(spec: EntitySpec) -> Iterator[str]:
+    """The table of an entity, or the columns that an extension adds to it."""
+    if spec.extends is None:
+        yield spec.table
+    else:
+        there = {c.name for c in spec_of(spec.extends).columns}
+        yield from (f"{spec.table}.{c.name}" for c in spec.columns if c.name not in there)

@@ -181,7 +181,7 @@ def _assemble(cls: type[Entity], table: str, fields: dict[str, FieldSpec], share
                 entity=cls.__name__,
                 remedy="Enums, lengths and amounts bring checks named after their field; rename or merge yours.",
             )
-    return EntitySpec(
+    made = EntitySpec(
         cls=cls,
         table=table,
         doc=_summary(extends or cls),
@@ -208,3 +208,4 @@ def _assemble(cls: type[Entity], table: str, fields: dict[str, FieldSpec], share
         readable=constraints.readable(cls, fields, declared),
         derived=constraints.derived(cls, declared),
     )
+    return extension.whole(made)

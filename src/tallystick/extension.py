@@ -20,9 +20,11 @@ import msgspec
 
 from tallystick.constraints import quote, snake
 from tallystick.entity import Entity, spec_of
-from tallystick.errors import Declaration
+from tallystick.errors import Declaration, Invalid
+from tallystick.ids import NIL
 from tallystick.rules import AppendOnly, Check, Foreign, Index, Rule, Rules, Statuses, Transitions, Unique
 from tallystick.spec import EntitySpec, FieldSpec, Kind
+from tallystick.values import plain
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -113,6 +115,13 @@ def _merged(cls: type[Entity], own: Rules, base: type[Entity]) -> Rules:
                 cls,
                 f".{name} is a field of {base.__name__}, which an extension may not change.",
                 "Name your field otherwise. States are added with Statuses.",
+                name,
+            )
+        if name in base.Filter.__struct_fields__:
+            _wrong(
+                cls,
+                f".{name} is a name by which rows of {base.__name__} are filtered.",
+                "Name your field otherwise.",
                 name,
             )
     for rule in own.items:
@@ -248,10 +257,41 @@ def field_of(cls: type[Entity], field: FieldSpec) -> FieldSpec:
             "Make it optional: X | None = None; a text, number, bool, date, enum or document may have a default.",
             name,
         )
+    try:
+        plain(field, default, NIL)
+    except Invalid as problem:
+        _wrong(cls, f".{name} begins with what it cannot hold: {problem.problem}", "Give it a default that fits.", name)
     for rule in _own(cls).items:
         if isinstance(rule, Transitions) and rule.field == name and str(default) not in rule.initial:
             _wrong(cls, f".{name} does not begin in its default.", "Name the default in initial=[...].", name)
     return replace(field, columns=(replace(field.columns[0], default=literal), *field.columns[1:]))
+
+
+def whole(made: EntitySpec) -> EntitySpec:
+    """A declaration; that of an extension with every index and key of what it extends, none of them another's.
+
+    Processes without the extension, and the domain's own revisions, count on them.
+    """
+    if made.extends is None:
+        return made
+    base, indexes = spec_of(made.extends), {i.name: i for i in made.indexes}
+    if made.archivable != base.archivable:
+        _wrong(
+            made.cls, f".archived_at would archive rows of {base.name}.", "Name your field otherwise.", "archived_at"
+        )
+    for index in base.indexes:
+        if indexes.setdefault(index.name, index) != index:
+            _wrong(
+                made.cls,
+                f" brings a rule on {', '.join(index.fields)}, on which {base.name} has one.",
+                "Leave it out, or add a field of yours to it.",
+                index.fields[0],
+            )
+    for key in base.foreign_keys:
+        if key not in made.foreign_keys:
+            field = key.columns[1].removesuffix("_id")
+            _wrong(made.cls, f".{field} has its key.", "Tie a reference of your own to further fields.", field)
+    return replace(made, indexes=tuple(indexes.values()))
 
 
 def _default(cls: type[Entity], name: str) -> Any:
@@ -318,4 +358,6 @@ def is_plain(spec: EntitySpec, entity: object) -> bool:
     return spec.extends is not None and entity.__class__ is spec.extends
 
 
-__all__ = ["added", "base_of", "extended", "extensions", "field_of", "is_plain", "living", "rules_of", "states_of"]
+__all__ = [
+    "added", "base_of", "extended", "extensions", "field_of", "is_plain", "living", "rules_of", "states_of", "whole"
+]  # fmt: skip

@@ -43,12 +43,13 @@ async def run_atomic(
 ) -> R:
     """Run ``fn`` in a transaction, again when the server proved that it was rolled back for concurrency's sake.
 
-    Inside an open transaction it runs once, in a savepoint: only the outermost level can be replayed.
+    Inside an open transaction it runs once, in a savepoint: only the outermost level can be replayed, or isolated
+    otherwise.
     """
     if attempts.__class__ is not int or attempts < 1:
         raise Invalid("attempts should be a whole number from 1.", field="attempts", remedy="Leave it out for five.")
     if db.unit.depth:
-        async with Transaction(db.unit, None, read_only=False):
+        async with Transaction(db.unit, isolation, read_only=False):
             return await fn(db)
     attempt = 1
     while True:

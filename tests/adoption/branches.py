@@ -108,6 +108,7 @@ class BranchLoan(Loan):
 
     collection: Collection = Collection.NONE
     collector: Ref[User] | None = None
+    warmth: int = -5
 
     rules = Rules(
         Transitions(

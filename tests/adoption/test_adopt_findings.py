@@ -20,7 +20,11 @@ from tests.bouncer import MISSING, PGBOUNCER, pgbouncer
 from tallystick import User, adopt, beside
 from tallystick.cli.entry import execute
 from tallystick.errors import Conflict, Invalid, NotProvisioned, StillReferenced, Unavailable
+from tallystick.schema import remove_facts
 from tallystick.schema.joining import allow_joining
+from tallystick.schema.lint import lint
+from tallystick.schema.migrate import migrate, status
+from tallystick.schema.online import runner
 from tallystick.schema.provision import provision
 from tallystick.schema.remove import plan_removal, remove
 from tallystick.schema.roles import quoted
@@ -92,11 +96,14 @@ async def test_hazards_of_the_host_are_told(empty: Orchard) -> None:
         "CREATE PUBLICATION everything FOR ALL TABLES",
         f"ALTER ROLE {quoted(empty.owner)} SET search_path = public, tally",
         "GRANT CREATE ON SCHEMA public TO PUBLIC",
+        # The owner is excepted; what the application would write is not.
+        f"ALTER ROLE {quoted(empty.owner)} IN DATABASE {quoted(empty.name)} SET default_transaction_read_only = off",
         f"ALTER DATABASE {quoted(empty.name)} SET default_transaction_read_only = on",
     )
     back = (
         "SET default_transaction_read_only = off",
         f"ALTER DATABASE {quoted(empty.name)} RESET default_transaction_read_only",
+        f"ALTER ROLE {quoted(empty.owner)} IN DATABASE {quoted(empty.name)} RESET ALL",
         "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
         f"ALTER ROLE {quoted(empty.owner)} RESET search_path",
         "DROP PUBLICATION everything",
@@ -108,6 +115,13 @@ async def test_hazards_of_the_host_are_told(empty: Orchard) -> None:
         for statement in hazards:
             await conn.execute(statement)
         found = await codes(empty)
+        app = empty.roles.app
+        await conn.execute(
+            f"SET default_transaction_read_only = off; CREATE ROLE {app} LOGIN; "
+            f"ALTER ROLE {app} SET default_transaction_read_only = off"
+        )
+        assert await codes(empty) == found - {"read-only"} | {"roles-there"}
+        await conn.execute(f"DROP ROLE {app}")
         for statement in back:
             await conn.execute(statement)
     assert found == {"event-trigger", "publication", "search-path", "public-creates", "read-only"}
@@ -151,6 +165,8 @@ async def test_a_role_without_rights_gets_the_sql_for_a_dba(empty: Orchard) -> N
         assert there.commands[0] == "tallystick migrate --domains identity"
         with pytest.raises(NotProvisioned, match="Nothing was removed"):
             await remove(empty.owner_url, roles=empty.roles)
+        with pytest.raises(NotProvisioned, match="may not look into"):
+            await lint(conn, empty.roles)
         assert set((await remove(url, roles=empty.roles)).kept) == set(empty.roles.all)
         async with connected(superuser(empty)) as dba:
             for role in empty.roles.all:
@@ -165,7 +181,79 @@ async def test_what_bears_our_names_and_is_not_ours_stops_it_and_is_left_alone(e
         with pytest.raises(Conflict, match="are not ours: tally"):
             await remove(empty.owner_url, roles=empty.roles, data_too=True)
         assert await conn.fetchval("SELECT count(*) FROM tally.stick") == 0
-        await conn.execute("DROP SCHEMA tally CASCADE")
+        await conn.execute("DROP SCHEMA tally CASCADE; CREATE SCHEMA tally_bi")
+        assert await codes(empty) == {"name-taken"}
+        with pytest.raises(NotProvisioned, match="schema tally_bi exists"):
+            await provision(empty.owner_url, roles=empty.roles)
+        await conn.execute("DROP SCHEMA tally_bi")
+
+
+async def test_the_schema_of_masked_views_is_ours_too(empty: Orchard) -> None:
+    await provision(empty.owner_url, roles=empty.roles)
+    async with connected(empty.owner_url) as conn:
+        await conn.execute(f"CREATE SCHEMA tally_bi AUTHORIZATION {empty.roles.owner}")
+    assert await codes(empty) == set()
+    assert "tally_bi" in (await remove(empty.owner_url, roles=empty.roles)).schemas
+
+
+async def test_what_the_database_gives_every_session_does_not_reach_ours(empty: Orchard) -> None:
+    everybody = {
+        "default_transaction_isolation": "serializable",
+        "row_security": "off",
+        "quote_all_identifiers": "on",
+        "statement_timeout": "1h",
+        "idle_session_timeout": "1h",
+        "idle_in_transaction_session_timeout": "1h",
+    }
+    async with connected(superuser(empty)) as conn:
+        if conn.get_server_version() >= (17,):
+            everybody["transaction_timeout"] = "1h"
+        for name, value in everybody.items():
+            await conn.execute(f"ALTER DATABASE {quoted(empty.name)} SET {name} = '{value}'")
+        await provision(empty.owner_url, roles=empty.roles, app_password=PASSWORD)
+        async with connected(empty.app_url(empty.roles.app)) as app:
+            assert await app.fetchval("SHOW default_transaction_isolation") == "read committed"
+            assert await app.fetchval("SHOW row_security") == "on"
+        await migrate(empty.owner_url, roles=empty.roles)
+        await conn.execute(f"CREATE ROLE {quoted(empty.name)} LOGIN PASSWORD '{PASSWORD}'")
+        with pytest.raises(NotProvisioned, match="may not read how far"):
+            await status(empty._url(empty.name, PASSWORD), roles=empty.roles)
+        await conn.execute(f"DROP ROLE {quoted(empty.name)}")
+        async with runner(empty.owner_url, empty.roles) as run:
+            found = await run.connection.exec_driver_sql(
+                "SELECT name, setting FROM pg_settings WHERE name = ANY ($1::text[])", (list(everybody),)
+            )
+            assert dict(map(tuple, found)) == {
+                **dict.fromkeys(everybody, "0"),
+                "default_transaction_isolation": "read committed",
+                "row_security": "on",
+                "quote_all_identifiers": "on",
+            }
+            assert await lint(run.lock, empty.roles) == []
+        await conn.execute(f"ALTER DATABASE {quoted(empty.name)} RESET ALL")
+    await nobody_connected(empty)
+    await remove(empty.owner_url, roles=empty.roles)
+
+
+async def test_a_login_that_becomes_the_owner_by_itself_removes_what_it_made(empty: Orchard) -> None:
+    """``ALTER DATABASE ... SET role`` is how several people own tables together; without it one may drop no role."""
+    login = f"{empty.owner}_ann"
+    async with connected(superuser(empty)) as conn:
+        await conn.execute(
+            f"CREATE ROLE {quoted(login)} LOGIN PASSWORD '{PASSWORD}'; GRANT {quoted(empty.owner)} TO {quoted(login)}; "
+            f"ALTER ROLE {quoted(login)} IN DATABASE {quoted(empty.name)} SET role = {quoted(empty.owner)}"
+        )
+        url = empty._url(login, PASSWORD)
+        assert await codes(empty, url) == set()
+        await provision(url, roles=empty.roles)
+        assert (await remove(url, roles=empty.roles)).roles == empty.roles.all
+        await conn.execute(f"DROP ROLE {quoted(login)}")
+
+
+async def test_a_plan_that_the_server_breaks_off_says_so(empty: Orchard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remove_facts, "HANGING", "SELECT 1 / 0 WHERE $1::text[] IS NOT NULL")
+    with pytest.raises(Unavailable, match="DivisionByZero"):
+        await plan_removal(empty.owner_url, roles=empty.roles)
 
 
 async def test_a_newer_revision_stops_it(empty: Orchard) -> None:
@@ -214,6 +302,20 @@ async def test_a_role_that_only_bears_our_name_is_left_alone(empty: Orchard) -> 
         }
         assert await conn.fetchval("SELECT pg_has_role($1, $2, 'MEMBER')", app, group)
         await conn.execute(f"DROP ROLE {app}, {seal}, {quoted(group)}")
+
+
+@pytest.mark.parametrize("right", ["owns", "reads"])
+async def test_a_login_of_the_hosts_that_bears_our_name_is_not_taken_over(empty: Orchard, right: str) -> None:
+    app = empty.roles.app
+    async with connected(superuser(empty)) as conn:
+        await conn.execute(f"CREATE ROLE {app} LOGIN; CREATE TABLE public.letter (id int)")
+        give = f"ALTER TABLE public.letter OWNER TO {app}" if right == "owns" else f"GRANT SELECT ON letter TO {app}"
+        await conn.execute(give)
+        assert await codes(empty) == {"name-taken", "roles-there"}
+        with pytest.raises(NotProvisioned, match=rf"role {app} is another's, who needs it for table (public\.)?letter"):
+            await provision(superuser(empty), roles=empty.roles, app_password=PASSWORD)
+        assert await conn.fetchval("SELECT rolconfig FROM pg_roles WHERE rolname = $1", app) is None
+        await conn.execute(f"DROP TABLE public.letter; DROP ROLE {app}")
 
 
 async def test_a_busy_table_is_waited_for_and_then_nothing_is_removed(empty: Orchard) -> None:

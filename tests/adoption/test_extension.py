@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import types
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,8 +25,10 @@ from tests.lending.support import active, product
 
 from tallystick import (
     Entity,
+    Foreign,
     Guard,
     Index,
+    Length,
     Loan,
     Maintained,
     Money,
@@ -37,8 +39,10 @@ from tallystick import (
     Tallystick,
     Transfer,
     Transitions,
+    Unique,
     User,
     UserStatus,
+    adopt,
     backref,
     one_of,
     secret,
@@ -257,6 +261,12 @@ async def test_without_its_revision_an_extension_is_refused_with_the_command(hou
         await migrate(
             house.database.admin, entities=(Branch, Wider), roles=house.database.roles, version_locations=[house.folder]
         )
+    for entities, lost in ((ENTITIES, ()), ((Branch, Wider), ("user_account.floor",))):
+        found = await adopt(
+            house.database.admin, roles=house.database.roles, entities=entities, version_locations=[house.folder]
+        )
+        assert (found.adopted, found.domains[-1].missing) == (not lost, lost)
+        assert not {"user_account", "loan"} & set(found.domains[-1].there)
 
 
 class Wider(User):
@@ -340,12 +350,35 @@ def declared(rules: Rules | None = None, base: type[Entity] = User, **fields: An
             "begin in its default",
         ),
         (lambda: declared(Rules(Index("nothing", query="none"), extends=User)), "not a field"),
+        (lambda: declared(archived_at=(datetime | None, None)), "would archive rows of User"),
+        (lambda: declared(Rules(Unique("email", where="is_verified"), extends=User)), "on which User has one"),
+        (lambda: declared(Rules(Index("phone", query="all", where="is_verified"), extends=User)), "User has one"),
+        (
+            lambda: declared(
+                Rules(Foreign("borrower", "desk", to=BranchUser, of=("id", "desk")), extends=Loan),
+                Loan,
+                desk=(str | None, None),
+            ),
+            "borrower has its key",
+        ),
+        (lambda: declared(desk=(Annotated[str, Length(3)], "north")), "longer than 3"),
+        (lambda: declared(desk=(str, "a\0")), "NUL"),
+        (lambda: declared(status_in=(str | None, None)), "by which rows of User are filtered"),
+        (lambda: declared(phone_last4=(str | None, None)), "by which rows of User are filtered"),
+        (lambda: declared(tier=(int, 2**63)), "64 bits"),
+        (lambda: declared(xmin=(int, 0)), "cannot be a column"),
     ],
 )
 def test_an_extension_that_cannot_be_right_is_refused(make: Any, says: str):
     with pytest.raises(Declaration, match=says) as caught:
         spec_of(make())
     assert caught.value.remedy
+
+
+def test_an_index_of_an_extension_takes_none_from_what_it_extends():
+    """One that begins with the same reference would else stand in for the reference's own."""
+    made = spec_of(declared(Rules(Index("community", "desk", query="x"), extends=Loan), Loan, desk=(str | None, None)))
+    assert set(spec_of(Loan).indexes) < set(made.indexes)
 
 
 def test_one_entity_has_one_extension_and_must_be_there():

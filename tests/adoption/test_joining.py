@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -369,6 +370,8 @@ async def test_the_isolation_is_the_applications(shop: Shop, slug: str) -> None:
                     async with db.transaction(**options):  # type: ignore[arg-type]
                         pass
             assert await db.atomic(lambda s: s[Shelf].get(shelf.id)) == shelf
+            with pytest.raises(Invalid):
+                await db.atomic(lambda s: s[Shelf].get(shelf.id), isolation="serializable")
 
 
 async def test_atomic_does_not_replay_what_is_not_its_own(shop: Shop, slug: str) -> None:
@@ -632,3 +635,44 @@ async def test_what_ends_late_does_not_touch_the_next_transaction(shop: Shop, sl
             await left.close()
             assert await connection.fetchval("SELECT 1") == 1
     assert await orders(shop, slug) == 1
+
+
+@pytest.mark.parametrize("pool", ["asyncpg", "connection", "session"])
+async def test_what_outlives_its_transaction_is_nobody_elses_trouble(shop: Shop, slug: str, pool: str) -> None:
+    """The pool has handed the connection on, and what is sent on it now would break into a stranger's work."""
+    engine, made = shop.engine(pool_size=1, max_overflow=0), contextlib.AsyncExitStack()
+    native = await asyncpg.create_pool(**shop.arguments(), min_size=1, max_size=1)
+    kinds: dict[str, Any] = {
+        "asyncpg": native.acquire,
+        "connection": engine.connect,
+        "session": lambda: AsyncSession(engine),
+    }
+
+    async def begin(stack: contextlib.AsyncExitStack) -> Any:
+        given = await stack.enter_async_context(kinds[pool]())
+        await stack.enter_async_context(given.transaction() if pool == "asyncpg" else given.begin())
+        return given
+
+    async def works(given: Any) -> Any:
+        if pool == "asyncpg":
+            return await given.fetchval("SELECT 1 FROM pg_sleep(0.01)")
+        return (await given.execute(text("SELECT 1 FROM pg_sleep(0.01)"))).scalar_one()
+
+    async with made:
+        async with contextlib.AsyncExitStack() as first:
+            left = await shop.tally.session(slug, actor="shop", connection=await begin(first)).__aenter__()
+            block = left.transaction()
+            await block.__aenter__()
+            await left[Shelf].count()
+        stranger = await begin(made)
+        await works(stranger)
+        for late in (left[Shelf].count, left.close):
+            other = asyncio.create_task(works(stranger))
+            with contextlib.suppress(TallystickError):
+                await late()
+            assert await other == 1
+        assert await works(stranger) == 1
+        with pytest.raises(Invalid, match=r"is over|closed"):
+            await left[Shelf].count()
+    await native.close()
+    await engine.dispose()

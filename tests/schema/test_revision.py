@@ -354,6 +354,8 @@ async def test_what_is_asked_for_must_make_sense(kit: Database, folder: Path) ->
         ({"rename": {"place.nothing": "x"}}, "does not exist"),
         ({"delete": ["nothing"]}, "There is no table nothing"),
         ({"delete": ["place"]}, "to be deleted and is declared"),
+        ({"delete": ["place.nothing"]}, "no column place.nothing"),
+        ({"delete": ["tenant.slug"]}, "no column tenant.slug"),
     ):
         with pytest.raises(Invalid, match=said):
             await write(kit, folder, [Place], **wishes)

@@ -85,6 +85,7 @@ async def provision(
         roles = run.settings().roles
         text = provision_sql(roles, database, admin=admin)
         if join is not None:
+            text += "-- For PostgreSQL 15 leave WITH INHERIT FALSE, SET TRUE out.\n"
             text += f"BEGIN;\n{joining_sql(join, roles=roles, references=refer or ())}COMMIT;\n"
         return Answer({"sql": text}, lambda out: out.raw(text))
     if join is not None:

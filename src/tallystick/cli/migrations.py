@@ -113,6 +113,7 @@ async def revision(
     Revisions of your own entities go to the folder of --revisions, or the first of your Tallystick's version_locations.
     """
     from tallystick.domains.catalog import DOMAINS, entities_of
+    from tallystick.entity import spec_of
     from tallystick.errors import Invalid
     from tallystick.schema.migrate import revision as work
 
@@ -127,11 +128,15 @@ async def revision(
                 field="revisions",
                 remedy="Name one: --revisions migrations, or Tallystick.open(version_locations=[...]).",
             )
+        # What an extension leaves behind is of a built-in table, which nobody declares once the extension is gone.
+        own = {spec_of(e).table for e in tally.entities}
+        left = {name.partition(".")[0] for name in delete or () if "." in name} - own
+        bare = [e for e in entities_of(tally.domains) if spec_of(e).table in left]
         files = await work(
             url,
             message,
             branch=chosen,
-            entities=entities_of((chosen,)) if builtin else tally.entities,
+            entities=entities_of((chosen,)) if builtin else (*tally.entities, *bare),
             roles=tally.settings.roles,
             engine=tally.settings.engine,
             version_locations=() if builtin else tally.version_locations,

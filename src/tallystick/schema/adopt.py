@@ -28,7 +28,10 @@ _TIMEOUT = 60
 
 @dataclass(frozen=True, slots=True)
 class DomainPlan:
-    """What one domain would add: its tables that are missing, those that are there, revisions not yet applied."""
+    """What one domain would add: its tables that are missing, those that are there, revisions not yet applied.
+
+    Of a built-in table that an extension adds to, the columns are named: "user_account.branch".
+    """
 
     domain: str
     missing: tuple[str, ...]
@@ -104,7 +107,7 @@ async def look(
     """
     history = branches.history(version_locations)
     names = branches.chosen(history, [d for d in tables if d != YOURS], version_locations)
-    found = await _look(url, roles, settings)
+    found = await _look(url, roles, settings, [t for mine in tables.values() for t in mine if "." in t])
     applied = history.implied(found.versions or ())
     plans = tuple(
         DomainPlan(
@@ -149,11 +152,11 @@ async def look(
     return _with_commands(adoption, only)
 
 
-async def _look(url: str, roles: Roles, settings: Settings) -> Found:
+async def _look(url: str, roles: Roles, settings: Settings, columns: Sequence[str]) -> Found:
     """Ask everything in one read-only transaction. Raises ``Unavailable`` when the server breaks off."""
     conn = await connect(connect_args(url), name="the database")
     try:
-        return await _asked(conn, roles, settings)
+        return await _asked(conn, roles, settings, columns)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
         problem = Unavailable(
             f"The database could not be looked at ({type(error).__name__}).",
@@ -164,16 +167,16 @@ async def _look(url: str, roles: Roles, settings: Settings) -> Found:
     raise problem
 
 
-async def _asked(conn: asyncpg.Connection, roles: Roles, settings: Settings) -> Found:
+async def _asked(conn: asyncpg.Connection, roles: Roles, settings: Settings, columns: Sequence[str]) -> Found:
     ours, all_roles = list(ALL_SCHEMAS), list(roles.all)
     async with conn.transaction(isolation="repeatable_read", readonly=True):
         await conn.execute(f"SET LOCAL statement_timeout = '{_TIMEOUT}s'; SET LOCAL lock_timeout = '5s'")
         own_path = [p.strip(' "') for p in str(await conn.fetchval("SHOW search_path")).split(",")]
         await conn.execute("SET LOCAL search_path = pg_catalog, pg_temp")
-        (server,) = await conn.fetch(ask.SERVER)
+        (server,) = await conn.fetch(ask.SERVER, roles.app)
         (state,) = await conn.fetch(STATE, all_roles, ours)
         schemas = {r["name"]: r for r in await conn.fetch(ask.SCHEMAS, ours)}
-        tables = frozenset(r[0] for r in await conn.fetch(ask.OURS))
+        tables = frozenset(r[0] for r in await conn.fetch(ask.OURS, list(columns)))
         return Found(
             server=server,
             state=state,

@@ -7,7 +7,11 @@ SELECT current_setting('server_version') AS server, current_setting('server_vers
   current_database()::text AS database, current_user::text AS "user", me.rolsuper AS super,
   me.rolcreaterole AS create_role, has_database_privilege(current_database(), 'CREATE') AS create_schema,
   pg_backend_pid() AS process, pg_is_in_recovery() AS standby,
-  current_setting('default_transaction_read_only')::bool AS read_only,
+  current_setting('default_transaction_read_only')::bool OR coalesce((
+    SELECT c ~* '=(on|t|true|y|yes|1)$' FROM pg_db_role_setting s, unnest(s.setconfig) c
+    WHERE c LIKE 'default_transaction_read_only=%' AND s.setdatabase IN (0, d.oid)
+      AND s.setrole IN (0, coalesce(to_regrole($1)::oid, 0))
+    ORDER BY s.setrole = 0, s.setdatabase = 0 LIMIT 1), false) AS read_only,
   pg_encoding_to_char(d.encoding) AS encoding, d.datcollate::text AS locale, current_setting('TimeZone') AS time_zone,
   current_setting('max_connections')::int AS max_connections,
   current_setting('password_encryption') AS password_encryption,
@@ -54,7 +58,12 @@ FROM pg_namespace n WHERE n.nspname = ANY ($1::text[])
 OURS = """
 SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = 'tally' AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+UNION ALL
+SELECT c.relname || '.' || a.attname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE n.nspname = 'tally' AND c.relname || '.' || a.attname = ANY ($1::text[])
 """
+"""Our tables, and of some columns those that are there."""
 
 HOST = """
 SELECT n.nspname::text AS schema, c.relname::text AS name, pg_get_userbyid(c.relowner)::text AS owner,

@@ -48,13 +48,13 @@ class Found:
 
 def judged(found: Found, roles: Roles, rights: Sequence[str], history: History) -> Iterator[AdoptionFinding]:
     """Everything there is to say."""
-    yield from _server(found)
+    yield from _server(found, roles)
     yield from _rights(found, roles, rights)
     yield from _ours(found, roles, history)
     yield from _hazards(found, roles)
 
 
-def _server(found: Found) -> Iterator[AdoptionFinding]:
+def _server(found: Found, roles: Roles) -> Iterator[AdoptionFinding]:
     server = found.server
     if server["version"] < OLDEST:
         yield AdoptionFinding(
@@ -74,7 +74,8 @@ def _server(found: Found) -> Iterator[AdoptionFinding]:
             "read-only",
             True,
             "Transactions are read-only here by default.",
-            "ALTER DATABASE ... RESET default_transaction_read_only; or name another role.",
+            "ALTER DATABASE ... RESET default_transaction_read_only; or except the role that migrates and, once it is "
+            f"there, the application's: ALTER ROLE {roles.app} SET default_transaction_read_only = off.",
         )
     if server["encoding"] != "UTF8":
         yield AdoptionFinding(

@@ -80,10 +80,13 @@ async def changes(
         for (table, _, column), after in ((k.partition("."), v) for k, v in wishes.rename.items())
     )
     undecided: list[Difference] = []
+    to_delete = {name for name in wishes.delete if "." in name}
     for spec, model in zip(specs, models, strict=True):
         if model.name not in live:
             continue
         for difference in compare(model, wanted[model.name], live[model.name], engine):
+            if difference.kind == "extra column":
+                to_delete.discard(difference.object)
             operation = _decided(spec, difference, live[model.name].table, wishes)
             if isinstance(operation, RequireValue):
                 stages[2].extend(_filled_first(spec, operation, wishes))
@@ -95,6 +98,12 @@ async def changes(
         raise MigrationUnsafe(
             "; ".join(f"{d.object} {d.problem}" for d in undecided) + ".",
             remedy=" ".join(dict.fromkeys(d.decide for d in undecided)),
+        )
+    if to_delete:
+        raise Invalid(
+            f"There is no column {min(to_delete)} that its entity does not declare.",
+            field="delete",
+            remedy="Name it as the database has it, and its entity too: of an extension that went, what it extended.",
         )
     stages[1].extend(dropped)
     return tuple(tuple(sorted(stage, key=_rank)) for stage in (renames, *stages))

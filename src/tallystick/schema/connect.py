@@ -30,7 +30,10 @@ async def acting_as_owner(conn: asyncpg.Connection, roles: Roles) -> AsyncIterat
         assert before is not None
         if before["member"]:
             await conn.execute(f"SET LOCAL ROLE {quote_name(roles.owner)}")
-        await conn.execute("SET LOCAL search_path = pg_catalog")
+        # What is read here is compared with text: names are quoted where they must be, and not as a database likes.
+        await conn.execute(
+            "SET LOCAL search_path = pg_catalog; SET LOCAL quote_all_identifiers = off; SET LOCAL row_security = on"
+        )
         yield
         # Inside a caller's transaction SET LOCAL would outlive this block.
         await conn.execute(f"SET LOCAL ROLE {quote_name(before['role']) if before['role'] != 'none' else 'NONE'}")

@@ -7,6 +7,7 @@ of a forced table; there the owner is not fenced, and data migrations go tenant 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -30,6 +31,7 @@ from tallystick.spec import SCHEMA
 
 Engine = Literal["plain", "citus"]
 ENGINES = ("plain", "citus")
+_NEGATIVE = re.compile(r"-[0-9.]+(E[+-]?[0-9]+)?")
 
 
 def checked_engine(engine: str) -> Engine:
@@ -119,8 +121,13 @@ def column(c: Column) -> str:
     if c.generated:
         text += f" GENERATED ALWAYS AS ({c.generated}) STORED"
     if c.default:
-        text += f" DEFAULT {c.default}"
+        text += f" DEFAULT {default(c.default)}"
     return text if c.nullable else f"{text} NOT NULL"
+
+
+def default(expression: str) -> str:
+    """A default in SQL; a negative number is quoted, or it is an operator on a number and no constant to linters."""
+    return quote_text(expression) if _NEGATIVE.fullmatch(expression) else expression
 
 
 def distribute(table: Table) -> str:

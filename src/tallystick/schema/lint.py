@@ -44,14 +44,17 @@ async def lint(
 
     Works on any connection and changes nothing; with ``entities`` it also compares their declarations with the
     tables, for which the connection must be able to act as the owner role (the admin's). Raises ``NotProvisioned``
-    when roles are missing and ``NotMigrated`` when there is nothing to judge.
+    when roles are missing or this one may see nothing, and ``NotMigrated`` when there is nothing to judge.
     """
     roles = roles or Roles()
-    async with acting_as_owner(conn, roles):
-        await _ready(conn, roles)
-        findings = await _rules(conn, roles, engine)
-    drift = await _drift(conn, roles, tuple(entities), engine)
-    return [*findings, *drift]
+    try:
+        async with acting_as_owner(conn, roles):
+            await _ready(conn, roles)
+            findings = await _rules(conn, roles, engine)
+        return [*findings, *await _drift(conn, roles, tuple(entities), engine)]
+    except asyncpg.InsufficientPrivilegeError:
+        pass
+    raise NotProvisioned("This role may not look into the schema.", remedy=f"Use one that may become {roles.owner}.")
 
 
 async def _ready(conn: asyncpg.Connection, roles: Roles) -> None:

@@ -178,14 +178,18 @@ async def status(
 
     history = branches.history(version_locations)
     wanted = branches.chosen(history, domains, version_locations)
-    conn = await connect(connect_args(url))
+    conn, hidden = await connect(connect_args(url)), False
     try:
         async with acting_as_owner(conn, roles or Roles()):
             found = await conn.fetchrow(_PRESENT, [])
     except _NOTHING_YET:
         found = None
+    except asyncpg.InsufficientPrivilegeError:
+        hidden = True
     finally:
         await conn.close()
+    if hidden:
+        raise NotProvisioned(_HIDDEN)
     made = list(found["made"]) if found is not None else []
     applied = history.implied(found["versions"] if found is not None else ())
     report = []
@@ -212,6 +216,7 @@ SELECT ARRAY(SELECT version_num FROM tally_ref.schema_version) AS versions,
 """
 
 
+_HIDDEN = "This role may not read how far the schema is."
 _NOTHING_YET = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.UndefinedObjectError)
 
 
@@ -223,7 +228,7 @@ async def _present(conn: asyncpg.Connection, tables: list[str]) -> asyncpg.Recor
         return None
     except asyncpg.InsufficientPrivilegeError:
         pass
-    raise NotProvisioned("This role may not read how far the schema is.")
+    raise NotProvisioned(_HIDDEN)
 
 
 async def check_migrated(

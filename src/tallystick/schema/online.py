@@ -38,11 +38,18 @@ _CATALOG_RACE = (
     "could not open relation",
 )
 """What the server says, under XX000, of a catalog row that another backend changed in the same moment."""
+_UNHURRIED = (
+    "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name IN "
+    "('statement_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout')"
+)
+"""Not every server has all of them."""
 _SESSION = (
     "SET search_path = pg_catalog",
     f"SET lock_timeout = {LOCK_TIMEOUT_MS}",
-    "SET statement_timeout = 0",
-    "SET idle_in_transaction_session_timeout = 0",
+    _UNHURRIED,
+    # What fills in batches while writers go on could not be ordered under what a database may have by default.
+    "SET default_transaction_isolation = 'read committed'",
+    "SET row_security = on",
     "SET client_min_messages = warning",
 )
 
@@ -225,7 +232,7 @@ async def runner(
 
 async def _alone(lock: asyncpg.Connection, patience: float, report: Report | None) -> None:
     try:
-        await lock.execute("SET idle_session_timeout = 0")
+        await lock.execute(_UNHURRIED)
         await _take(lock, patience, report)
     except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError):
         problem = _pooler()

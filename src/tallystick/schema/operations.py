@@ -354,7 +354,7 @@ class CommentIndex(OnTable):
 
 
 def _set_default(table: Table, column: str, default: str | None) -> str:
-    change = f"SET DEFAULT {default}" if default else "DROP DEFAULT"
+    change = f"SET DEFAULT {ddl.default(default)}" if default else "DROP DEFAULT"
     return f"ALTER TABLE {table.qualified} ALTER COLUMN {quote_name(column)} {change}"
 
 

@@ -13,7 +13,7 @@ import asyncpg
 
 from tallystick.errors import NotProvisioned, Unavailable, Unsupported
 from tallystick.schema.provision_script import LOCK, provision_sql, steps
-from tallystick.schema.roles import SCHEMAS, Roles, quoted
+from tallystick.schema.roles import ALL_SCHEMAS, SCHEMAS, Roles, quoted
 from tallystick.schema.scram import scram_verifier
 from tallystick.settings import connect_args
 from tallystick.tls import tls_failure
@@ -110,9 +110,9 @@ async def _connect(arguments: dict[str, Any]) -> asyncpg.Connection:
 async def _provision(
     connection: asyncpg.Connection, roles: Roles, verifiers: dict[str, str], created_by_us: bool
 ) -> ProvisionReport:
-    await connection.execute(f"SELECT pg_catalog.pg_advisory_xact_lock({LOCK})")
+    await connection.execute(f"SET LOCAL statement_timeout = 0; SELECT pg_catalog.pg_advisory_xact_lock({LOCK})")
     # fetch, because fetchrow may say None; current_user always has a row.
-    (before,) = await connection.fetch(STATE, list(roles.all), list(SCHEMAS))
+    (before,) = await connection.fetch(STATE, list(roles.all), list(ALL_SCHEMAS))
     _check(before, roles, verifiers)
     await connection.execute(steps(roles, admin=None, created_by_us=created_by_us))
     for role, verifier in verifiers.items():
@@ -154,12 +154,21 @@ SELECT current_setting('server_version_num')::int AS version, current_database()
   ARRAY(SELECT ROW(member.rolname::text, parent.rolname::text) FROM pg_auth_members AS m
     JOIN pg_roles AS member ON member.oid = m.member JOIN pg_roles AS parent ON parent.oid = m.roleid
     WHERE member.rolname = ANY ($1::text[])) AS memberships,
+  ARRAY(SELECT DISTINCT ON (r.oid) ROW(r.rolname::text, pg_describe_object(s.classid, s.objid, s.objsubid))
+    FROM pg_roles AS r JOIN pg_shdepend AS s ON s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.oid
+    WHERE r.rolname = ANY ($1::text[]) AND s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = ANY ($2::text[]))
+      AND (s.deptype = 'o' OR (r.rolcanlogin AND NOT EXISTS (
+        SELECT FROM pg_db_role_setting AS c, unnest(c.setconfig) AS v
+        WHERE c.setrole = r.oid AND v LIKE 'search_path=pg_catalog, tally%')))) AS others,
   ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname = ANY ($1::text[])
     AND pg_has_role(current_user, oid, 'MEMBER WITH ADMIN OPTION')) AS administered,
   ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname = ANY ($1::text[]) AND pg_has_role(current_user, oid,
     CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)) AS settable
 FROM pg_roles AS me WHERE me.rolname = current_user
 """
+"""``others`` are roles with our names that live by something here where no schema of ours is. What is granted to a
+login counts, unless it has the search path that only we give."""
 
 
 def _check(found: asyncpg.Record, roles: Roles, verifiers: Mapping[str, str]) -> None:
@@ -195,10 +204,12 @@ def missing_rights(found: asyncpg.Record, roles: Roles, verifiers: Mapping[str, 
 
 def dangers(found: asyncpg.Record, roles: Roles) -> Iterator[str]:
     """What makes roles and schemas that already exist unfit, each with the statement that mends it."""
-    wanted = {schema: roles.audit if schema == "tally_audit" else roles.owner for schema in SCHEMAS}
     for schema, owner in found["schema_owners"]:
-        if owner != wanted[schema]:
-            yield f"schema {schema} exists and belongs to {owner} instead of {wanted[schema]}"
+        wanted = roles.audit if schema == "tally_audit" else roles.owner
+        if owner != wanted:
+            yield f"schema {schema} exists and belongs to {owner} instead of {wanted}"
+    for role, thing in found["others"]:
+        yield f"role {role} is another's, who needs it for {thing} (set TALLYSTICK_ROLE_PREFIX)"
     for role, attribute in found["mighty"]:
         yield f"role {role} has {attribute} (ALTER ROLE {role} NO{attribute})"
     for role, group in found["memberships"]:

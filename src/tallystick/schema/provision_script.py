@@ -92,8 +92,10 @@ BEGIN
   FOR item IN SELECT * FROM (VALUES
       ('{app}', 'search_path', 'pg_catalog, tally'), ('{app}', 'statement_timeout', '30s'),
       ('{app}', 'idle_in_transaction_session_timeout', '30s'),
+      ('{app}', 'default_transaction_isolation', 'read committed'), ('{app}', 'row_security', 'on'),
       ('{seal}', 'search_path', 'pg_catalog, tally_audit'), ('{seal}', 'statement_timeout', '5min'),
-      ('{seal}', 'idle_in_transaction_session_timeout', '60s')) AS v (role, name, value) LOOP
+      ('{seal}', 'idle_in_transaction_session_timeout', '60s'), ('{seal}', 'row_security', 'on')
+      ) AS v (role, name, value) LOOP
     IF NOT EXISTS (SELECT FROM pg_db_role_setting AS s JOIN pg_roles AS r ON r.oid = s.setrole
         WHERE s.setdatabase = 0 AND r.rolname = item.role
           AND EXISTS (SELECT FROM unnest(s.setconfig) AS c WHERE c LIKE item.name || '=%')) THEN

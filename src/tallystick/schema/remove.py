@@ -144,10 +144,16 @@ async def plan_removal(admin_url: str, *, roles: Roles | None = None) -> Removal
     conn = await connect(connect_args(admin_url, name="TALLYSTICK_ADMIN_URL"))
     try:
         async with conn.transaction(isolation="repeatable_read", readonly=True):
-            await conn.execute("SET LOCAL search_path = pg_catalog, pg_temp")
+            await conn.execute("SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL statement_timeout = 0")
             return await _plan(conn, roles or Roles())
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        problem = Unavailable(
+            f"The database could not be looked at ({type(error).__name__}).",
+            remedy="Try again, and look at the server's log when it stays so.",
+        )
     finally:
         conn.terminate()
+    raise problem
 
 
 async def remove(
@@ -238,7 +244,7 @@ async def _tenants(conn: asyncpg.Connection, roles: Roles) -> int | None:
         async with conn.transaction():
             await conn.execute(f"SET LOCAL ROLE {quoted(roles.owner)}")
             count = await conn.fetchval(ask.TENANTS)
-            await conn.execute("SET LOCAL ROLE NONE")
+            await conn.execute("RESET ROLE")
             return int(count or 0)
     except asyncpg.InsufficientPrivilegeError:
         return None
@@ -287,7 +293,7 @@ async def _remove(
         if mine:
             await conn.execute(f"SET LOCAL ROLE {quoted(owner)}")
             await conn.execute(f"DROP SCHEMA {', '.join(mine)} CASCADE")
-            await conn.execute("SET LOCAL ROLE NONE")
+            await conn.execute("RESET ROLE")
     dropped, kept = await _drop_roles(conn, roles)
     if await conn.fetchval(ask.REST, list(ALL_SCHEMAS)) != before:
         raise MigrationUnsafe(

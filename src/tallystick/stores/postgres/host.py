@@ -6,7 +6,7 @@ are encoded and decoded as on a connection of the library's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import asyncpg
@@ -22,11 +22,12 @@ _KINDS = (
 class Transacting:
     """A connection of asyncpg with a transaction open on it that somebody else began."""
 
-    __slots__ = ("_orm", "raw")
+    __slots__ = ("_orm", "holds", "raw")
 
-    def __init__(self, raw: asyncpg.Connection, orm: Any = None) -> None:
+    def __init__(self, raw: asyncpg.Connection, orm: Any, holds: Callable[[], bool]) -> None:
         self.raw = raw
         self._orm = orm
+        self.holds = holds
 
     @classmethod
     async def of(cls, connection: Any) -> Self:
@@ -38,7 +39,8 @@ class Transacting:
         if type(connection).__name__ == "async_scoped_session":
             connection = connection()
         orm = connection if hasattr(connection, "sync_session") else None
-        found = cls(await _driver(connection), orm)
+        raw, holds = await _driver(connection)
+        found = cls(raw, orm, holds)
         found.check()
         return found
 
@@ -52,8 +54,11 @@ class Transacting:
             await _behind_sqlalchemy(orm)
 
     def check(self) -> None:
-        """Raise ``Invalid`` unless a transaction is open."""
+        """Raise ``Invalid`` unless a transaction is open, and the one that was joined as far as a look at it tells."""
         raw = self.raw
+        if not self.holds():
+            # Nothing is sent: a pool may have handed the connection on, and somebody else be at work on it.
+            raise over()
         if raw.is_closed():
             raise Invalid("The joined connection is closed.", field="connection", remedy=_KINDS)
         if not raw.is_in_transaction():
@@ -71,19 +76,39 @@ class Transacting:
         )
 
 
-async def _driver(connection: Any) -> asyncpg.Connection:
+def over() -> Invalid:
+    """What a session is told that outlived the transaction it joined."""
+    return Invalid(
+        "The transaction that this session joined is over; what its connection does now is somebody else's.",
+        field="connection",
+        remedy="End the session before the transaction; open another for the next one.",
+    )
+
+
+async def _driver(connection: Any) -> tuple[asyncpg.Connection, Callable[[], bool]]:
+    """The driver's connection, and whether it still is in the hands of who gave it: a pool hands it on."""
     raw: Any = connection
+    holds = _always
     module = type(connection).__module__
     if module.startswith("sqlalchemy.") or hasattr(connection, "sync_session") or hasattr(connection, "sync_engine"):
-        raw = await _behind_sqlalchemy(connection)
-    # What asyncpg's pool hands out stands in for a connection, until it is given back.
-    raw = getattr(raw, "_con", raw)
+        lent = await _behind_sqlalchemy(connection)
+        if lent is not None:
+            raw, holds = lent.driver_connection, lambda: bool(lent.is_valid)
+    elif hasattr(raw, "_con"):
+        # What asyncpg's pool hands out stands in for a connection, until it is given back.
+        raw = raw._con
+        holds = lambda: connection._con is raw  # noqa: E731
     if not isinstance(raw, asyncpg.Connection):
         raise Unsupported("A session cannot join this kind of connection.", remedy=_KINDS)
-    return raw
+    return raw, holds
+
+
+def _always() -> bool:
+    return True
 
 
 async def _behind_sqlalchemy(given: Any) -> Any:
+    """What SQLAlchemy's pool has lent to a session or connection of its asyncio's; None for anything else."""
     from sqlalchemy.exc import SQLAlchemyError
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
@@ -92,20 +117,14 @@ async def _behind_sqlalchemy(given: Any) -> Any:
         if isinstance(given, AsyncSession):
             given = await given.connection()
         if isinstance(given, AsyncConnection) and not given.closed:
-            raw = (await given.get_raw_connection()).driver_connection
+            lent = await given.get_raw_connection()
+            raw = lent.driver_connection
             if isinstance(raw, asyncpg.Connection) and not raw.is_in_transaction():
                 # The driver's BEGIN is sent with the first statement, not by begin().
                 await given.exec_driver_sql("SELECT 1")
-            return raw
+            return lent
     except SQLAlchemyError as caught:
         problem = type(caught).__name__
     if problem:
         raise Invalid(f"SQLAlchemy has no transaction to join ({problem}).", field="connection", remedy=_KINDS)
-    return given
-
-
-def quoted_role(name: str) -> str:
-    """A role's name as SQL takes it: plain where that is enough."""
-    from tallystick.schema.roles import quoted
-
-    return name if name.isascii() and name.isidentifier() and name == name.lower() else quoted(name)
+    return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shlex
 from collections.abc import Awaitable, Mapping, Sequence
 from datetime import datetime
 from itertools import count
@@ -20,10 +21,10 @@ from weakref import WeakKeyDictionary
 import asyncpg
 
 from tallystick.errors import Denied, Invalid, NotProvisioned, TallystickError, Unsupported
-from tallystick.schema.roles import SCHEMAS
+from tallystick.schema.roles import SCHEMAS, quoted
 from tallystick.stores.base import Isolation
 from tallystick.stores.postgres.errors import FAILURES, translate
-from tallystick.stores.postgres.host import Transacting, quoted_role
+from tallystick.stores.postgres.host import Transacting, over
 from tallystick.stores.postgres.link import Link
 from tallystick.stores.postgres.pool import Pool, PoolLimits
 from tallystick.stores.postgres.store import PostgresStore
@@ -125,8 +126,8 @@ class JoinedStore(PostgresStore):
             raise NotProvisioned(
                 f"The connection's login {where['login']} may not act as {roles.app}, and the tenant wall holds no "
                 "other role for certain.",
-                remedy=f"Run `tallystick provision --join {where['login']}`, or: GRANT {roles.app} TO "
-                f"{quoted_role(where['login'])} WITH INHERIT FALSE, SET TRUE (PostgreSQL 15: without WITH ...).",
+                remedy=f"Run `tallystick provision --join {shlex.quote(where['login'])}`, or: GRANT {roles.app} TO "
+                f"{quoted(where['login'])} WITH INHERIT FALSE, SET TRUE (PostgreSQL 15: without WITH ...).",
             )
         return cls(outer, host, roles, where)
 
@@ -256,11 +257,7 @@ class _JoinedLink(Link):
         found = await self._store.host.execute(_DRESS, [list(_SETTINGS), values])
         self._before, self._began = list(found["held"]), found["began"]
         if found["began"] != self._store.began:
-            raise Invalid(
-                "The transaction that this session joined is over, and another is open on its connection.",
-                field="connection",
-                remedy="End the session before the transaction; open another for the next one.",
-            )
+            raise over()
         if found["replication"] != "origin":
             raise Denied(
                 "The connection has switched triggers off (session_replication_role), and with them the audit log.",
@@ -304,7 +301,7 @@ class _JoinedLink(Link):
         Nor is there anything in a later transaction, which going back to what it does not have would fail.
         """
         mark, self._mark = self._mark, None
-        if mark is None or self.raw.is_closed() or not self.raw.is_in_transaction():
+        if mark is None or self.raw.is_closed() or not self.raw.is_in_transaction() or not self._store.host.holds():
             return
         with contextlib.suppress(asyncpg.InFailedSQLTransactionError):
             if self._began not in (None, (await self._store.host.execute(_BEGAN, ()))["began"]):
