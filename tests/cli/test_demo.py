@@ -24,18 +24,6 @@ from tallystick.domains.underwriting.fairness import FlagState
 from tallystick.settings import Settings
 
 
-def left_behind() -> set[str]:
-    """Directories of demos in the places where their servers are put."""
-    places = [Path(tempfile.gettempdir()), Path("/var/lib/tallystick/temporary")]
-    return {
-        str(path)
-        for place in places
-        if place.is_dir()
-        for path in place.glob("tallystick-*")
-        if not path.name.startswith(("tallystick-test-", "tallystick-cli-", "tallystick-example-"))
-    }
-
-
 def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
     running = process(*arguments, **environment)
     out, err = running.communicate(timeout=120)
@@ -131,10 +119,11 @@ def test_ended_early_it_leaves_nothing(place: Path, kind: signal.Signals, after:
     assert list(place.iterdir()) == []
 
 
-def test_data_that_is_not_there_starts_no_server(cli: Cli, tmp_path: Path) -> None:
-    before = left_behind()
+def test_data_that_is_not_there_starts_no_server(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[object] = []
+    monkeypatch.setattr("tallystick.stores.embedded.server.EmbeddedServer.start", lambda *given: started.append(given))
     assert cli("demo", "--data", str(tmp_path)).code == 2
-    assert left_behind() == before
+    assert started == []
 
 
 def test_a_wall_that_breaks_and_a_story_that_is_not_right_fail_the_command(

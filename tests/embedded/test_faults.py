@@ -30,7 +30,7 @@ def kill_server(server: EmbeddedServer) -> int:
 
 
 async def gone(process: int) -> None:
-    for _ in range(1_000):
+    for _ in range(6_000):
         if not running(process):
             return
         await asyncio.sleep(0.005)
@@ -77,10 +77,12 @@ async def test_workers_that_outlive_a_killed_server_do_not_block_it(place: Path)
         connection = await asyncpg.connect(**connect_args(server.url("admin")))
         worker = connection.get_server_pid()
         busy = asyncio.create_task(connection.fetchval("SELECT count(*) FROM generate_series(1, 2000000000)"))
-        await asyncio.sleep(0.2)
+        begun = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND state = 'active')"
+        while not await value(server.url("admin"), begun, worker):
+            assert not busy.done()
         await gone(kill_server(server))
         assert running(worker)
-        await asyncio.wait_for(server.recover(), 30)
+        await asyncio.wait_for(server.recover(), 120)
         assert await server.alive()
         assert not running(worker)
         with pytest.raises((asyncpg.PostgresError, OSError)):
@@ -166,9 +168,10 @@ async def test_a_cancelled_start_leaves_nothing_held(place: Path) -> None:
             await (await task).stop()
         except asyncio.CancelledError:
             cancelled += 1
-        lock = FileLock(place / "data" / "users")
-        assert lock.try_acquire()
-        lock.release()
+        if (place / "data").exists():  # on a busy machine it is cancelled before it has made anything
+            lock = FileLock(place / "data" / "users")
+            assert lock.try_acquire()
+            lock.release()
     async with serving(place / "data") as server:
         assert await server.alive()
         assert not list((place / "data").glob("cluster.*"))
@@ -307,7 +310,7 @@ async def test_a_server_whose_connections_are_all_taken_is_alive_and_can_be_join
             with pytest.raises(asyncpg.TooManyConnectionsError):
                 await asyncpg.connect(**connect_args(server.url("admin")))
             assert await server.alive()
-            async with await asyncio.wait_for(EmbeddedServer.start(place / "data"), 10) as other:
+            async with await asyncio.wait_for(EmbeddedServer.start(place / "data"), 60) as other:
                 assert other.url("admin") == server.url("admin")
         finally:
             for connection in taken:
