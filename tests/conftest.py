@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 from tests.soak import RANDOM
 
 from tallystick import Entity
@@ -38,6 +39,9 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("suite")
+if not RANDOM:
+    # Else constants are drawn from the modules imported so far, which are others in each worker.
+    providers._get_local_constants = lambda: providers._local_constants
 
 
 @pytest.fixture(scope="session")
