@@ -46,7 +46,7 @@ def test_the_whole_demo(place: Path) -> None:
     started = time.monotonic()
     code, out, err = run("demo", "--json", DATABASE_URL="postgresql://nobody@127.0.0.1:1/x", TALLYSTICK_DATA_DIR="/no")
     assert (code, err) == (0, "")
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 100  # under 10 s on a quiet machine
     document = json.loads(out)
     assert document["held"] is True, [t for t in document["underwriting"]["told"] if not t["good"]]
     assert {c["way"] for c in document["crossings"]} == {1, 2, 3, 4, 5}
@@ -113,7 +113,7 @@ def test_ended_early_it_leaves_nothing(place: Path, kind: signal.Signals, after:
         time.sleep(0.01)
     time.sleep(after)
     running.send_signal(kind)
-    _, err = running.communicate(timeout=60)
+    _, err = running.communicate(timeout=120)
     assert running.returncode in ({signal.SIGINT: 130, signal.SIGTERM: 143}[kind], 0)
     assert "Traceback" not in err
     assert list(place.iterdir()) == []

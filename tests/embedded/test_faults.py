@@ -54,7 +54,7 @@ async def test_a_killed_server_is_noticed_and_comes_back_with_its_data(place: Pa
 
 @pytest.mark.parametrize("kind", ["zombie", "stranger"])
 async def test_a_process_id_that_is_taken_does_not_pass_for_the_server(place: Path, kind: str) -> None:
-    command = ["true"] if kind == "zombie" else ["sleep", "60"]
+    command = ["true"] if kind == "zombie" else ["sleep", "600"]
     taken = await asyncio.to_thread(subprocess.Popen, command, stdin=subprocess.DEVNULL)
     try:
         async with serving(place / "data", temporary=True) as server:
