@@ -52,7 +52,7 @@ async def test_what_was_captured_is_sealed_signed_and_proven(sealed: SealedGroun
     status = await sealed.tally.audit.status(deep=True, max_age=1)
     assert (status.problems, status.missed, status.unsealed, status.weak) == ((), 0, 0, ())
     assert status.partitions_until is not None
-    assert status.partitions_until > datetime.now(UTC) + timedelta(days=60)
+    assert status.partitions_until > datetime.now(UTC) + timedelta(days=55)
     async with sealed.connected("seal") as conn:
         assert await once_each(conn) == 10
         for row in await conn.fetch(

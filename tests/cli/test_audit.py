@@ -162,7 +162,7 @@ def test_seal_goes_on_until_it_is_ended(cli: Cli, data_dir: Path, key: str) -> N
         assert running.stdout is not None
         line = running.stdout.readline()
         running.send_signal(signal.SIGTERM)
-        _, err = running.communicate(timeout=30)
+        _, err = running.communicate(timeout=120)
     finally:
         patience.cancel()
         if running.poll() is None:

@@ -24,18 +24,6 @@ from tallystick.domains.underwriting.fairness import FlagState
 from tallystick.settings import Settings
 
 
-def left_behind() -> set[str]:
-    """Directories of demos in the places where their servers are put."""
-    places = [Path(tempfile.gettempdir()), Path("/var/lib/tallystick/temporary")]
-    return {
-        str(path)
-        for place in places
-        if place.is_dir()
-        for path in place.glob("tallystick-*")
-        if not path.name.startswith(("tallystick-test-", "tallystick-cli-", "tallystick-example-"))
-    }
-
-
 def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
     running = process(*arguments, **environment)
     out, err = running.communicate(timeout=120)
@@ -58,7 +46,7 @@ def test_the_whole_demo(place: Path) -> None:
     started = time.monotonic()
     code, out, err = run("demo", "--json", DATABASE_URL="postgresql://nobody@127.0.0.1:1/x", TALLYSTICK_DATA_DIR="/no")
     assert (code, err) == (0, "")
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 100  # under 10 s on a quiet machine
     document = json.loads(out)
     assert document["held"] is True, [t for t in document["underwriting"]["told"] if not t["good"]]
     assert {c["way"] for c in document["crossings"]} == {1, 2, 3, 4, 5}
@@ -125,16 +113,17 @@ def test_ended_early_it_leaves_nothing(place: Path, kind: signal.Signals, after:
         time.sleep(0.01)
     time.sleep(after)
     running.send_signal(kind)
-    _, err = running.communicate(timeout=60)
+    _, err = running.communicate(timeout=120)
     assert running.returncode in ({signal.SIGINT: 130, signal.SIGTERM: 143}[kind], 0)
     assert "Traceback" not in err
     assert list(place.iterdir()) == []
 
 
-def test_data_that_is_not_there_starts_no_server(cli: Cli, tmp_path: Path) -> None:
-    before = left_behind()
+def test_data_that_is_not_there_starts_no_server(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[object] = []
+    monkeypatch.setattr("tallystick.stores.embedded.server.EmbeddedServer.start", lambda *given: started.append(given))
     assert cli("demo", "--data", str(tmp_path)).code == 2
-    assert left_behind() == before
+    assert started == []
 
 
 def test_a_wall_that_breaks_and_a_story_that_is_not_right_fail_the_command(

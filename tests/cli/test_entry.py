@@ -148,7 +148,7 @@ def test_a_reader_that_closes_early_is_no_error() -> None:
     assert running.stdout is not None
     running.stdout.read(1)
     running.stdout.close()
-    assert running.wait(timeout=30) == 0
+    assert running.wait(timeout=120) == 0
     assert running.stderr is not None
     assert running.stderr.read() == ""
     running.stderr.close()
@@ -157,6 +157,6 @@ def test_a_reader_that_closes_early_is_no_error() -> None:
 def test_a_terminal_that_knows_only_ascii(data_dir: Path) -> None:
     arguments = ["shell", "--tenant", "sunrise", "-c", "(await db.applications.find(limit=1))[0].ssn"]
     running = process(*arguments, TALLYSTICK_DATA_DIR=os.environ["TALLYSTICK_DATA_DIR"], PYTHONIOENCODING="ascii")
-    out, err = running.communicate(timeout=60)
+    out, err = running.communicate(timeout=120)
     assert running.returncode == 0, err
     assert "????" in out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from tests.cli.conftest import Cli
@@ -31,7 +32,7 @@ def zoe(slug: str, data_dir: Path) -> str:
             Tallystick.open(settings=Settings.load({}, data_dir=data_dir)) as tally,
             tally.session(slug, actor="test", permissions=("*",)) as db,
         ):
-            return str((await db.users.add(User(email="zoe@example.org", first_name="Zoe"))).id)
+            return str((await db.users.add(User(email=f"zoe-{uuid4().hex}@example.org", first_name="Zoe"))).id)
 
     return asyncio.run(add())
 

@@ -75,7 +75,7 @@ class Client:
 
     def finish(self) -> str:
         """End the input, wait, and return what was written to standard error."""
-        _, errors = self.process.communicate("\n", timeout=60)
+        _, errors = self.process.communicate("\n", timeout=120)
         return errors
 
 

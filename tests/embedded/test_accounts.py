@@ -80,6 +80,7 @@ async def test_a_private_home_is_never_opened_up(place: Path, monkeypatch: pytes
     project = home / "my project"
     project.mkdir(parents=True)
     home.chmod(0o700)
+    project.chmod(0o755)
     monkeypatch.chdir(project)
     async with await EmbeddedServer.start() as server:
         assert server.data_dir.parent == SYSTEM_ROOT / "data"

@@ -30,7 +30,7 @@ def kill_server(server: EmbeddedServer) -> int:
 
 
 async def gone(process: int) -> None:
-    for _ in range(1_000):
+    for _ in range(6_000):
         if not running(process):
             return
         await asyncio.sleep(0.005)
@@ -54,7 +54,7 @@ async def test_a_killed_server_is_noticed_and_comes_back_with_its_data(place: Pa
 
 @pytest.mark.parametrize("kind", ["zombie", "stranger"])
 async def test_a_process_id_that_is_taken_does_not_pass_for_the_server(place: Path, kind: str) -> None:
-    command = ["true"] if kind == "zombie" else ["sleep", "60"]
+    command = ["true"] if kind == "zombie" else ["sleep", "600"]
     taken = await asyncio.to_thread(subprocess.Popen, command, stdin=subprocess.DEVNULL)
     try:
         async with serving(place / "data", temporary=True) as server:
@@ -77,10 +77,12 @@ async def test_workers_that_outlive_a_killed_server_do_not_block_it(place: Path)
         connection = await asyncpg.connect(**connect_args(server.url("admin")))
         worker = connection.get_server_pid()
         busy = asyncio.create_task(connection.fetchval("SELECT count(*) FROM generate_series(1, 2000000000)"))
-        await asyncio.sleep(0.2)
+        begun = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND state = 'active')"
+        while not await value(server.url("admin"), begun, worker):
+            assert not busy.done()
         await gone(kill_server(server))
         assert running(worker)
-        await asyncio.wait_for(server.recover(), 30)
+        await asyncio.wait_for(server.recover(), 120)
         assert await server.alive()
         assert not running(worker)
         with pytest.raises((asyncpg.PostgresError, OSError)):
@@ -156,7 +158,7 @@ async def test_a_forked_child_keeps_the_server_until_it_ends(place: Path) -> Non
     assert not running(process)
 
 
-async def test_a_cancelled_start_leaves_nothing_held(place: Path) -> None:
+async def test_a_cancelled_start_leaves_nothing_held(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cancelled = 0
     for delay in (0.02, 0.15, 0.3):
         task = asyncio.create_task(EmbeddedServer.start(place / "data"))
@@ -166,13 +168,20 @@ async def test_a_cancelled_start_leaves_nothing_held(place: Path) -> None:
             await (await task).stop()
         except asyncio.CancelledError:
             cancelled += 1
-        lock = FileLock(place / "data" / "users")
-        assert lock.try_acquire()
-        lock.release()
+        if (place / "data").exists():  # on a busy machine it is cancelled before it has made anything
+            lock = FileLock(place / "data" / "users")
+            assert lock.try_acquire()
+            lock.release()
     async with serving(place / "data") as server:
         assert await server.alive()
         assert not list((place / "data").glob("cluster.*"))
+        # As when a start is cancelled that has just become a server: it ignores the first signal.
+        asked: list[object] = []
+        honest = os.kill
+        monkeypatch.setattr(os, "kill", lambda *given: honest(*given) if asked else asked.append(given))
+        await server.stop()
     assert cancelled
+    assert asked
 
 
 async def test_a_start_that_was_killed_half_way_is_begun_again(place: Path) -> None:
@@ -307,7 +316,7 @@ async def test_a_server_whose_connections_are_all_taken_is_alive_and_can_be_join
             with pytest.raises(asyncpg.TooManyConnectionsError):
                 await asyncpg.connect(**connect_args(server.url("admin")))
             assert await server.alive()
-            async with await asyncio.wait_for(EmbeddedServer.start(place / "data"), 10) as other:
+            async with await asyncio.wait_for(EmbeddedServer.start(place / "data"), 60) as other:
                 assert other.url("admin") == server.url("admin")
         finally:
             for connection in taken:

@@ -164,7 +164,7 @@ async def _encrypted(tally: Tallystick) -> tuple[bool, str]:
     return bool(row["ssl"]), str(row["version"])
 
 
-async def _refused(url: str, *, within: float = 2.0) -> TallystickError:
+async def _refused(url: str, *, within: float = 8.0) -> TallystickError:
     """What opening the application says, and that it says so at once."""
     started = time.monotonic()
     with pytest.raises(TallystickError) as caught:
@@ -295,7 +295,7 @@ async def test_something_that_is_no_server_does_not_hang(secure: TlsServer, answ
         with pytest.raises(Unavailable):
             async with Tallystick.open(settings=Settings(database_url=url, connect_timeout=1.0, retry_attempts=0)):
                 pass
-        assert time.monotonic() - started < 4.0
+        assert time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize("mode", ["disable", "allow", "prefer", "require", "verify-ca"])

@@ -477,11 +477,11 @@ async def test_an_administrator_ends_a_lost_one(db: Session, ann: User, clock: F
 
 
 async def test_an_identity_provider_instead_of_a_password(db: Session, ann: User, make: Make, clock: FixedClock):
-    who = ExternalSubject("https://id.example.org", "a1b2")
+    who = ExternalSubject("https://id.example.org", "s-a1b2")
     with pytest.raises(LoginRefused):
         await db.logins.external(who, source=HERE)
     linked = await db.logins.identities.link(ann, who)
-    assert "a1b2" not in repr(linked) + repr(who)
+    assert "s-a1b2" not in repr(linked) + repr(who)
     assert (await db.logins.external(who, source=HERE)).actor == f"user:{ann.id}"
     await refused(db, password=PASSWORD)
     with pytest.raises(Conflict):
@@ -490,12 +490,12 @@ async def test_an_identity_provider_instead_of_a_password(db: Session, ann: User
     other = await make.user(status=UserStatus.ACTIVE)
     with pytest.raises(Duplicate):
         await db.logins.identities.link(other, who)
-    for stranger in (ExternalSubject("https://id.example.org", "A1B2"), ExternalSubject("https://other", "a1b2")):
+    for stranger in (ExternalSubject("https://id.example.org", "S-A1B2"), ExternalSubject("https://other", "s-a1b2")):
         with pytest.raises(LoginRefused):
             await db.logins.external(stranger, source=THERE)
     # Full-width letters have the same index, and are not the same subject.
     with pytest.raises(LoginRefused):
-        await db.logins.external(ExternalSubject("https://id.example.org", "\uff411\uff422"), source=THERE)
+        await db.logins.external(ExternalSubject("https://id.example.org", "s-\uff411\uff422"), source=THERE)
     begun = await db.logins.mfa.enrol(ann, who, source=HERE)
     await db.logins.mfa.confirm(ann, code(begun.secret, clock), source=HERE)
     assert (await db.logins.external(who, source=HERE)).mfa_due

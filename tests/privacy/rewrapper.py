@@ -1,7 +1,7 @@
 """A process that wraps a tenant's keys anew, to be killed: ``rewrapper.py FILE``.
 
-FILE is JSON: the settings, the tenant, the root key, the key folder, the batch, a file for lines of progress, and, if
-a blind index is to be rotated instead, its field.
+FILE is JSON: the settings, the tenant, the root key, the key folder, the batch, a file for lines of progress, after how
+much it waits for its end however late that comes, and, if a blind index is to be rotated instead, its field.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,12 @@ from tallystick.privacy import rotation
 
 async def work(given: dict[str, Any]) -> None:
     notes = os.open(given["notes"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def told(done: int, total: int) -> None:
+        os.write(notes, f"{done} {total}\n".encode())
+        if done >= given["halt"]:
+            time.sleep(120)
+
     keys = LocalKeys(bytes.fromhex(given["root"]), folder=given["folder"])
     settings = Settings.load({}, **given["settings"])
     async with (
@@ -26,13 +33,9 @@ async def work(given: dict[str, Any]) -> None:
         tally.session(given["tenant"], actor="rewrapper", permissions=("keys.manage",)) as db,
     ):
         if "field" in given:
-            await rotation.rotate_index(
-                db, given["field"], batch=given["batch"], report=lambda _, rows: os.write(notes, f"{rows} 0\n".encode())
-            )
+            await rotation.rotate_index(db, given["field"], batch=given["batch"], report=lambda _, rows: told(rows, 0))
         else:
-            await rotation.rewrap(
-                db, batch=given["batch"], report=lambda done, total: os.write(notes, f"{done} {total}\n".encode())
-            )
+            await rotation.rewrap(db, batch=given["batch"], report=told)
         os.write(notes, b"end\n")
 
 

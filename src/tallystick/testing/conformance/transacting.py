@@ -261,7 +261,6 @@ class Transactions(Base):
         """The item is claimed again, and the first worker is told when it comes back."""
         await db[Job].add(Job(name="slow"))
         (slow,) = [c async for c in db[Job].claim(lease=timedelta(milliseconds=40))]
-        assert [c async for c in again[Job].claim()] == []
         await asyncio.sleep(0.08)
         (quick,) = [c async for c in again[Job].claim(lease=timedelta(minutes=1))]
         assert (quick.value.id, quick.attempt) == (slow.value.id, 2)
