@@ -146,15 +146,20 @@ class Outbox:
             left = await self._take(held, topic, limit)
         held.held.update((row.id, row.key) for row in left)
         renewed = monotonic()
+        unread: list[UUID] = []
         try:
             while left:
                 if monotonic() - renewed > held.seconds / 3:
                     kept = await held.renew(db)
-                    left = [row for row in left if row.id in kept]
+                    gone, left = [r for r in left if r.id not in kept], [r for r in left if r.id in kept]
+                    for row in gone:
+                        held.leave(row.id, row.key)
+                        unread.append(row.id)
                     renewed = monotonic()
                     continue
                 row = left.pop(0)
                 if row.key in held.over:
+                    unread.append(row.id)
                     continue
                 message = Message[Any](held, row)
                 if row.id in held.broken:
@@ -166,7 +171,7 @@ class Outbox:
                     continue
                 yield message
         finally:
-            unread = [row.id for row in left if row.key not in held.over]
+            unread += [row.id for row in left]
             if unread:
                 # Where this fails, the leases run out by themselves.
                 with suppress(TallystickError):
