@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,7 +24,19 @@ from sqlalchemy import func, select
 from tests.entities import Job
 
 import tallystick
-from tallystick import Invalid, NotFound, Session, StaleVersion, Unavailable, Unsupported, User, UserStatus, uuid7
+from tallystick import (
+    Handling,
+    Invalid,
+    NotFound,
+    Retry,
+    Session,
+    StaleVersion,
+    Unavailable,
+    Unsupported,
+    User,
+    UserStatus,
+    uuid7,
+)
 from tallystick import sync as facade
 from tallystick.sync.facade import facade_of
 from tallystick.sync.index import WHERE
@@ -115,6 +128,35 @@ def test_work_items(db: Any) -> None:
             with item:
                 assert item.attempt == 1
     assert [item.attempt for item in db[Job].claim(limit=3)] == [2]
+
+
+def test_messages_go_to_plain_functions(still: facade.Tallystick, db: facade.Session) -> None:
+    topic, stop, seen = f"t{uuid4().hex}", threading.Event(), set[int]()
+    for n in range(4):
+        db.outbox.add(topic, n, key="ab"[n % 2])
+
+    def work(message: facade.Message[Any]) -> None:
+        seen.add(threading.get_ident())
+        with message.transaction() as inside:
+            inside.users.add(User(first_name=str(message.payload)))
+            if message.payload == 3 and not message.redelivered:
+                raise ZeroDivisionError
+
+    how = Handling(handler=work, retry=Retry(base=timedelta(0), cap=timedelta(0)))
+    handled = still.outbox.run({topic: how}, concurrency=2, until_empty=True)
+    assert (handled.done, handled.failed) == (4, 1)
+    assert sorted(u.first_name or "" for u in db.users.find()) == ["0", "1", "2", "3"]
+    assert threading.get_ident() not in seen
+    stop.set()
+    assert still.outbox.run({topic: work}, stop=stop).done == 0
+
+    async def wrong(message: Any) -> None: ...
+
+    db.outbox.add(topic, 5)
+    anything: Any = wrong
+    once = Handling(handler=anything, retry=Retry(attempts=1))
+    assert still.outbox.run({topic: once}, until_empty=True).failed == 1
+    assert [m.error for m in db.outbox.dead(topic)] == ["Invalid"]
 
 
 def test_every_tenant_in_turn(still: facade.Tallystick, house: str) -> None:

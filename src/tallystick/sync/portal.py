@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context, copy_context
 from time import monotonic
 from typing import Any, TypeVar
@@ -83,6 +84,27 @@ class Portal:
             raise problem
         finally:
             del problem, call
+
+    async def aside(self, fn: Callable[[], Any]) -> Any:
+        """On the loop: have a new thread run ``fn``, which may call back; it keeps no process alive."""
+        done, context, found = asyncio.Event(), copy_context(), list[Any]()
+        problems: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                found.append(context.run(fn))
+            except BaseException as problem:
+                problems.append(problem)
+            # Where the loop has ended nobody waits.
+            with suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(done.set)
+
+        threading.Thread(target=work, name="tallystick-handler", daemon=True).start()
+        await done.wait()
+        for problem in problems:
+            # The end of a thread is not that of the loop.
+            raise problem if isinstance(problem, Exception) else RuntimeError(f"It ended by {type(problem).__name__}.")
+        return found[0]
 
     def _check(self, coro: Coroutine[Any, Any, Any]) -> None:
         if asyncio._get_running_loop() is not None:
