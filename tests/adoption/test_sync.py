@@ -346,6 +346,17 @@ def test_the_end_of_the_process_closes_it(tally: Any, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
 
 
+def test_the_embedded_server_is_left_quietly_when_the_interpreter_ends() -> None:
+    """Where nobody closed it, the facade does so when no thread can be had any more."""
+    program = (
+        "import asyncio, atexit\nfrom tallystick.stores.embedded.server import _in_thread as aside\n"
+        "asyncio.run(aside(list))\natexit.register(lambda: print(asyncio.run(aside(list))))\n"
+    )
+    line = [sys.executable, "-W", "always", "-c", program]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
 def test_everything_public_is_there() -> None:
     """Every public name of the asynchronous classes is in the types, and works on the facade's class."""
     tree = ast.parse((ROOT / "src/tallystick/sync/__init__.pyi").read_text())
