@@ -255,6 +255,16 @@ def test_no_body_is_read_from_the_query_string(tally: Tallystick) -> None:
             early.openapi()
 
 
+def test_an_application_has_one_tally(tally: Tallystick) -> None:
+    """Of two, handlers would get the later one's rows, whichever they were written for."""
+    app = _installed(tally)
+    plugins = [TallystickPlugin(tally, tenant=lambda _: "x", actor=lambda _: "t") for _ in "12"]
+    with pytest.raises(Declaration, match="already"):
+        install(app, tally, tenant=lambda _: "y", actor=lambda _: "t")
+    with pytest.raises(Declaration, match="already"):
+        Litestar([], plugins=plugins)
+
+
 def test_a_filter_marked_as_a_body_stays_out_of_the_query_string(tally: Tallystick) -> None:
     app = _installed(tally)
 

@@ -53,7 +53,16 @@ from tallystick.web.problems import (
     refused,
     unreadable,
 )
-from tallystick.web.requests import REQUEST_ID, Access, ActorOf, PermissionsOf, Precondition, TenantOf, opened
+from tallystick.web.requests import (
+    REQUEST_ID,
+    Access,
+    ActorOf,
+    PermissionsOf,
+    Precondition,
+    TenantOf,
+    opened,
+    refuse_another,
+)
 
 __all__ = ["Db", "IfMatch", "TallystickRoute", "install", "session_of"]
 
@@ -85,7 +94,9 @@ def install(
     ``tenant``, ``actor`` and ``permissions`` are called with each request and may be coroutine functions: see
     ``Access``. ``tally`` is opened and closed with the application unless somebody has opened it already. Errors
     become problem documents, FastAPI's own answer to unreadable requests too, because that repeats what was sent.
+    Raises ``Declaration`` for an application that has a ``tally`` already.
     """
+    refuse_another(getattr(app.state, "tallystick", None))
     app.state.tallystick = Access(tally, tenant, actor, permissions, request_id)
     inherited = app.router.route_class
     app.router.route_class = (

@@ -52,7 +52,16 @@ from tallystick.web.problems import (
     refused,
     unreadable,
 )
-from tallystick.web.requests import REQUEST_ID, Access, ActorOf, PermissionsOf, Precondition, TenantOf, opened
+from tallystick.web.requests import (
+    REQUEST_ID,
+    Access,
+    ActorOf,
+    PermissionsOf,
+    Precondition,
+    TenantOf,
+    opened,
+    refuse_another,
+)
 from tallystick.web.schemas import components, refuse_entities
 
 __all__ = ["Db", "IfMatch", "Paging", "TallystickPlugin", "filtered", "session_of"]
@@ -86,6 +95,7 @@ class TallystickPlugin(InitPlugin, ReceiveRoutePlugin, OpenAPISchemaPlugin):
     ``tenant``, ``actor`` and ``permissions`` are called with each request and may be coroutine functions: see
     ``Access``. ``tally`` is opened and closed with the application unless somebody has opened it already. Litestar's
     own refusals become problem documents too, because they repeat what was sent; the application's own handler wins.
+    An application has one: another is a ``Declaration``.
     """
 
     def __init__(
@@ -101,6 +111,7 @@ class TallystickPlugin(InitPlugin, ReceiveRoutePlugin, OpenAPISchemaPlugin):
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add what handlers can ask for, the encoding of secrets, the answers to errors, and the life of ``tally``."""
+        refuse_another(app_config.state.get("tallystick"))
         app_config.state["tallystick"] = self.access
         app_config.lifespan.append(self._life)
         app_config.dependencies = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from tallystick.entity import Entity
-from tallystick.errors import Invalid, LoginRefused, StaleVersion, Unavailable
+from tallystick.errors import Declaration, Invalid, LoginRefused, StaleVersion, Unavailable
 from tallystick.ids import uuid7
 
 if TYPE_CHECKING:
@@ -60,6 +60,15 @@ class Access:
 async def _answer(asked: Callable[[Any], Any], request: Any) -> Any:
     found = asked(request)
     return await found if inspect.isawaitable(found) else found
+
+
+def refuse_another(access: Access | None) -> None:
+    """Raise ``Declaration`` where an application has a ``tally``: its handlers would silently get the later one."""
+    if access is not None:
+        raise Declaration(
+            "This application has a Tallystick already.",
+            remedy="Make an application for each and mount one in the other; what is mounted you open yourself.",
+        )
 
 
 async def opened(tally: Tallystick) -> bool:
