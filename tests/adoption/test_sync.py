@@ -40,7 +40,7 @@ from tallystick import (
 from tallystick import sync as facade
 from tallystick.sync.facade import facade_of
 from tallystick.sync.index import WHERE
-from tallystick.sync.portal import Portal
+from tallystick.sync.portal import Portal, current
 
 ROOT = Path(__file__).parents[2]
 
@@ -248,6 +248,42 @@ def test_context_goes_along() -> None:
         assert portal.run(read()) == 7
     finally:
         portal.stop()
+
+
+def test_a_portal_that_ends_leaves_nobody_waiting() -> None:
+    """Whoever calls at that moment hears that it is closed, in the middle of a callback too."""
+    ended: list[Portal] = []
+
+    def visit(portal: Portal) -> None:
+        async def nothing() -> None:
+            await asyncio.sleep(0)
+
+        async def asking() -> None:
+            await current(portal).ask(lambda: portal.run(nothing()))
+
+        with pytest.raises(Unavailable):
+            while True:
+                portal.run(nothing())
+                portal.run(asking())
+        ended.append(portal)
+
+    rounds, visitors, before = 20, 5, sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for _ in range(rounds):
+            portal = Portal()
+            portal.start()
+            threads = [threading.Thread(target=visit, args=[portal], daemon=True) for _ in range(visitors)]
+            for thread in threads:
+                thread.start()
+            time.sleep(0.003)
+            portal.stop()
+            for thread in threads:
+                thread.join(10)
+                assert not thread.is_alive()
+    finally:
+        sys.setswitchinterval(before)
+    assert len(ended) == rounds * visitors
 
 
 async def test_inside_an_event_loop_it_refuses(still: facade.Tallystick, house: str) -> None:
