@@ -553,6 +553,8 @@ async def test_workers_refuse_what_they_could_not_do(tally: Tallystick):
     for handlers, options in (
         ({}, {}),
         ({"loan": 3}, {}),
+        ({"Loan": work}, {}),
+        ({"loan": work}, {"actor": ""}),
         ({"loan": Handling(handler=work, timeout=timedelta(0))}, {}),
         ({"loan": Handling(handler=work, lease=timedelta(0))}, {}),
         ({"loan": work}, {"concurrency": 0}),

@@ -13,8 +13,9 @@ from uuid import UUID
 
 import msgspec
 
+from tallystick.actors import checked_who
 from tallystick.domains.outbox.message import Message, seconds
-from tallystick.domains.outbox.outbox import LEASE, Outbox
+from tallystick.domains.outbox.outbox import LEASE, Outbox, checked_topic
 from tallystick.domains.outbox.retry import Retry
 from tallystick.errors import Invalid, LeaseLost, TallystickError
 
@@ -104,6 +105,7 @@ class OutboxWorkers:
         work finishes the message in hand, and what was claimed beyond it goes back. Raises ``Invalid``, and with
         ``until_empty`` what kept the last round from seeing whether something is due.
         """
+        checked_who(actor)
         run = _Run(_checked(handlers), stop or asyncio.Event(), seconds(poll), actor)
         run.until_empty = until_empty
         most = self._app.settings.pool_max - 1
@@ -228,5 +230,5 @@ def _checked(handlers: Mapping[str, Handler | Handling]) -> dict[str, Handling]:
             raise Invalid("A handler is an async function of one message.", field="handlers")
         seconds(how.lease)
         how.retry.checked()
-        found[topic] = how
+        found[checked_topic(topic)] = how
     return found
