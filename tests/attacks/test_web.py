@@ -181,11 +181,14 @@ def test_a_reference_in_a_body_is_an_id_and_nothing_else() -> None:
     assert (made.version, made.borrower.loaded) == (0, None)
 
 
-def test_every_error_has_a_status_and_tells_no_value() -> None:
+def test_every_error_has_a_status_and_tells_no_value(caplog: pytest.LogCaptureFixture) -> None:
     found = [TallystickError]
     for kind in found:
         found += kind.__subclasses__()
+        caplog.clear()
         problem, headers = problem_of(kind("The thing is wrong."))
+        # What the client does not hear the operator does.
+        assert [r.getMessage().count("The thing is wrong.") for r in caplog.records] == [1] * (problem.status >= 500)
         assert 400 <= problem.status <= 599
         assert (problem.status in (503, 429)) == ("Retry-After" in headers)
         assert bool(problem.detail) == (problem.status < 500)
