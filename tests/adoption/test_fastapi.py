@@ -232,6 +232,11 @@ def test_declarations_that_would_go_wrong_are_refused(tally: Tallystick) -> None
         @app.post("/users")
         async def add(db: Db, user: User) -> None: ...
 
+    with pytest.raises(Declaration, match="read twice"):
+
+        @app.get("/both")
+        async def both(db: Db, where: Loan.Filter = Query(), who: User.Filter = Query()) -> None: ...
+
     with pytest.raises(Declaration, match="query string"):
 
         @APIRouter().get("/loans")

@@ -225,7 +225,14 @@ class TallystickRoute(APIRoute):
     ) -> Callable[..., Any]:
         """The handler as FastAPI understands it, and the parameters that only we can describe."""
         kinds = [k for p in plain.parameters.values() if (k := _query_of(p)) is not None]
-        names = frozenset(name for kind in kinds for name in queries.names_of(kind))
+        every = [name for kind in kinds for name in queries.names_of(kind)]
+        names = frozenset(every)
+        if len(names) < len(every):
+            twice = sorted(name for name in names if every.count(name) > 1)
+            raise Declaration(
+                f"{twice[0]} of the query string would be read twice, by two parameters of one handler.",
+                remedy="Take one filter, and another in the body: where: X.Filter = Body().",
+            )
         parameters = []
         for parameter in plain.parameters.values():
             annotation, default = parameter.annotation, parameter.default
