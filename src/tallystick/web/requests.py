@@ -46,8 +46,7 @@ class Access:
         """The session of one request, to be entered."""
         tenant = await _answer(self.tenant, request)
         actor = await _answer(self.actor, request)
-        if not tenant or not actor:
-            raise LoginRefused("The request proves nothing about who sends it.")
+        refuse_nobody(tenant, actor)
         may = None if self.permissions is None else await _answer(self.permissions, request)
         return self.tally.session(tenant, actor=actor, permissions=may, request_id=self.id_of(request))
 
@@ -55,6 +54,12 @@ class Access:
         """The id that the client or a proxy gave the request where it is usable, and a new one where not."""
         given = request.headers.get(self.request_id, "")
         return given if _REQUEST_ID.fullmatch(given) else str(uuid7())
+
+
+def refuse_nobody(tenant: Any, actor: Any) -> None:
+    """Raise ``LoginRefused`` where the application's functions answered nothing."""
+    if not tenant or not actor:
+        raise LoginRefused("The request proves nothing about who sends it.")
 
 
 async def _answer(asked: Callable[[Any], Any], request: Any) -> Any:
