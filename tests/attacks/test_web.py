@@ -321,15 +321,25 @@ async def test_an_answer_is_written_once_whatever_the_response_class(tally: Tall
     def usual() -> list[User]:
         return [user]
 
+    @app.get("/untold")
+    async def untold():  # type: ignore[no-untyped-def]
+        return [user]
+
+    @app.get("/any", status_code=202)
+    def some() -> dict[str, Any]:
+        return {"user": user, "by": (user.id, user.created_at)}
+
     @app.get("/lines")
     async def lines(page: Annotated[PageQuery, Depends()]) -> AsyncIterable[User]:
         yield user
 
     app.include_router(router)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
-        found = [(await client.get(path)).json() for path in ("/own", "/routers", "/usual")]
+        found = [(await client.get(path)).json() for path in ("/own", "/routers", "/usual", "/untold")]
+        other = await client.get("/any")
         (line,) = (await client.get("/lines?limit=1")).text.splitlines()
-    assert found == [[json.loads(line)]] * 3
+    assert found == [[json.loads(line)]] * 4
+    assert (other.status_code, other.json()["user"]) == (202, json.loads(line))
     assert line.startswith('{"id":"')
 
 

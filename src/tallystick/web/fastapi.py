@@ -68,6 +68,8 @@ __all__ = ["Db", "IfMatch", "TallystickRoute", "install", "session_of"]
 
 MAX_BODY = 1 << 20
 """Bytes of a request's body, where the application sets no limit of its own."""
+_UNTOLD = (inspect.Signature.empty, None, Any, object, dict, list)
+"""Annotations of answers by which FastAPI cannot know that there are entities in them."""
 _NARROWING = (
     "response_model_include",
     "response_model_exclude",
@@ -211,6 +213,8 @@ class TallystickRoute(APIRoute):
                 options["response_model"] = Annotated[answer, Wire(answer, text=ours)]
                 if ours:
                     options["response_class"] = WireResponse
+            elif not streams and inspect.isroutine(endpoint) and (get_origin(answer) or answer) in _UNTOLD:
+                endpoint = _plainly(endpoint)
         options["responses"] = {**_PROBLEMS, **(options.get("responses") or {})}
         if described:
             extra = dict(options.get("openapi_extra") or {})
@@ -290,6 +294,23 @@ def _signature(endpoint: Callable[..., Any]) -> inspect.Signature | None:
         return inspect.signature(endpoint, eval_str=True)
     except (NameError, TypeError):
         return None
+
+
+def _plainly(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """A handler that does not tell what it answers, whose entities then go out as what JSON knows."""
+    if inspect.iscoroutinefunction(endpoint):
+
+        @functools.wraps(endpoint)
+        async def awaited(*args: Any, **given: Any) -> Any:
+            return schemas.plain(await endpoint(*args, **given))
+
+        return awaited
+
+    @functools.wraps(endpoint)
+    def called(*args: Any, **given: Any) -> Any:
+        return schemas.plain(endpoint(*args, **given))
+
+    return called
 
 
 def _refuse_narrowing(options: dict[str, Any]) -> None:

@@ -35,6 +35,17 @@ def builtins_of(value: Any) -> Any:
     return msgspec.to_builtins(value, enc_hook=enc_hook, str_keys=True)
 
 
+def plain(value: Any) -> Any:
+    """A value with what is ours in it as plain dicts, lists and texts, and all else as it is."""
+    if isinstance(value, (msgspec.Struct, Secret)):
+        return builtins_of(value)
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items()}
+    return value
+
+
 def components(kind: Any, template: str = REF) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """The schema of a type, and those it refers to by name."""
     schema, found = _components(kind, template)
