@@ -149,6 +149,13 @@ class _Names(ast.NodeTransformer):
             return node
         return self.generic_visit(node)
 
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        # What a thread waits for is a thread's.
+        if ast.unparse(node) == "asyncio.Event":
+            self.stub.imports["threading"].add(("", ""))
+            return ast.Attribute(ast.Name("threading"), "Event")
+        return self.generic_visit(node)
+
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
         if isinstance(node.value, str):
             return self.visit(ast.parse(node.value, mode="eval").body)  # type: ignore[no-any-return]
@@ -225,6 +232,9 @@ def _method(stub: Stub, home: Source, cls: str, node: ast.FunctionDef | ast.Asyn
     arguments.defaults = [ast.Constant(...) for _ in arguments.defaults]
     arguments.kw_defaults = [None if d is None else ast.Constant(...) for d in arguments.kw_defaults]
     answer = "None" if node.returns is None else stub.note(home, node.returns)
+    if "asynccontextmanager" in decorators:
+        stub.imports["contextlib"].add(("AbstractContextManager", "AbstractContextManager"))
+        answer = answer.replace("Iterator", "AbstractContextManager", 1)
     name = RENAMED.get(node.name, node.name)
     start = node.lineno - 1
     ignored = (

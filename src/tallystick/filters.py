@@ -68,7 +68,8 @@ class Filter(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
         hints = {f.name: f.type for f in msgspec.structs.fields(cls)}
         for name, value in values.items():
             try:
-                found[name] = msgspec.convert(value, hints[name], strict=False)
+                # A number would be taken for seconds since 1970, and a year for the first hour of that.
+                found[name] = msgspec.convert(value, hints[name], strict=hints[name] == datetime | None)
                 # The text "null" converts to None, and a condition that falls away answers more than was asked for.
                 if found[name] is not None or value is None:
                     continue

@@ -79,6 +79,15 @@ def test_errors_are_problem_documents_without_values(client: Client) -> None:
     assert client.get("/people", headers={"X-Test-Tenant": "nobody-here"}).status_code == 404
 
 
+@pytest.mark.parametrize("who", ["TENANT", "ACTOR"])
+def test_who_is_nobody_gets_401(client: Client, site: facade.Tallystick, who: str) -> None:
+    from django.conf import settings
+
+    with override_settings(TALLYSTICK={**settings.TALLYSTICK, who: lambda request: None}):
+        answers = [client.get("/people"), client.get(f"/people/{uuid7()}/later")]
+    assert [(a.status_code, a["WWW-Authenticate"]) for a in answers] == [(401, "Bearer")] * 2
+
+
 def test_what_a_view_fails_at_is_undone(client: Client, site: facade.Tallystick, house: str) -> None:
     assert client.get("/bug").status_code == 500
     with site.session(house, actor="audit", permissions=["*"]) as db:

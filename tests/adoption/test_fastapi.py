@@ -133,6 +133,7 @@ async def test_a_stream_ends_and_a_request_id_reaches_the_log(ground: dict[str, 
         ("/loans?status=asleep", 422, "TS-1600"),
         ("/loans?status=active&status=closed", 422, "TS-1600"),
         ("/loans?principal_from=five", 422, "TS-1600"),
+        ("/loans?created_at_from=2026", 422, "TS-1600"),
         ("/loans?oldest_due=null", 422, "TS-1600"),
         ("/loans?fraud=null", 422, "TS-1600"),
         ("/loans?colour=red", 422, "TS-1600"),
@@ -230,6 +231,11 @@ def test_declarations_that_would_go_wrong_are_refused(tally: Tallystick) -> None
 
         @app.post("/users")
         async def add(db: Db, user: User) -> None: ...
+
+    with pytest.raises(Declaration, match="read twice"):
+
+        @app.get("/both")
+        async def both(db: Db, where: Loan.Filter = Query(), who: User.Filter = Query()) -> None: ...
 
     with pytest.raises(Declaration, match="query string"):
 

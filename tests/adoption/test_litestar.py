@@ -79,6 +79,7 @@ async def test_what_is_sealed_goes_out_masked_and_opens_for_a_reason(ground: dic
         ("/loans?after=beef", 422, "TS-1600"),
         ("/loans?status=asleep", 422, "TS-1600"),
         ("/loans?principal_from=five", 422, "TS-1600"),
+        ("/loans?created_at_from=2026", 422, "TS-1600"),
         ("/loans?colour=red", 422, "TS-1600"),
         ("/loans/0197f3c2-1111-7000-8000-000000000000", 404, "TS-1100"),
     ],

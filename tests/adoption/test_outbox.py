@@ -23,8 +23,10 @@ from tallystick import (
     Retry,
     RoleMissing,
     Tallystick,
+    Unavailable,
     User,
 )
+from tallystick.domains.outbox.outbox import Outbox
 from tallystick.session import Session
 
 AT_ONCE = Retry(base=timedelta(0), cap=timedelta(0))
@@ -245,6 +247,31 @@ async def test_a_lease_that_ran_out_is_anothers(db: Session):
     await other.extend(timedelta(minutes=2))
     await other.done()
     assert await state(db, mine.id) is OutboxState.DONE
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+async def test_what_follows_a_lost_message_is_not_handled_before_it(db: Session, lost: int):
+    """Whoever stood still for longer than the lease goes on with nothing of a key that is in somebody else's hands."""
+    async with db.transaction():
+        for n in range(3):
+            await db.outbox.add("loan", n, key="a")
+    seen: list[int] = []
+    others: list[Any] = []
+    async for message in db.outbox.claim("loan", lease=BRIEF):
+        seen.append(message.payload)
+        if lost > message.payload:
+            await message.done()
+        await asyncio.sleep(0.05)
+        others += [m async for m in db.outbox.claim("loan")]
+        if lost == message.payload:
+            with pytest.raises(LeaseLost):
+                async with message.transaction():
+                    pass
+    assert [m.payload for m in others] == [lost]
+    assert seen == [0]
+    await others[0].done()
+    rest = [(m.payload, m.attempt) async for m in db.outbox.claim("loan")]
+    assert rest == [(n, 1) for n in range(lost + 1, 3)], "given back at once, and never delivered"
 
 
 async def test_a_lease_that_nobody_took_is_still_good(db: Session):
@@ -502,6 +529,23 @@ async def test_workers_renew_what_takes_long_and_give_up_what_takes_longer(tally
     assert [m.error for m in await db.outbox.dead(topic)] == ["TimeoutError"]
 
 
+async def test_an_outbox_that_cannot_be_read_is_not_an_empty_one(
+    tally: Tallystick, db: Session, monkeypatch: pytest.MonkeyPatch
+):
+    """A scheduled job would report that nothing was due."""
+
+    async def work(message: Any) -> None:
+        del message
+
+    def refused(*_: Any, **__: Any) -> Any:
+        raise Unavailable("The server is down.")
+
+    for place, name in ((type(tally.tenants), "all"), (Outbox, "claim")):
+        with monkeypatch.context() as broken, pytest.raises(Unavailable):
+            broken.setattr(place, name, refused)
+            await tally.outbox.run({"loan": work}, until_empty=True, poll=BRIEF)
+
+
 async def test_workers_refuse_what_they_could_not_do(tally: Tallystick):
     async def work(message: Any) -> None:
         del message
@@ -509,6 +553,8 @@ async def test_workers_refuse_what_they_could_not_do(tally: Tallystick):
     for handlers, options in (
         ({}, {}),
         ({"loan": 3}, {}),
+        ({"Loan": work}, {}),
+        ({"loan": work}, {"actor": ""}),
         ({"loan": Handling(handler=work, timeout=timedelta(0))}, {}),
         ({"loan": Handling(handler=work, lease=timedelta(0))}, {}),
         ({"loan": work}, {"concurrency": 0}),

@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,11 +24,23 @@ from sqlalchemy import func, select
 from tests.entities import Job
 
 import tallystick
-from tallystick import Invalid, NotFound, Session, StaleVersion, Unavailable, Unsupported, User, UserStatus, uuid7
+from tallystick import (
+    Handling,
+    Invalid,
+    NotFound,
+    Retry,
+    Session,
+    StaleVersion,
+    Unavailable,
+    Unsupported,
+    User,
+    UserStatus,
+    uuid7,
+)
 from tallystick import sync as facade
 from tallystick.sync.facade import facade_of
 from tallystick.sync.index import WHERE
-from tallystick.sync.portal import Portal
+from tallystick.sync.portal import Portal, current
 
 ROOT = Path(__file__).parents[2]
 
@@ -115,6 +128,35 @@ def test_work_items(db: Any) -> None:
             with item:
                 assert item.attempt == 1
     assert [item.attempt for item in db[Job].claim(limit=3)] == [2]
+
+
+def test_messages_go_to_plain_functions(still: facade.Tallystick, db: facade.Session) -> None:
+    topic, stop, seen = f"t{uuid4().hex}", threading.Event(), set[int]()
+    for n in range(4):
+        db.outbox.add(topic, n, key="ab"[n % 2])
+
+    def work(message: facade.Message[Any]) -> None:
+        seen.add(threading.get_ident())
+        with message.transaction() as inside:
+            inside.users.add(User(first_name=str(message.payload)))
+            if message.payload == 3 and not message.redelivered:
+                raise ZeroDivisionError
+
+    how = Handling(handler=work, retry=Retry(base=timedelta(0), cap=timedelta(0)))
+    handled = still.outbox.run({topic: how}, concurrency=2, until_empty=True)
+    assert (handled.done, handled.failed) == (4, 1)
+    assert sorted(u.first_name or "" for u in db.users.find()) == ["0", "1", "2", "3"]
+    assert threading.get_ident() not in seen
+    stop.set()
+    assert still.outbox.run({topic: work}, stop=stop).done == 0
+
+    async def wrong(message: Any) -> None: ...
+
+    db.outbox.add(topic, 5)
+    anything: Any = wrong
+    once = Handling(handler=anything, retry=Retry(attempts=1))
+    assert still.outbox.run({topic: once}, until_empty=True).failed == 1
+    assert [m.error for m in db.outbox.dead(topic)] == ["Invalid"]
 
 
 def test_every_tenant_in_turn(still: facade.Tallystick, house: str) -> None:
@@ -206,6 +248,42 @@ def test_context_goes_along() -> None:
         assert portal.run(read()) == 7
     finally:
         portal.stop()
+
+
+def test_a_portal_that_ends_leaves_nobody_waiting() -> None:
+    """Whoever calls at that moment hears that it is closed, in the middle of a callback too."""
+    ended: list[Portal] = []
+
+    def visit(portal: Portal) -> None:
+        async def nothing() -> None:
+            await asyncio.sleep(0)
+
+        async def asking() -> None:
+            await current(portal).ask(lambda: portal.run(nothing()))
+
+        with pytest.raises(Unavailable):
+            while True:
+                portal.run(nothing())
+                portal.run(asking())
+        ended.append(portal)
+
+    rounds, visitors, before = 20, 5, sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for _ in range(rounds):
+            portal = Portal()
+            portal.start()
+            threads = [threading.Thread(target=visit, args=[portal], daemon=True) for _ in range(visitors)]
+            for thread in threads:
+                thread.start()
+            time.sleep(0.003)
+            portal.stop()
+            for thread in threads:
+                thread.join(10)
+                assert not thread.is_alive()
+    finally:
+        sys.setswitchinterval(before)
+    assert len(ended) == rounds * visitors
 
 
 async def test_inside_an_event_loop_it_refuses(still: facade.Tallystick, house: str) -> None:
@@ -302,6 +380,17 @@ def test_the_end_of_the_process_closes_it(tally: Any, tmp_path: Path) -> None:
     line = [sys.executable, "-W", "always", "-c", program, tally.settings.database_url, tally.settings.role_prefix]
     done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+
+
+def test_the_embedded_server_is_left_quietly_when_the_interpreter_ends() -> None:
+    """Where nobody closed it, the facade does so when no thread can be had any more."""
+    program = (
+        "import asyncio, atexit\nfrom tallystick.stores.embedded.server import _in_thread as aside\n"
+        "asyncio.run(aside(list))\natexit.register(lambda: print(asyncio.run(aside(list))))\n"
+    )
+    line = [sys.executable, "-W", "always", "-c", program]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 def test_everything_public_is_there() -> None:

@@ -127,6 +127,14 @@ async def test_t04_a_pooler_that_no_setting_names_is_refused_at_the_start(ground
     assert "TALLYSTICK_POOLER=transaction" in caught.value.remedy
 
 
+async def test_t04_a_pooler_by_the_statement_is_refused_by_name(ground: Ground) -> None:
+    with pgbouncer(ground.url("app"), mode="statement") as url:
+        with pytest.raises(Invalid, match="by the statement") as caught:
+            async with ground.opened(url, pooler="transaction"):
+                pass
+    assert "pool_mode = transaction" in caught.value.remedy
+
+
 async def test_t04_a_pooler_by_the_session_is_no_danger_and_is_let_through(
     ground: Ground, pair: tuple[TenantInfo, TenantInfo]
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
@@ -12,10 +12,12 @@ import httpx
 import msgspec
 import pytest
 from fastapi import APIRouter, Body, Depends, FastAPI, WebSocket
+from fastapi.responses import JSONResponse
 from litestar import Litestar, post
 from litestar.params import JSONBody
 from tests.adoption.apps import fastapi_app, litestar_app
 from tests.adoption.apps.backoffice import Tokens
+from tests.adoption.branches import BranchUser
 from tests.entities import Visit
 
 from tallystick import (
@@ -23,6 +25,8 @@ from tallystick import (
     Declaration,
     Invalid,
     Loan,
+    Page,
+    PageQuery,
     Ref,
     StaleVersion,
     Tallystick,
@@ -33,7 +37,7 @@ from tallystick import (
 from tallystick.entity import spec_of
 from tallystick.errors import TallystickError
 from tallystick.spec import SYSTEM_FIELDS
-from tallystick.web.fastapi import Db, install
+from tallystick.web.fastapi import Db, TallystickRoute, install
 from tallystick.web.litestar import TallystickPlugin
 from tallystick.web.problems import problem_of
 
@@ -103,8 +107,9 @@ async def test_a_huge_body_is_refused_before_it_is_read(edge: dict[str, Any]) ->
             yield b"A" * 65_536
 
     headers = {**edge["mine"], "Content-Type": "application/json"}
-    answer = await edge["client"].post("/users", content=endless(), headers=headers)
-    assert answer.status_code == 413
+    for content in (endless(), b"A" * 11_000_000):
+        answer = await edge["client"].post("/users", content=content, headers=headers)
+        assert (answer.status_code, answer.headers["content-type"]) == (413, "application/problem+json")
 
 
 async def test_no_header_chooses_the_tenant_or_the_actor(edge: dict[str, Any]) -> None:
@@ -176,11 +181,14 @@ def test_a_reference_in_a_body_is_an_id_and_nothing_else() -> None:
     assert (made.version, made.borrower.loaded) == (0, None)
 
 
-def test_every_error_has_a_status_and_tells_no_value() -> None:
+def test_every_error_has_a_status_and_tells_no_value(caplog: pytest.LogCaptureFixture) -> None:
     found = [TallystickError]
     for kind in found:
         found += kind.__subclasses__()
+        caplog.clear()
         problem, headers = problem_of(kind("The thing is wrong."))
+        # What the client does not hear the operator does.
+        assert [r.getMessage().count("The thing is wrong.") for r in caplog.records] == [1] * (problem.status >= 500)
         assert 400 <= problem.status <= 599
         assert (problem.status in (503, 429)) == ("Retry-After" in headers)
         assert bool(problem.detail) == (problem.status < 500)
@@ -250,6 +258,16 @@ def test_no_body_is_read_from_the_query_string(tally: Tallystick) -> None:
             early.openapi()
 
 
+def test_an_application_has_one_tally(tally: Tallystick) -> None:
+    """Of two, handlers would get the later one's rows, whichever they were written for."""
+    app = _installed(tally)
+    plugins = [TallystickPlugin(tally, tenant=lambda _: "x", actor=lambda _: "t") for _ in "12"]
+    with pytest.raises(Declaration, match="already"):
+        install(app, tally, tenant=lambda _: "y", actor=lambda _: "t")
+    with pytest.raises(Declaration, match="already"):
+        Litestar([], plugins=plugins)
+
+
 def test_a_filter_marked_as_a_body_stays_out_of_the_query_string(tally: Tallystick) -> None:
     app = _installed(tally)
 
@@ -276,6 +294,81 @@ def test_two_types_of_one_name_are_both_described(tally: Tallystick) -> None:
         document["components"]["schemas"][one["application/json"]["schema"]["$ref"].split("/")[-1]] for one in named
     ]
     assert [list(one["properties"]) for one in found] == [["first"], ["second"]]
+
+
+@pytest.mark.parametrize("option", ["include", "exclude", "exclude_unset", "exclude_defaults", "exclude_none"])
+def test_what_would_leave_nothing_out_of_an_answer_is_refused(tally: Tallystick, option: str) -> None:
+    async def user() -> User: ...
+
+    given: dict[str, Any] = {f"response_model_{option}": True if "_" in option else {"role"}}
+    with pytest.raises(Declaration, match=f"response_model_{option} "):
+        _installed(tally).get("/x", **given)(user)
+
+
+async def test_an_answer_is_written_once_whatever_the_response_class(tally: Tallystick) -> None:
+    app, router = _installed(tally), APIRouter(route_class=TallystickRoute, default_response_class=JSONResponse)
+    user = User(first_name="Ada")
+
+    @app.get("/own", response_class=JSONResponse)
+    async def own() -> list[User]:
+        return [user]
+
+    @router.get("/routers")
+    async def routers() -> list[User]:
+        return [user]
+
+    @app.get("/usual")
+    def usual() -> list[User]:
+        return [user]
+
+    @app.get("/untold")
+    async def untold():  # type: ignore[no-untyped-def]
+        return [user]
+
+    @app.get("/any", status_code=202)
+    def some() -> dict[str, Any]:
+        return {"user": user, "by": (user.id, user.created_at)}
+
+    @app.get("/lines")
+    async def lines(page: Annotated[PageQuery, Depends()]) -> AsyncIterable[User]:
+        yield user
+
+    app.include_router(router)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        found = [(await client.get(path)).json() for path in ("/own", "/routers", "/usual", "/untold")]
+        other = await client.get("/any")
+        (line,) = (await client.get("/lines?limit=1")).text.splitlines()
+    assert found == [[json.loads(line)]] * 4
+    assert (other.status_code, other.json()["user"]) == (202, json.loads(line))
+    assert line.startswith('{"id":"')
+
+
+def test_both_documents_say_what_goes_out_and_what_may_come_in(tally: Tallystick) -> None:
+    class Answer(msgspec.Struct):
+        page: Page[BranchUser]
+
+    async def take(data: Any) -> None: ...
+
+    async def where(data: Any) -> None: ...
+
+    take.__annotations__ = {"data": Visit.New, "return": Answer}
+    where.__annotations__ = {"data": Visit.Filter, "return": None}
+    app = _installed(tally)
+    app.post("/x")(take)
+    fast = app.openapi()["components"]["schemas"]
+    take.__annotations__["data"], where.__annotations__["data"] = JSONBody[Visit.New], JSONBody[Visit.Filter]
+    plugin = TallystickPlugin(tally, tenant=lambda _: "x", actor=lambda _: "t")
+    lite = Litestar([post("/x")(take), post("/y")(where)], plugins=[plugin]).openapi_schema.to_schema()
+    lite = lite["components"]["schemas"]
+    assert lite["VisitFilter"]["additionalProperties"] is False
+    for found in (fast, lite):
+        user, new = found["BranchUser"], found["VisitNew"]
+        assert set(user["required"]) == set(user["properties"]) == set(BranchUser.__struct_fields__)
+        assert "on_leave" in user["properties"]["status"]["enum"]
+        assert set(new["required"]) == {"borrower", "national_id", "fee"}
+    assert set(fast["Page_BranchUser_"]["required"]) == set(Page.__struct_fields__)
+    for name in ("created_at", "desk", "tier", "since", "custom", "iban"):
+        assert lite["BranchUser"]["properties"][name] == fast["BranchUser"]["properties"][name]
 
 
 @pytest.mark.parametrize("nothing", [{"tenant": lambda _: None}, {"actor": lambda _: None}, {"actor": lambda _: ""}])

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from os import PathLike
@@ -81,7 +82,7 @@ from tallystick.domains.lending.worklist import LateLoan
 from tallystick.domains.outbox.messages import OutboxMessage
 from tallystick.domains.outbox.outbox import TopicStatus
 from tallystick.domains.outbox.retry import Retry
-from tallystick.domains.outbox.workers import Handled, Handler, Handling
+from tallystick.domains.outbox.workers import Handled, Handling
 from tallystick.domains.proofs.circuits import Circuit, ProofProtocol, ProofType, VerifyingKey
 from tallystick.domains.proofs.proofs import Proof, ProofEvent
 from tallystick.domains.proofs.signals import Signal
@@ -1379,7 +1380,7 @@ class Message(Generic[P]):
         """Give it back at once, for anybody; a lease that is already lost is no error."""
     def extend(self, lease: timedelta | None = ...) -> None:
         """Hold it, and what else this claim still holds, for so long from now. Raises ``LeaseLost``."""
-    def transaction(self) -> Iterator[Session]:
+    def transaction(self) -> AbstractContextManager[Session]:
         """A transaction that handles the message: what is written in it stands exactly if the message is done.
 
         Raises ``LeaseLost`` at its end, and keeps nothing, when somebody else has the message by then.
@@ -1478,10 +1479,10 @@ class OutboxWorkers:
 
     def run(
         self,
-        handlers: Mapping[str, Handler | Handling],
+        handlers: Mapping[str, Callable[[Message[Any]], None] | Handling],
         *,
         concurrency: int = ...,
-        stop: asyncio.Event | None = ...,
+        stop: threading.Event | None = ...,
         until_empty: bool = ...,
         poll: timedelta = ...,
         actor: str = ...,
@@ -1491,7 +1492,8 @@ class OutboxWorkers:
         Tenants and topics take turns, a claim each, so that one with a backlog does not hold up the others. A handler
         is called with one message at a time, and ``concurrency`` of them run side by side; what it raises sends its
         message back. After a round that found nothing the next begins when ``poll`` is over. On ``stop`` whoever is at
-        work finishes the message in hand, and what was claimed beyond it goes back. Raises ``Invalid``.
+        work finishes the message in hand, and what was claimed beyond it goes back. Raises ``Invalid``, and with
+        ``until_empty`` what kept the last round from seeing whether something is due.
         """
 
 class Passwords:

@@ -6,12 +6,16 @@ methods (an entity, a page, a report) is handed out as it is. ``tools/sync_facad
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
+import threading
 import types
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from threading import get_ident
 from typing import Any, Generic, Protocol
+
+import msgspec
 
 from tallystick.errors import Invalid
 from tallystick.session import Session
@@ -21,6 +25,7 @@ from tallystick.transaction import Transaction
 # Parts of the asynchronous side that have no synchronous use.
 INTERNAL = frozenset({"unit", "store", "sealer", "keyring", "server", "db", "spec", "joined"})
 _AHEAD = 256
+_TICK = 0.05
 _RENAMED = {"__aenter__": "__enter__", "__aexit__": "__exit__", "__anext__": "__next__"}
 _KEPT = frozenset({"__getitem__", "__len__", "__contains__", "__iter__", "__call__"})
 
@@ -202,7 +207,7 @@ def _calling(function: Any) -> Any:
 
 
 def _calling_back(function: Any, name: str) -> Any:
-    """A method that takes functions, which are plain ones here and run in the calling thread."""
+    """A method that takes functions, which are plain ones here and run in the calling thread; many, in others."""
     parameters = _callbacks(function)
     signature = inspect.signature(function)
 
@@ -210,8 +215,13 @@ def _calling_back(function: Any, name: str) -> Any:
         portal, home = self._portal, self._home
         given = signature.bind(self._target, *map(bare, args), **_bare_values(named))
         holder: list[Call] = []
-        for parameter in parameters & given.arguments.keys():
-            given.arguments[parameter] = _asking(given.arguments[parameter], holder, portal, home)
+        for parameter, value in given.arguments.items():
+            if isinstance(value, threading.Event):
+                given.arguments[parameter] = _Until(value)
+            elif parameter in parameters and isinstance(value, Mapping):
+                given.arguments[parameter] = {topic: _handling(how, portal) for topic, how in value.items()}
+            elif parameter in parameters:
+                given.arguments[parameter] = _asking(value, holder, portal, home)
 
         async def work() -> Any:
             holder.append(current(portal))
@@ -236,6 +246,34 @@ def _asking(fn: Any, holder: list[Call], portal: Portal, home: Home | None) -> A
         return await holder[0].ask(here, *(wrap(a, portal, home) for a in args))
 
     return ask
+
+
+class _Until:
+    """An event of threads, for a coroutine that looks at it now and then."""
+
+    __slots__ = ("is_set",)
+
+    def __init__(self, event: threading.Event) -> None:
+        self.is_set = event.is_set
+
+    async def wait(self) -> None:
+        while not self.is_set():  # noqa: ASYNC110  it is set in another thread, which wakes no loop
+            await asyncio.sleep(_TICK)
+
+
+def _handling(how: Any, portal: Portal) -> Any:
+    """A plain function that handles messages, or a description with one, for the loop: each call has its own thread."""
+    fn = getattr(how, "handler", how)
+    if not callable(fn):
+        return how
+
+    async def handle(message: Any) -> None:
+        found = await portal.aside(functools.partial(fn, wrap(message, portal, None)))
+        if inspect.iscoroutine(found):
+            found.close()
+            raise Invalid("A handler is a plain function here.", field="handlers", remedy="Write def, not async def.")
+
+    return handle if fn is how else msgspec.structs.replace(how, handler=handle)
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context, copy_context
 from time import monotonic
 from typing import Any, TypeVar
@@ -24,6 +25,10 @@ class Portal:
         self.loop: asyncio.AbstractEventLoop
         self._thread: threading.Thread | None = None
         self._calls: set[Call] = set()
+        self._waiting: set[Call] = set()
+        self._ending = False
+        # Taken again by a signal's handler that calls in the middle of a call.
+        self._gate = threading.RLock()
 
     def start(self) -> None:
         """Start the loop in a thread of its own that does not keep the process alive."""
@@ -36,6 +41,7 @@ class Portal:
         try:
             self.loop.run_forever()
         finally:
+            self.loop.run_until_complete(self._settled())
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
             self.loop.close()
 
@@ -43,14 +49,23 @@ class Portal:
         """Cancel what still runs and end the thread."""
         if self._thread is None or self.inherited or not self._thread.is_alive():
             return
-        self.loop.call_soon_threadsafe(self._drain)
+        with suppress(RuntimeError):  # it has ended by itself
+            self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(_GRACE)
 
-    def _drain(self) -> None:
-        for call in tuple(self._calls):
-            call.cancel()
-        # One turn for what was cancelled to end before the loop does.
-        self.loop.call_soon(self.loop.call_soon, self.loop.stop)
+    async def _settled(self) -> None:
+        """Let nobody in any more, and see to it that everybody who waits hears of the end."""
+        with self._gate:
+            self._ending = True
+        told, until = set[Call](), monotonic() + _GRACE / 2
+        while waiting := tuple(self._waiting):
+            for call in waiting:
+                if monotonic() > until:
+                    call.give_up()
+                elif call not in told:
+                    told.add(call)
+                    call.cancel()
+            await asyncio.sleep(0.001)
 
     def run(self, coro: Coroutine[Any, Any, R]) -> R:
         """The result of a coroutine that runs on the loop.
@@ -67,11 +82,13 @@ class Portal:
             call = Call(self, coro)
             deliver = (call.begin, coro, copy_context())
         try:
-            try:
+            with self._gate:
+                if self._ending or self.loop.is_closed():
+                    call.ended = True
+                    coro.close()
+                    raise closed()
+                self._waiting.add(call)
                 self.loop.call_soon_threadsafe(*deliver)
-            except RuntimeError:
-                coro.close()
-                raise closed() from None
             # An interrupt may come when it was handed over and nobody waits yet.
             problem = call.wait()
         except BaseException:
@@ -83,6 +100,27 @@ class Portal:
             raise problem
         finally:
             del problem, call
+
+    async def aside(self, fn: Callable[[], Any]) -> Any:
+        """On the loop: have a new thread run ``fn``, which may call back; it keeps no process alive."""
+        done, context, found = asyncio.Event(), copy_context(), list[Any]()
+        problems: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                found.append(context.run(fn))
+            except BaseException as problem:
+                problems.append(problem)
+            # Where the loop has ended nobody waits.
+            with suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(done.set)
+
+        threading.Thread(target=work, name="tallystick-handler", daemon=True).start()
+        await done.wait()
+        for problem in problems:
+            # The end of a thread is not that of the loop.
+            raise problem if isinstance(problem, Exception) else RuntimeError(f"It ended by {type(problem).__name__}.")
+        return found[0]
 
     def _check(self, coro: Coroutine[Any, Any, Any]) -> None:
         if asyncio._get_running_loop() is not None:
@@ -144,6 +182,8 @@ class Call:
 
     def begin(self, coro: Coroutine[Any, Any, Any], context: Context) -> None:
         """Start the coroutine, in the context of the thread that called."""
+        if self.ended:
+            return
         self.portal._calls.add(self)
         self.task = self.portal.loop.create_task(self._run(coro), context=context)
 
@@ -159,6 +199,7 @@ class Call:
         if not self.ended:
             self.ended = True
             self.portal._calls.discard(self)
+            self.portal._waiting.discard(self)
             # It is the thread's turn already where it did not get to what it was asked.
             if self._turn.locked():
                 self._turn.release()
@@ -182,6 +223,10 @@ class Call:
     def _never(self) -> None:
         if self._coro is not None:
             self._coro.close()
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Let the thread go on without it; on the loop."""
         self._problem = asyncio.CancelledError()
         self._end()
 
@@ -252,13 +297,16 @@ class Call:
             reply._problem = problem
         finally:
             _here.call = outer
-        self.portal.loop.call_soon_threadsafe(self._deliver, None, reply)
+        # Where the loop has ended this call has too.
+        with suppress(RuntimeError):
+            self.portal.loop.call_soon_threadsafe(self._deliver, None, reply)
 
     def abandon(self) -> None:
         """Cancel it and wait for its end, because the thread was interrupted."""
-        if self.ended or self.portal.loop.is_closed():
+        if self.ended:
             return
-        self.portal.loop.call_soon_threadsafe(self.cancel)
+        with suppress(RuntimeError):  # the loop has ended
+            self.portal.loop.call_soon_threadsafe(self.cancel)
         until = monotonic() + _GRACE
         while not self.ended and self._turn.acquire(timeout=max(0.0, until - monotonic())):
             pass

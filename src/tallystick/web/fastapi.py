@@ -28,8 +28,10 @@ from fastapi.params import Depends as Depending
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute, iter_route_contexts
 from fastapi.utils import is_body_allowed_for_status_code
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
 
 from tallystick.app import Tallystick
@@ -51,12 +53,28 @@ from tallystick.web.problems import (
     refused,
     unreadable,
 )
-from tallystick.web.requests import REQUEST_ID, Access, ActorOf, PermissionsOf, Precondition, TenantOf, opened
+from tallystick.web.requests import (
+    REQUEST_ID,
+    Access,
+    ActorOf,
+    PermissionsOf,
+    Precondition,
+    TenantOf,
+    opened,
+    refuse_another,
+)
 
 __all__ = ["Db", "IfMatch", "TallystickRoute", "install", "session_of"]
 
 MAX_BODY = 1 << 20
 """Bytes of a request's body, where the application sets no limit of its own."""
+_UNTOLD = (inspect.Signature.empty, None, Any, object, dict, list)
+"""Annotations of answers by which FastAPI cannot know that there are entities in them."""
+_NARROWING = (
+    "response_model_include",
+    "response_model_exclude",
+    *(f"response_model_exclude_{part}" for part in ("unset", "defaults", "none")),
+)
 _PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": schemas.REF.format(name="Problem")}}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": REFUSED, "content": _PROBLEM},
@@ -78,7 +96,9 @@ def install(
     ``tenant``, ``actor`` and ``permissions`` are called with each request and may be coroutine functions: see
     ``Access``. ``tally`` is opened and closed with the application unless somebody has opened it already. Errors
     become problem documents, FastAPI's own answer to unreadable requests too, because that repeats what was sent.
+    Raises ``Declaration`` for an application that has a ``tally`` already.
     """
+    refuse_another(getattr(app.state, "tallystick", None))
     app.state.tallystick = Access(tally, tenant, actor, permissions, request_id)
     inherited = app.router.route_class
     app.router.route_class = (
@@ -90,6 +110,8 @@ def install(
     app.add_exception_handler(RequestValidationError, _unreadable)
     if app.exception_handlers.get(HTTPException) is http_exception_handler:
         app.add_exception_handler(HTTPException, _refused)
+    stack = app.build_middleware_stack
+    app.build_middleware_stack = lambda: _TooLarge(stack())  # type: ignore[method-assign]
     inner = app.router.lifespan_context
 
     @asynccontextmanager
@@ -140,6 +162,26 @@ IfMatch = Annotated[Precondition, Depends(_precondition)]
 """The request's ``If-Match``: ``match.check(entity)`` raises ``StaleVersion``, which is answered as 412."""
 
 
+class _TooLarge:
+    """Makes a problem document of the text by which the limit of bodies refuses one that says it is too long."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusing = False
+
+        async def told(message: Message) -> None:
+            nonlocal refusing
+            if message.get("status") == 413 and Headers(raw=message["headers"]).get("content-type", "")[:5] == "text/":
+                refusing = True
+                await Response(encode(refused(413)), 413, None, MEDIA_TYPE)(scope, receive, send)
+            elif not refusing:
+                await send(message)
+
+        await self.app(scope, receive, told)
+
+
 class WireResponse(JSONResponse):
     """A body that msgspec has written already."""
 
@@ -151,22 +193,28 @@ class WireResponse(JSONResponse):
 class TallystickRoute(APIRoute):
     """A route whose handler may take filters, ``PageQuery``, ``X.New`` and ``X.Change``, and answer entities and pages.
 
-    Raises ``Declaration`` for a handler that takes a whole entity in its body, or a body where FastAPI reads it from
-    the query string.
+    Raises ``Declaration`` for a handler that takes a whole entity in its body, for a body where FastAPI reads it from
+    the query string, and for a ``response_model_exclude`` or the like, which msgspec would not obey.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         described: list[dict[str, Any]] = []
         plain = _signature(endpoint)
+        # What a generator yields FastAPI writes item by item, as pydantic's protocol says.
+        streams = inspect.isgeneratorfunction(endpoint) or inspect.isasyncgenfunction(endpoint)
         if plain is not None:
             endpoint = self._adapted(endpoint, plain, described)
             answer = options.get("response_model")
             if isinstance(answer, DefaultPlaceholder) or answer is None:
                 answer = plain.return_annotation if isinstance(answer, DefaultPlaceholder) else None
-            if is_ours(answer) and not isinstance(answer, Response):
-                options["response_model"] = Annotated[answer, Wire(answer)]
-                if isinstance(options.get("response_class"), DefaultPlaceholder):
+            if is_ours(answer) and not streams:
+                _refuse_narrowing(options)
+                ours = isinstance(options.get("response_class"), DefaultPlaceholder)
+                options["response_model"] = Annotated[answer, Wire(answer, text=ours)]
+                if ours:
                     options["response_class"] = WireResponse
+            elif not streams and inspect.isroutine(endpoint) and (get_origin(answer) or answer) in _UNTOLD:
+                endpoint = _plainly(endpoint)
         options["responses"] = {**_PROBLEMS, **(options.get("responses") or {})}
         if described:
             extra = dict(options.get("openapi_extra") or {})
@@ -181,7 +229,14 @@ class TallystickRoute(APIRoute):
     ) -> Callable[..., Any]:
         """The handler as FastAPI understands it, and the parameters that only we can describe."""
         kinds = [k for p in plain.parameters.values() if (k := _query_of(p)) is not None]
-        names = frozenset(name for kind in kinds for name in queries.names_of(kind))
+        every = [name for kind in kinds for name in queries.names_of(kind)]
+        names = frozenset(every)
+        if len(names) < len(every):
+            twice = sorted(name for name in names if every.count(name) > 1)
+            raise Declaration(
+                f"{twice[0]} of the query string would be read twice, by two parameters of one handler.",
+                remedy="Take one filter, and another in the body: where: X.Filter = Body().",
+            )
         parameters = []
         for parameter in plain.parameters.values():
             annotation, default = parameter.annotation, parameter.default
@@ -239,6 +294,33 @@ def _signature(endpoint: Callable[..., Any]) -> inspect.Signature | None:
         return inspect.signature(endpoint, eval_str=True)
     except (NameError, TypeError):
         return None
+
+
+def _plainly(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """A handler that does not tell what it answers, whose entities then go out as what JSON knows."""
+    if inspect.iscoroutinefunction(endpoint):
+
+        @functools.wraps(endpoint)
+        async def awaited(*args: Any, **given: Any) -> Any:
+            return schemas.plain(await endpoint(*args, **given))
+
+        return awaited
+
+    @functools.wraps(endpoint)
+    def called(*args: Any, **given: Any) -> Any:
+        return schemas.plain(endpoint(*args, **given))
+
+    return called
+
+
+def _refuse_narrowing(options: dict[str, Any]) -> None:
+    """Raise ``Declaration`` for options by which FastAPI leaves fields out of an answer: msgspec writes it whole."""
+    for name in _NARROWING:
+        if options.get(name):
+            raise Declaration(
+                f"{name} would leave nothing out of an answer that holds entities or Structs.",
+                remedy="Answer a msgspec.Struct of what may be seen.",
+            )
 
 
 def _parts(annotation: Any) -> tuple[Any, tuple[Any, ...]]:

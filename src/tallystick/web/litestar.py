@@ -12,6 +12,7 @@ Litestar is built on msgspec as entities are: bodies and answers need nothing. T
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -34,7 +35,7 @@ from tallystick.app import Tallystick
 from tallystick.entity import Entity
 from tallystick.errors import TallystickError
 from tallystick.filters import Filter
-from tallystick.inputs import Input
+from tallystick.inputs import Input, RefTo
 from tallystick.page import MAX_LIMIT, PageQuery
 from tallystick.privacy.sealed import Secret, secret_dec_hook
 from tallystick.session import Session
@@ -51,8 +52,17 @@ from tallystick.web.problems import (
     refused,
     unreadable,
 )
-from tallystick.web.requests import REQUEST_ID, Access, ActorOf, PermissionsOf, Precondition, TenantOf, opened
-from tallystick.web.schemas import refuse_entities
+from tallystick.web.requests import (
+    REQUEST_ID,
+    Access,
+    ActorOf,
+    PermissionsOf,
+    Precondition,
+    TenantOf,
+    opened,
+    refuse_another,
+)
+from tallystick.web.schemas import components, refuse_entities
 
 __all__ = ["Db", "IfMatch", "Paging", "TallystickPlugin", "filtered", "session_of"]
 
@@ -75,6 +85,8 @@ _PROBLEMS: dict[Any, ResponseSpec] = {
     "503": _described(NOT_NOW),
 }
 _Request = Request[Any, Any, Any]
+_TAKEN = (Input, RefTo, Filter)
+_KEYWORDS = {f.metadata.get("alias", f.name): f.name for f in dataclasses.fields(Schema)}
 
 
 class TallystickPlugin(InitPlugin, ReceiveRoutePlugin, OpenAPISchemaPlugin):
@@ -83,6 +95,7 @@ class TallystickPlugin(InitPlugin, ReceiveRoutePlugin, OpenAPISchemaPlugin):
     ``tenant``, ``actor`` and ``permissions`` are called with each request and may be coroutine functions: see
     ``Access``. ``tally`` is opened and closed with the application unless somebody has opened it already. Litestar's
     own refusals become problem documents too, because they repeat what was sent; the application's own handler wins.
+    An application has one: another is a ``Declaration``.
     """
 
     def __init__(
@@ -98,6 +111,7 @@ class TallystickPlugin(InitPlugin, ReceiveRoutePlugin, OpenAPISchemaPlugin):
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add what handlers can ask for, the encoding of secrets, the answers to errors, and the life of ``tally``."""
+        refuse_another(app_config.state.get("tallystick"))
         app_config.state["tallystick"] = self.access
         app_config.lifespan.append(self._life)
         app_config.dependencies = {
@@ -129,8 +143,8 @@ class TallystickPlugin(InitPlugin, ReceiveRoutePlugin, OpenAPISchemaPlugin):
 
     @staticmethod
     def is_plugin_supported_type(value: Any) -> bool:
-        """Whether a type is an entity, what a client may set of one, or a sealed value."""
-        return _is_secret(value) or (isinstance(value, type) and issubclass(value, (Entity, Input)))
+        """Whether a type is an entity, what a client may set of one or ask for, or a sealed value."""
+        return _is_secret(value) or (isinstance(value, type) and issubclass(value, (Entity, *_TAKEN)))
 
     def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
         """Whether a field holds one."""
@@ -139,7 +153,7 @@ class TallystickPlugin(InitPlugin, ReceiveRoutePlugin, OpenAPISchemaPlugin):
         )
 
     def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
-        """A sealed value: a mask on the way out, text on the way in. An entity: all its fields. An input: no others."""
+        """A sealed value: a mask on the way out, text on the way in. An entity: all its fields. A body: no others."""
         kind = field_definition.annotation
         if _is_secret(kind):
             inner = (get_args(kind) or (str,))[0]
@@ -147,7 +161,7 @@ class TallystickPlugin(InitPlugin, ReceiveRoutePlugin, OpenAPISchemaPlugin):
                 type=OpenAPIType.STRING if inner is str else None, description="Sealed: goes out as its mask."
             )
         hints, declared = field_definition.get_type_hints(include_extras=True), msgspec.structs.fields(kind)
-        taken = issubclass(kind, Input)
+        taken = issubclass(kind, _TAKEN)
         made: Schema = schema_creator.create_component_schema(
             field_definition,
             required=sorted(f.name for f in declared if f.required or not taken),
@@ -155,6 +169,11 @@ class TallystickPlugin(InitPlugin, ReceiveRoutePlugin, OpenAPISchemaPlugin):
         )
         if taken:
             made.additional_properties = False
+        # References are Litestar's own; of all else msgspec knows more: lengths, formats, states that were added.
+        schema, found = components(kind)
+        for name, said in found[schema["$ref"].rsplit("/", 1)[1]]["properties"].items():
+            if made.properties is not None and "$ref" not in str(said):
+                made.properties[name] = _read(said)
         return made
 
     @asynccontextmanager
@@ -233,6 +252,19 @@ def _used(fields: Any, provided: Any, seen: set[str]) -> set[str]:
             about = field.kwarg_definition
             names.add(getattr(about, "query", None) or getattr(about, "name", None) or name)
     return names
+
+
+def _read(said: dict[str, Any]) -> Schema:
+    """A JSON schema without references as Litestar holds it."""
+    given = {_KEYWORDS[name]: value for name, value in said.items()}
+    for name, value in given.items():
+        if isinstance(value, dict):
+            given[name] = _read(value)
+        elif name in ("any_of", "prefix_items"):
+            given[name] = [_read(one) for one in value]
+        elif name == "type":
+            given[name] = OpenAPIType(value)
+    return Schema(**given)
 
 
 def _is_secret(kind: Any) -> bool:

@@ -135,15 +135,19 @@ def _named(name: str, found: _Parts) -> Any:
 
 
 class Wire:
-    """Marks an annotation whose value msgspec reads and writes whole: ``Annotated[list[Loan], Wire(list[Loan])]``."""
+    """Marks an annotation whose value msgspec reads and writes whole: ``Annotated[list[Loan], Wire(list[Loan])]``.
 
-    __slots__ = ("kind",)
+    ``text`` writes the JSON itself, for a response that sends it on as it is.
+    """
 
-    def __init__(self, kind: Any) -> None:
+    __slots__ = ("kind", "text")
+
+    def __init__(self, kind: Any, *, text: bool = True) -> None:
         self.kind = kind
+        self.text = text
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        return core_schema(self.kind, text=True)
+        return core_schema(self.kind, text=self.text)
 
 
 def is_ours(kind: Any, known: Any = (msgspec.Struct, Secret)) -> bool:

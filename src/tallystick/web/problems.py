@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import re
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -12,6 +13,7 @@ import msgspec
 
 from tallystick import errors as e
 
+log = logging.getLogger("tallystick.web")
 MEDIA_TYPE = "application/problem+json"
 TYPE = "urn:tallystick:problem:{code}"
 """Where ``type`` points; ``docs/errors.md`` has a row for each code."""
@@ -66,13 +68,16 @@ def problem_of(error: e.TallystickError, *, conditional: bool = False) -> tuple[
     """The document and headers of an error.
 
     ``conditional`` says that the request had an ``If-Match``: a version that is no longer the row's is then 412, as
-    HTTP asks, and 409 otherwise. What went wrong on the server's side is told by code alone.
+    HTTP asks, and 409 otherwise. What went wrong on the server's side is told by code alone, and in whole to the logger
+    ``tallystick.web``.
     """
     kind = type(error)
     status, headers = next((_STATUS[k] for k in kind.__mro__ if k in _STATUS), (500, {}))
     if conditional and isinstance(error, e.StaleVersion):
         status = 412
     ours = status >= 500
+    if ours:
+        log.log(logging.ERROR if status == 500 else logging.WARNING, "Answered %d: %s", status, error)
     field = getattr(error, "field", "")
     found = Problem(
         type=TYPE.format(code=error.code),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from tallystick.entity import Entity
-from tallystick.errors import Invalid, LoginRefused, StaleVersion, Unavailable
+from tallystick.errors import Declaration, Invalid, LoginRefused, StaleVersion, Unavailable
 from tallystick.ids import uuid7
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ class Access:
         """The session of one request, to be entered."""
         tenant = await _answer(self.tenant, request)
         actor = await _answer(self.actor, request)
-        if not tenant or not actor:
-            raise LoginRefused("The request proves nothing about who sends it.")
+        refuse_nobody(tenant, actor)
         may = None if self.permissions is None else await _answer(self.permissions, request)
         return self.tally.session(tenant, actor=actor, permissions=may, request_id=self.id_of(request))
 
@@ -57,9 +56,24 @@ class Access:
         return given if _REQUEST_ID.fullmatch(given) else str(uuid7())
 
 
+def refuse_nobody(tenant: Any, actor: Any) -> None:
+    """Raise ``LoginRefused`` where the application's functions answered nothing."""
+    if not tenant or not actor:
+        raise LoginRefused("The request proves nothing about who sends it.")
+
+
 async def _answer(asked: Callable[[Any], Any], request: Any) -> Any:
     found = asked(request)
     return await found if inspect.isawaitable(found) else found
+
+
+def refuse_another(access: Access | None) -> None:
+    """Raise ``Declaration`` where an application has a ``tally``: its handlers would silently get the later one."""
+    if access is not None:
+        raise Declaration(
+            "This application has a Tallystick already.",
+            remedy="Make an application for each and mount one in the other; what is mounted you open yourself.",
+        )
 
 
 async def opened(tally: Tallystick) -> bool:

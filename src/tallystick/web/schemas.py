@@ -17,7 +17,7 @@ import msgspec
 from tallystick.entity import Entity, spec_of
 from tallystick.errors import Declaration
 from tallystick.filters import Filter
-from tallystick.page import PageQuery
+from tallystick.page import Page, PageQuery
 from tallystick.privacy.sealed import Secret, enc_hook
 from tallystick.spec import Kind
 
@@ -35,6 +35,17 @@ def builtins_of(value: Any) -> Any:
     return msgspec.to_builtins(value, enc_hook=enc_hook, str_keys=True)
 
 
+def plain(value: Any) -> Any:
+    """A value with what is ours in it as plain dicts, lists and texts, and all else as it is."""
+    if isinstance(value, (msgspec.Struct, Secret)):
+        return builtins_of(value)
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items()}
+    return value
+
+
 def components(kind: Any, template: str = REF) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """The schema of a type, and those it refers to by name."""
     schema, found = _components(kind, template)
@@ -46,13 +57,22 @@ def _components(kind: Any, template: str) -> tuple[dict[str, Any], dict[str, dic
     (schema,), named = msgspec.json.schema_components([kind], schema_hook=_hook, ref_template=template)
     found = {name: _clean(one, top=True) for name, one in named.items()}
     for struct in _structs(msgspec.inspect.type_info(kind), {}).values():
-        about: dict[str, Any] = next((one for one in found.values() if one.get("title") == struct.cls.__name__), {})
+        about: dict[str, Any] = next((one for one in found.values() if one.get("title") == _title(struct.cls)), {})
         for field in struct.fields:
             if _is_moment(field.type) and field.encode_name in about.get("properties", {}):
                 _dated(about["properties"][field.encode_name])
+        if about and issubclass(get_origin(struct.cls) or struct.cls, (Entity, Page)):
+            # They only go out, and then with all their fields.
+            about["required"] = list(about["properties"])
         for name, states in _added(struct.cls).items():
             about["properties"][name] = {"enum": states}
     return _clean(schema), found
+
+
+def _title(kind: Any) -> str:
+    """What msgspec calls the schema of a struct."""
+    parts = ", ".join(getattr(part, "__name__", str(part)) for part in get_args(kind))
+    return f"{kind.__name__}[{parts}]" if parts else str(kind.__name__)
 
 
 def _added(kind: Any) -> dict[str, list[str]]:

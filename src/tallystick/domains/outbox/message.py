@@ -41,10 +41,30 @@ class Lease:
         self.broken: set[UUID] = set()
 
     async def run(self, sql: str, id: UUID, *more: Any) -> bool:
-        """One statement about what this lease holds; whether it still held it."""
+        """One statement about a message of this lease; whether it held that still."""
         db = self.db
         args = (db.tenant_id, id, self.token, db.actor, *more)
         return bool(await db.unit.call(sql, args, spec_of(OutboxMessage)))
+
+    async def finish(self, id: UUID, key: str | None) -> None:
+        """Mark a message handled. Raises ``LeaseLost`` where it, or what comes before it in its key, went back."""
+        if id not in self.held or not await self.run(statements.FINISH, id):
+            raise self.lost(id, key)
+
+    def leave(self, id: UUID, key: str | None) -> list[UUID]:
+        """Go on with nothing more of a key, because what comes first of it went back; answers the ids of its rest."""
+        self.held.pop(id, None)
+        rest = [] if key is None else [other for other, its in self.held.items() if its == key]
+        if key is not None:
+            self.over.add(key)
+        for other in rest:
+            self.held.pop(other)
+        return rest
+
+    def lost(self, id: UUID, key: str | None) -> LeaseLost:
+        """The error for a message that somebody else may have by now, and what follows it in its key."""
+        self.leave(id, key)
+        return LeaseLost("The lease on this message is over, and somebody else may have it.", entity="OutboxMessage")
 
     async def renew(self, db: Session, seconds: float | None = None) -> set[UUID]:
         """Hold everything that is still held for another while; answers the ids of that."""
@@ -134,8 +154,7 @@ class Message(Generic[P]):
 
     async def done(self) -> None:
         """Mark it handled. Raises ``LeaseLost`` when the lease ran out and somebody else has it."""
-        if not await self._lease.run(statements.FINISH, self.id):
-            raise _lost()
+        await self._lease.finish(self.id, self.key)
         self._over()
 
     async def fail(self, error: BaseException | type[BaseException] | None = None) -> None:
@@ -158,7 +177,7 @@ class Message(Generic[P]):
         """Hold it, and what else this claim still holds, for so long from now. Raises ``LeaseLost``."""
         held = self._lease
         if self.id not in await held.renew(held.db, None if lease is None else seconds(lease)):
-            raise _lost()
+            raise held.lost(self.id, self.key)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
@@ -169,8 +188,7 @@ class Message(Generic[P]):
         db = self.db
         async with db.transaction():
             yield db
-            if not await self._lease.run(statements.FINISH, self.id):
-                raise _lost()
+            await self._lease.finish(self.id, self.key)
         self._over()
 
     def _over(self) -> None:
@@ -182,13 +200,9 @@ class Message(Generic[P]):
     ) -> None:
         kind = error if error is None or isinstance(error, type) else type(error)
         name = None if kind is None else kind.__name__[:_LONGEST_NAME]
-        held, rest = self._lease, []
-        if self.key is not None and state is not OutboxState.DEAD:
-            held.over.add(self.key)
-            rest = [id for id, key in held.held.items() if key == self.key and id != self.id]
+        held = self._lease
+        rest = held.leave(self.id, None if state is OutboxState.DEAD else self.key)
         self._settled = True
-        for id in (self.id, *rest):
-            held.held.pop(id, None)
         await held.run(statements.FAIL, self.id, state.value, wait.total_seconds(), name, rest)
 
     async def __aenter__(self) -> Self:
@@ -230,7 +244,3 @@ def _typed(value: Any, into: Any) -> Any:
         entity="OutboxMessage",
         remedy="Claim it into the type that it was added as, and give new fields defaults.",
     )
-
-
-def _lost() -> LeaseLost:
-    return LeaseLost("The lease on this message is over, and somebody else may have it.", entity="OutboxMessage")

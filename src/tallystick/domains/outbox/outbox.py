@@ -88,7 +88,7 @@ class Outbox:
         """
         db = self.db
         message = OutboxMessage(
-            topic=_topic(topic),
+            topic=checked_topic(topic),
             key=_word(key, "key"),
             payload=_json(payload, "payload"),
             personal=_json(personal, "personal"),
@@ -132,7 +132,7 @@ class Outbox:
         renewed when a third of it is over before the next message. Raises ``Invalid``, also inside a transaction.
         """
         db, policy = self.db, (retry or Retry()).checked()
-        _topic(topic)
+        checked_topic(topic)
         if limit.__class__ is not int or not 1 <= limit <= MOST:
             raise Invalid(f"claim() takes 1 to {MOST} messages.", field="limit", remedy="Claim again for more.")
         if db.unit.depth:
@@ -146,15 +146,20 @@ class Outbox:
             left = await self._take(held, topic, limit)
         held.held.update((row.id, row.key) for row in left)
         renewed = monotonic()
+        unread: list[UUID] = []
         try:
             while left:
                 if monotonic() - renewed > held.seconds / 3:
                     kept = await held.renew(db)
-                    left = [row for row in left if row.id in kept]
+                    gone, left = [r for r in left if r.id not in kept], [r for r in left if r.id in kept]
+                    for row in gone:
+                        held.leave(row.id, row.key)
+                        unread.append(row.id)
                     renewed = monotonic()
                     continue
                 row = left.pop(0)
                 if row.key in held.over:
+                    unread.append(row.id)
                     continue
                 message = Message[Any](held, row)
                 if row.id in held.broken:
@@ -166,7 +171,7 @@ class Outbox:
                     continue
                 yield message
         finally:
-            unread = [row.id for row in left if row.key not in held.over]
+            unread += [row.id for row in left]
             if unread:
                 # Where this fails, the leases run out by themselves.
                 with suppress(TallystickError):
@@ -222,7 +227,7 @@ class Outbox:
 
     async def dead(self, topic: str | None = None, *, limit: int = 100) -> list[OutboxMessage]:
         """Dead letters, oldest first: messages given up, whether their key went on or is stuck behind them."""
-        args = (self.db.tenant_id, None if topic is None else _topic(topic), limit)
+        args = (self.db.tenant_id, None if topic is None else checked_topic(topic), limit)
         rows = await self.db.unit.call(_statement(statements.given_up), args, spec_of(OutboxMessage))
         return (await self._opened(rows))[0]
 
@@ -299,7 +304,8 @@ def _statement(part: Callable[[str], str]) -> str:
     return part(", ".join(f"m.{c}" for c in spec.read_columns) + f", {generation}")
 
 
-def _topic(topic: Any) -> str:
+def checked_topic(topic: Any) -> str:
+    """The topic. Raises ``Invalid`` for what is none."""
     if isinstance(topic, str) and _TOPIC.fullmatch(topic):
         return topic
     raise Invalid(

@@ -13,8 +13,9 @@ from uuid import UUID
 
 import msgspec
 
+from tallystick.actors import checked_who
 from tallystick.domains.outbox.message import Message, seconds
-from tallystick.domains.outbox.outbox import LEASE, Outbox
+from tallystick.domains.outbox.outbox import LEASE, Outbox, checked_topic
 from tallystick.domains.outbox.retry import Retry
 from tallystick.errors import Invalid, LeaseLost, TallystickError
 
@@ -33,7 +34,7 @@ class Handling(msgspec.Struct, frozen=True, kw_only=True):
     renewed meanwhile; one that takes longer than ``timeout`` has failed. ``retry`` says when it comes again.
     """
 
-    handler: Handler
+    handler: Callable[[Any], Awaitable[None] | None]
     into: Any = None
     limit: int = 20
     lease: timedelta = LEASE
@@ -51,7 +52,19 @@ class Handled(msgspec.Struct, frozen=True):
 class _Run:
     """One call of ``run``: whose turn it is, and what was done."""
 
-    __slots__ = ("actor", "done", "failed", "found", "handlings", "left", "poll", "stop", "turn", "until_empty")
+    __slots__ = (
+        "actor",
+        "done",
+        "failed",
+        "found",
+        "handlings",
+        "left",
+        "poll",
+        "problem",
+        "stop",
+        "turn",
+        "until_empty",
+    )
 
     def __init__(self, handlings: Mapping[str, Handling], stop: asyncio.Event, poll: float, actor: str) -> None:
         self.handlings = handlings
@@ -62,6 +75,7 @@ class _Run:
         self.turn = asyncio.Lock()
         self.left: deque[tuple[UUID, str]] = deque()
         self.found = True
+        self.problem: TallystickError | None = None
         self.done = self.failed = 0
 
 
@@ -75,7 +89,7 @@ class OutboxWorkers:
 
     async def run(
         self,
-        handlers: Mapping[str, Handler | Handling],
+        handlers: Mapping[str, Callable[[Message[Any]], Awaitable[None]] | Handling],
         *,
         concurrency: int = 4,
         stop: asyncio.Event | None = None,
@@ -88,8 +102,10 @@ class OutboxWorkers:
         Tenants and topics take turns, a claim each, so that one with a backlog does not hold up the others. A handler
         is called with one message at a time, and ``concurrency`` of them run side by side; what it raises sends its
         message back. After a round that found nothing the next begins when ``poll`` is over. On ``stop`` whoever is at
-        work finishes the message in hand, and what was claimed beyond it goes back. Raises ``Invalid``.
+        work finishes the message in hand, and what was claimed beyond it goes back. Raises ``Invalid``, and with
+        ``until_empty`` what kept the last round from seeing whether something is due.
         """
+        checked_who(actor)
         run = _Run(_checked(handlers), stop or asyncio.Event(), seconds(poll), actor)
         run.until_empty = until_empty
         most = self._app.settings.pool_max - 1
@@ -102,6 +118,8 @@ class OutboxWorkers:
         async with asyncio.TaskGroup() as group:
             for _ in range(concurrency):
                 group.create_task(self._work(run))
+        if until_empty and run.problem is not None and not run.stop.is_set():
+            raise run.problem
         return Handled(run.done, run.failed)
 
     async def _work(self, run: _Run) -> None:
@@ -110,6 +128,7 @@ class OutboxWorkers:
                 await self._serve(run, *place)
             except TallystickError as problem:
                 log.warning("Claiming messages failed: %s", problem.code)
+                run.problem = problem
                 await _pause(run)
 
     async def _next(self, run: _Run) -> tuple[UUID, str] | None:
@@ -120,11 +139,12 @@ class OutboxWorkers:
                     if run.until_empty:
                         return None
                     await _pause(run)
-                run.found = False
+                run.found, run.problem = False, None
                 try:
                     tenants = [id async for id, _, active in self._app.tenants.all() if active]
                 except TallystickError as problem:
                     log.warning("Listing the tenants failed: %s", problem.code)
+                    run.problem = problem
                     continue
                 run.left.extend((id, topic) for topic in run.handlings for id in tenants)
             return None if run.stop.is_set() else run.left.popleft()
@@ -145,6 +165,8 @@ class OutboxWorkers:
                             return
                         beat = beat or asyncio.create_task(self._beat(message, run.actor))
                         await self._handle(run, how, message)
+                        # Another's round may have passed this tenant by meanwhile, and more may be due here by now.
+                        run.found = True
             finally:
                 if beat is not None:
                     beat.cancel()
@@ -177,10 +199,12 @@ class OutboxWorkers:
                     log.warning("Renewing a lease failed: %s", problem.code)
 
 
-async def _called(handler: Handler, message: Message[Any]) -> None:
+async def _called(handler: Callable[[Any], Awaitable[None] | None], message: Message[Any]) -> None:
     """Call a handler; one that lets something else's cancellation out has failed, and the worker goes on."""
     try:
-        await handler(message)
+        waited = handler(message)
+        if waited is not None:
+            await waited
     except asyncio.CancelledError as ended:
         task = asyncio.current_task()
         if task is None or task.cancelling():
@@ -206,5 +230,5 @@ def _checked(handlers: Mapping[str, Handler | Handling]) -> dict[str, Handling]:
             raise Invalid("A handler is an async function of one message.", field="handlers")
         seconds(how.lease)
         how.retry.checked()
-        found[topic] = how
+        found[checked_topic(topic)] = how
     return found

@@ -299,7 +299,11 @@ class EmbeddedServer:
 
 async def _in_thread(work: Callable[[], _T]) -> _T:
     """Run blocking work off the loop; when cancelled, wait for its end, because it holds the directory."""
-    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        task = asyncio.get_running_loop().run_in_executor(None, work)
+    except RuntimeError:
+        # The interpreter is ending and lends no threads any more: nobody else waits for this loop either.
+        return work()
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

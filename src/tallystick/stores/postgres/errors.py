@@ -13,7 +13,7 @@ import asyncpg
 import msgspec
 
 from tallystick import errors as e
-from tallystick.stores.postgres.pooler import hidden_pooler
+from tallystick.stores.postgres.pooler import hidden_pooler, pooler_without_transactions
 from tallystick.stores.postgres.raised import RAISED
 from tallystick.tls import tls_failure
 
@@ -105,6 +105,8 @@ def translate(problem: BaseException, spec: EntitySpec | None = None, verb: str 
     if state == "53100":
         return e.StorageFull("The database server's disk is full.")
     if state in ("53300", "57P03", "57P01", "57P02", "08006", "08001", "08003", "08004", "53200", "58030"):
+        if "statement pooling mode" in str(problem):
+            return pooler_without_transactions()
         return _unavailable(state)
     if state == "55P03":
         return e.Conflict(

@@ -46,5 +46,14 @@ def hidden_pooler() -> Invalid:
     )
 
 
+def pooler_without_transactions() -> Invalid:
+    """The error for a pooler that hands out servers by the statement."""
+    return Invalid(
+        "The server is behind a connection pooler that works by the statement, and there are no transactions there.",
+        field="pooler",
+        remedy="Set pool_mode = transaction in PgBouncer, and TALLYSTICK_POOLER=transaction.",
+    )
+
+
 async def _who(link: Link) -> int:
     return int((await link.row(_WHO, ()))[0])

@@ -13,7 +13,7 @@ from tallystick.errors import TallystickError
 from tallystick.sync import Session
 from tallystick.web.django.site import async_tally, function, get_tally, setting
 from tallystick.web.problems import MEDIA_TYPE, encode, problem_of
-from tallystick.web.requests import Access
+from tallystick.web.requests import Access, refuse_nobody
 
 if TYPE_CHECKING:
     from tallystick import session as asynchronous
@@ -25,7 +25,8 @@ def get_db(request: HttpRequest) -> Session:
     """The request's session: the same one each time, of the tenant and actor that the site's functions name.
 
     It ends with the response, so a streaming response reads before it starts. Raises what opening a session raises:
-    ``NotFound`` for an unknown tenant, ``Denied`` for an inactive one.
+    ``NotFound`` for an unknown tenant, ``Denied`` for an inactive one, ``LoginRefused`` where the site's functions
+    answer nothing.
     """
     held = request.__dict__.get(_HELD)
     if held is None:
@@ -60,10 +61,12 @@ def problem_response(error: TallystickError, request: HttpRequest | None = None)
 
 
 def _who(request: HttpRequest) -> dict[str, Any]:
+    tenant, actor = function("TENANT")(request), function("ACTOR")(request)
+    refuse_nobody(tenant, actor)
     may = None if setting("PERMISSIONS") is None else function("PERMISSIONS")(request)
     return {
-        "tenant": function("TENANT")(request),
-        "actor": function("ACTOR")(request),
+        "tenant": tenant,
+        "actor": actor,
         "permissions": may,
         "request_id": _IDS.id_of(request),
     }
