@@ -9,11 +9,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec import structs
 
 from tallystick import (
     Conflict,
     Delay,
     Duplicate,
+    ExternalIdentity,
     ExternalSubject,
     FixedClock,
     Invalid,
@@ -346,6 +348,16 @@ async def test_a_reset_holds_once_and_not_for_long(db: Session, ann: User, clock
             for _ in range(9):
                 await db.logins.passwords.request_reset(ANN, source=HERE)
     assert await db[LoginToken].count(LoginToken.digest == token.encode()) == 0
+    # An account that there is none of waits as well, however it is written, or who has none could be told.
+    for email in (ANN, "nobody@example.org"):
+        told: list[str] = []
+        for written in (email, email.upper(), f" {email}", email.replace("@", "\uff20"), email) * 3:
+            try:
+                await db.logins.passwords.request_reset(written, source="198.51.100.9")
+                told.append("asked")
+            except LoginRefused:
+                told.append("refused")
+        assert told.count("refused") == 11, email
 
 
 async def test_a_suspended_account_is_not_reset(db: Session, ann: User):
@@ -500,6 +512,14 @@ async def test_an_identity_provider_instead_of_a_password(db: Session, ann: User
     await db.logins.mfa.confirm(ann, code(begun.secret, clock), source=HERE)
     assert (await db.logins.external(who, source=HERE)).mfa_due
     assert await db.logins.identities.of_user(ann) == [linked]
+    # Whose it is is not what the caller says.
+    async with db._app.session(db.tenant, actor=f"user:{other.id}") as thief:
+        with pytest.raises(RoleMissing):
+            await thief.logins.identities.unlink(structs.replace(linked, user=other.ref))
+        with pytest.raises(RoleMissing):
+            await thief[ExternalIdentity].purge(linked, reason="mine now")
+        with pytest.raises(RoleMissing):
+            await thief[ExternalIdentity].purge_where(ExternalIdentity.user == ann.ref, reason="mine now")
     await db.logins.identities.unlink(linked)
     with pytest.raises(LoginRefused):
         await db.logins.external(who, source=HERE)

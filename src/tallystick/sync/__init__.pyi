@@ -921,6 +921,10 @@ class Guarded(Repository[E]):
         """``Repository.update``, with the permission."""
     def update_where(self, *where: Where, **changes: Any) -> int:
         """``Repository.update_where``, with the permission."""
+    def purge(self, entity: E | UUID, *, reason: str) -> None:
+        """``Repository.purge``, with the permission."""
+    def purge_where(self, *where: Where, reason: str) -> int:
+        """``Repository.purge_where``, with the permission."""
 
 class Inputs(Repository[BehaviorInput]):
     """The tenant's behaviour inputs; workers take them with ``claim``."""
@@ -1672,7 +1676,10 @@ class Privacy:
         maximum_months: int | None = ...,
         hold: bool = ...,
     ) -> RetentionPolicy:
-        """Decide how long a class is kept, with the ground; needs "privacy.policies". Raises ``Invalid``."""
+        """Decide how long a class is kept, with the ground; needs "privacy.policies".
+
+        Raises ``Invalid``, for a class too that neither an entity nor an example has.
+        """
     def explain(self) -> list[Line]:
         """What ``sweep`` would do now: how many, of which class and entity, and why; nothing is changed."""
     def sweep(self, *, batch: int = ...) -> Iterator[Batch]:

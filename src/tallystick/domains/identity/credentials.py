@@ -70,7 +70,7 @@ class Passwords:
     async def _request(self, email: str, source: str) -> str | None:
         desk, event = self._desk, "password.reset_refused"
         user = await desk.by_email(email)
-        attempt = await desk.begin(f"reset:{email.casefold() if user is None else user.id}", source, event)
+        attempt = await desk.begin(f"reset:{desk.counted(email, user)}", source, event)
         if attempt.early:
             await desk.refuse(user, "too early", event)
         because = desk.closed(user)
