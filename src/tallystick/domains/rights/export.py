@@ -25,7 +25,6 @@ from tallystick.domains.identity.disclosures import Disclosure
 from tallystick.domains.rights.gather import WITHHELD, actor_shown, documents, rows_of_person, schema_of
 from tallystick.domains.rights.places import specs_of
 from tallystick.errors import Invalid, Tampered, Unavailable
-from tallystick.query import one_of
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -251,17 +250,18 @@ async def _disclose(db: Session, opened: list[tuple[str, UUID, str]], reason: st
 
 
 async def _disclosures(db: Session, ids: list[str], person: UUID) -> list[dict[str, Any]]:
-    found = await db[Disclosure].find(one_of(Disclosure.row_id, [UUID(i) for i in ids]), order=Disclosure.created_at)
+    # A statement of its own, because there is no most of them.
+    found = await db.unit.call(_DISCLOSURES, (db.tenant_id, ids))
     return [
         {
-            "at": d.created_at.isoformat(),
-            "entity": d.entity,
-            "row": str(d.row_id),
-            "field": d.field,
-            "by": actor_shown(d.created_by, person),
-            "reason": d.reason,
+            "at": at.isoformat(),
+            "entity": entity,
+            "row": str(row),
+            "field": field,
+            "by": actor_shown(actor, person),
+            "reason": reason,
         }
-        for d in found
+        for at, entity, row, field, actor, reason in found
     ]
 
 
@@ -306,6 +306,10 @@ _READS = (
     "e.body::jsonb #>> '{event,verb}', e.body::jsonb #>> '{event,keys}' FROM tally_audit.entry e "
     "WHERE e.tenant_id = $1 AND e.op = 'R' AND (e.key = ANY ($2::text[]) "
     "OR (e.key = '*' AND e.body::jsonb #> '{event,keys}' ?| $2::text[])) ORDER BY e.seq"
+)
+_DISCLOSURES = (
+    "SELECT d.created_at, d.entity, d.row_id, d.field, d.created_by, d.reason FROM tally.disclosure d "
+    "WHERE d.tenant_id = $1 AND d.row_id = ANY ($2::text[]::uuid[]) ORDER BY d.created_at, d.id"
 )
 _IDS = (
     "SELECT t.id FROM tally.{table} t WHERE t.tenant_id = $1 AND ($2::uuid IS NULL OR t.id > $2) ORDER BY t.id LIMIT $3"
