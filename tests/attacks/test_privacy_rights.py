@@ -48,12 +48,14 @@ async def test_e8_a_restored_backup_resurrects_nobody(tally_server: KitServer, t
         await tally.tenants.create(slug, name="A tenant")
         async with tally.session(slug, actor="t", permissions=("*",)) as db:
             ada, bob = await person(db), await person(db, "Bob")
+            await application(db, ada)
     backup = await tally_server.clone(database, "_e8_backup")
     second = await tally_server.clone(database, "_e8_second")
     async with opened(tally_server, database, LocalKeys(root, folder=folder)) as tally:
         async with tally.session(slug, actor="t", permissions=("*",)) as db:
             done = await db.privacy.erase(await db.privacy.request_erasure(ada))
             assert done.final == "when key epoch 1 ends"
+            assert [k.data_class for k in done.kept] == ["lending"]
             tenant = db.tenant_id
     await tally_server.drop(database)
 
@@ -62,17 +64,22 @@ async def test_e8_a_restored_backup_resurrects_nobody(tally_server: KitServer, t
         async with tally.session(slug, actor="t", permissions=("*",)) as db:
             assert (await db.users.get(ada.id)).first_name == "Ada", "which is why it must not be opened before"
         (found,) = [r for r in await replay_erasures(tally) if r.tenant == slug]
-        assert (found.lines, found.again, found.keys) == (1, 1, 1)
+        assert (found.lines, found.again, found.keys, found.reopened) == (1, 1, 1, 1)
         async with tally.session(slug, actor="t", permissions=("*",)) as db:
             gone = await db.users.get(ada.id)
             assert (gone.first_name, gone.status) == (None, UserStatus.ERASED)
             assert await db.users.by_email("ada@example.org") is None
             assert (await db.users.get(bob.id)).first_name == "Bob"
+            # What she asked for and had to wait is not forgotten with the backup, and nothing is erased twice.
+            asked = await db.privacy.request_erasure(ada)
+            again = await db.privacy.erase(asked)
+            assert (again.request, again.erased, again.final) == (done.request, (), done.final)
+            assert [k.data_class for k in again.kept] == ["lending"]
             await rotation.rotate(db)
             assert (await rotation.rewrap(db)).left == 0
             await rotation.destroy_epoch(db, 1)
             assert (await db.users.get(bob.id)).first_name == "Bob"
-        assert [r.again for r in await replay_erasures(tally) if r.tenant == slug] == [0]
+        assert [(r.again, r.reopened) for r in await replay_erasures(tally) if r.tenant == slug] == [(0, 0)]
     await tally_server.drop(backup)
 
     # The epoch has ended: another backup of then is unreadable although nobody replays anything.
