@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -35,6 +36,7 @@ from tallystick.domains.identity.erasures import (
 )
 from tallystick.domains.identity.holds import RestrictionGround
 from tallystick.domains.identity.profiles import UserProfile
+from tallystick.domains.rights.masking import mask_into
 from tallystick.domains.rights.policies import later
 from tallystick.domains.rights.replay import replay_tenant
 from tallystick.privacy.cells import ERASED
@@ -277,6 +279,26 @@ async def test_nothing_is_written_about_an_erased_persons_rows_either(office: Se
     await office.privacy.erase(await office.privacy.request_erasure(ada))
     with pytest.raises(Erased):
         await notice(office, made)
+
+
+async def test_nobody_is_erased_by_halves(house: Tallystick, office: Session, tmp_path: Path):
+    # An application that knows fewer entities than the database has neither their minimums nor their indexes.
+    ada = await person(office)
+    asked = await office.privacy.request_erasure(ada)
+    async with Tallystick.open(settings=house.settings, keys=house.keys, domains=["identity"]) as less:
+        async with less.session(office.tenant.slug, actor="t", permissions=("*",), reason="a test") as db:
+            for refused in (
+                db.privacy.erase(asked.id),
+                anext(db.privacy.sweep()),
+                replay_tenant(db),
+                db.privacy.export(ada.id, tmp_path / "half", reason="a test"),
+                db.privacy.export_tenant(tmp_path / "half", reason="a test"),
+                mask_into(db, None, None, slug="x"),  # type: ignore[arg-type]
+            ):
+                with pytest.raises(Unsupported, match="adverse_action_notice"):
+                    await refused
+    assert (await office.users.get(ada.id)).first_name == "Ada"
+    assert not (tmp_path / "half").exists()
 
 
 async def test_keys_without_a_folder_erase_nothing(db: Session):

@@ -30,7 +30,16 @@ from tallystick.domains.identity.erasures import (
 )
 from tallystick.domains.identity.holds import LegalHold
 from tallystick.domains.identity.users import User, UserStatus
-from tallystick.domains.rights.places import classes_of, parents, personal, rows_of, specs_of, subject_column, touches
+from tallystick.domains.rights.places import (
+    all_declared,
+    classes_of,
+    parents,
+    personal,
+    rows_of,
+    specs_of,
+    subject_column,
+    touches,
+)
 from tallystick.domains.rights.policies import Policy, in_force, policy_for
 from tallystick.entity import spec_of
 from tallystick.errors import Conflict, Invalid, OnHold
@@ -118,6 +127,7 @@ async def lock_request(db: Session, id: UUID) -> tuple[User, ErasureRequest]:
 async def execute(db: Session, request: UUID, *, only: Collection[str] | None = None) -> Erasure:
     """Carry a request out, as far as holds and policies let it. See ``Privacy.erase``."""
     refuse_open(db)
+    await all_declared(db)
 
     async def work(session: Session) -> Erasure:
         user, asked = await lock_request(session, request)

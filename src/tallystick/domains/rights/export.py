@@ -23,7 +23,7 @@ from tallystick.audit.entries import AuditEvent
 from tallystick.domains.identity.access import acting_user
 from tallystick.domains.identity.disclosures import Disclosure
 from tallystick.domains.rights.gather import WITHHELD, actor_shown, documents, rows_of_person, schema_of
-from tallystick.domains.rights.places import specs_of
+from tallystick.domains.rights.places import all_declared, specs_of
 from tallystick.errors import Invalid, Tampered, Unavailable
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ async def export_person(
     """Write what is held about a person to a new folder (GDPR Art. 15 and 20); see ``Privacy.export``."""
     said = _reason(reason)
     await acting_user(db, person, "privacy.export")
+    await all_declared(db)
     user = await db.users.get(person)
 
     async def fill(folder: _Folder) -> None:
@@ -95,6 +96,7 @@ async def export_tenant(db: Session, path: str | PathLike[str], reason: str, key
     """Write everything a tenant has to a new folder, opened, without credentials; needs "privacy.export_tenant"."""
     said = _reason(reason)
     await db.require("privacy.export_tenant")
+    await all_declared(db)
 
     async def fill(folder: _Folder) -> None:
         specs = [s for s in specs_of(db.entities) if s.schema == "tally" and s.table not in WITHHELD]

@@ -24,7 +24,7 @@ import msgspec
 
 from tallystick.domains.identity.custom_fields import CustomField
 from tallystick.domains.rights.gather import CREDENTIALS, WITHHELD, actor_shown
-from tallystick.domains.rights.places import specs_of
+from tallystick.domains.rights.places import all_declared, specs_of
 from tallystick.domains.rights.synthetic import Synthetic
 from tallystick.errors import Conflict, Erased, Invalid, Unsupported
 from tallystick.ids import uuid7
@@ -85,6 +85,7 @@ async def mask_into(
     ``Invalid`` for a schema of another version, ``Duplicate`` for a slug that is taken, ``Unsupported``.
     """
     await db.require("privacy.mask")
+    await all_declared(db)
     copy = _Copy(db, target, keys, Synthetic(run_key if run_key is not None else os.urandom(32)))
     state = ""
     try:

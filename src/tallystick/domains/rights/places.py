@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from tallystick.domains.identity.users import User
 from tallystick.entity import Entity, spec_of
+from tallystick.errors import Unsupported
 
 if TYPE_CHECKING:
+    from tallystick.session import Session
     from tallystick.spec import EntitySpec
 
 _USERS = spec_of(User).table
@@ -66,6 +68,28 @@ def classes_of(specs: Iterable[EntitySpec]) -> list[str]:
 
 def _is_persons(spec: EntitySpec) -> bool:
     return _subject_table(spec) == _USERS
+
+
+async def all_declared(db: Session) -> None:
+    """Raise ``Unsupported`` where the database seals values in tables that this application has no entity for.
+
+    Their minimums and their indexes would be unknown, and a person erased by halves.
+    """
+    known = [s.table for s in specs_of(db.entities)]
+    found = await db.unit.call(_SEALED, (known,))
+    if found:
+        raise Unsupported(
+            f"The database has sealed values in {found[0][0]}, of which this application does not know.",
+            remedy="Open it with every domain and entity of the database: Tallystick.open(domains=..., entities=...).",
+        )
+
+
+# Whatever has sealed columns has the guard of them.
+_SEALED = (
+    "SELECT c.relname::text FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid "
+    "WHERE c.relnamespace = 'tally'::regnamespace AND p.pronamespace = 'tally'::regnamespace "
+    "AND p.proname = 'sealed_live' AND NOT t.tgisinternal AND c.relname <> ALL ($1::text[]) ORDER BY 1 LIMIT 1"
+)
 
 
 def rows_of(spec: EntitySpec, persons: str = "$2") -> str:

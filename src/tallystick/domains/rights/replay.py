@@ -26,6 +26,7 @@ from tallystick.domains.rights.erasure import (
     read_line,
     refuse_open,
 )
+from tallystick.domains.rights.places import all_declared
 from tallystick.errors import Tampered
 from tallystick.fields import Ref
 from tallystick.query import one_of
@@ -61,6 +62,7 @@ async def replay_erasures(tally: Tallystick) -> list[Replayed]:
 async def replay_tenant(db: Session) -> Replayed:
     """Carry out what the database of one tenant lacks."""
     refuse_open(db)
+    await all_declared(db)
     keyring = db.sealer.keyring()
     lines = [_read(line) for line in keyring.provider.erasures(db.tenant_id)]
     again = keys = reopened = 0

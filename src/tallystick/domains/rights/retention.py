@@ -28,7 +28,7 @@ from tallystick.domains.rights.erasure import (
     take_keys,
     write_down,
 )
-from tallystick.domains.rights.places import person_columns, specs_of, subject_column, touches
+from tallystick.domains.rights.places import all_declared, person_columns, specs_of, subject_column, touches
 from tallystick.domains.rights.policies import Policy, in_force, later, policy_for
 from tallystick.errors import Erased, Invalid, OnHold
 
@@ -106,6 +106,7 @@ async def sweep(db: Session, batch: int = 500) -> AsyncIterator[Batch]:
     if batch.__class__ is not int or not 1 <= batch <= _MOST:
         raise Invalid(f"A batch is of 1 to {_MOST} persons.", field="batch")
     refuse_open(db)
+    await all_declared(db)
     policies = await in_force(db)
     async for page in _asked(db, policies, batch):
         if any(one.due for one in page):
