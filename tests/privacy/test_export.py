@@ -86,7 +86,7 @@ async def test_a_shared_row_shows_only_the_half_of_the_person(office: Session):
     assert "passport" not in shown
 
 
-@pytest.mark.parametrize("harm", ["edit", "remove", "add", "manifest", "signature", "signer"])
+@pytest.mark.parametrize("harm", ["edit", "dropped line", "remove", "folder", "add", "manifest", "signature", "signer"])
 async def test_an_export_that_was_changed_is_told(office: Session, tmp_path: Path, harm: str):
     ada, target, key = await person(office), tmp_path / "export", Ed25519PrivateKey.generate()
     await office.privacy.export(ada, target, reason="a test", key=key)
@@ -95,6 +95,11 @@ async def test_an_export_that_was_changed_is_told(office: Session, tmp_path: Pat
     if harm == "edit":
         file = target / "user_account.jsonl"
         file.write_text(file.read_text().replace("Ada", "Eve"))
+    elif harm == "dropped line":
+        (target / "user_profile.jsonl").write_text("")
+    elif harm == "folder":
+        (target / "user_profile.jsonl").unlink()
+        (target / "user_profile.jsonl").mkdir()
     elif harm == "remove":
         (target / "user_profile.jsonl").unlink()
     elif harm == "add":
