@@ -155,5 +155,9 @@ async def test_policies_are_judged(office: Session):
     assert found["lending"].citation == "Regulation B, 12 CFR 1002.12(b)(1)"
     await office.privacy.set_policy("lending", basis=LegalBasis.CONTRACT, reason="as decided")
     assert not (await office.privacy.policies())["lending"].example
+    # A maximum on what holds no keys is said to do nothing.
+    await office.privacy.set_policy("scoring", basis=LegalBasis.CONSENT, reason="as decided", maximum_months=1)
+    (line,) = await office.privacy.explain()
+    assert (line.action, line.data_class, line.persons) == ("keep", "scoring", 0)
     ada = await person(office)
     assert (await office.privacy.erase(await office.privacy.request_erasure(ada))).kept == ()

@@ -83,6 +83,7 @@ async def explain(db: Session) -> list[Line]:
             until_when = f"until {first[name]} at the earliest" if name in first else "while the class is on hold"
             source = f" ({citation})" if citation else ""
             found.append(_line(db, KEEP, name, waiting, f"asked for, kept {until_when}: {reason}{source}"))
+    sealed = {purpose for spec in specs_of(db.entities) for purpose in spec.purposes}
     for name, policy in sorted(policies.items()):
         if policy.maximum_months is None:
             continue
@@ -93,6 +94,8 @@ async def explain(db: Session) -> list[Line]:
         )
         total, held = rows[0]
         held = total if policy.hold else held
+        if not total and name not in sealed and not policy.example:
+            found.append(_line(db, KEEP, name, 0, "nothing of this class is sealed, so there is no key to destroy"))
         if total - held:
             why = f"not touched for {policy.maximum_months} months, the maximum of its class: {policy.reason}"
             found.append(_line(db, ERASE, name, total - held, why))
