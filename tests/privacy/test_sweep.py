@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.privacy.rights import Letter, application, notice, person
 
-from tallystick import AdverseActionNotice, Erased, Invalid, LegalBasis, User
+from tallystick import AdverseActionNotice, Erased, Invalid, LegalBasis, User, UserStatus
 from tallystick.domains.rights import retention
 from tallystick.session import Session
 
@@ -104,14 +104,18 @@ async def test_what_is_explained_is_what_is_done(office: Session, monkeypatch: p
 
 
 async def test_what_is_told_about_who_is_held_stays(office: Session, monkeypatch: pytest.MonkeyPatch):
-    await office.privacy.set_policy("lending", basis=LegalBasis.CONTRACT, reason="as decided", maximum_months=1)
+    for name in ("identity", "lending"):
+        await office.privacy.set_policy(name, basis=LegalBasis.CONTRACT, reason="as decided", maximum_months=1)
     people = [await person(office), await person(office, "Bob")]
     told = [await notice(office, await application(office, user)) for user in people]
     await office.privacy.hold(people[0], matter="2026-1")
     monkeypatch.setattr(office._app, "clock", Later(office.now() + timedelta(days=70)))
     lines = await office.privacy.explain()
-    assert [(x.action, x.persons) for x in lines] == [("erase", 1), ("keep", 1)]
-    assert sum([b.persons async for b in office.privacy.sweep(batch=1)]) == 1
+    assert [(x.action, x.persons) for x in lines] == [("erase", 1), ("keep", 1)] * 2
+    assert sum([b.persons async for b in office.privacy.sweep(batch=1)]) == 2
+    # An account of which nobody knows any more whose it was is an erased one.
+    left = [(await office.users.get(u.id)).status is UserStatus.ERASED for u in people]
+    assert left == [False, True]
     score = AdverseActionNotice.credit_score
     assert await office[AdverseActionNotice].reveal(told[0].id, score, reason="a test") == 617
     with pytest.raises(Erased):

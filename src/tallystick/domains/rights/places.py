@@ -71,24 +71,24 @@ def _is_persons(spec: EntitySpec) -> bool:
 
 
 async def all_declared(db: Session) -> None:
-    """Raise ``Unsupported`` where the database seals values in tables that this application has no entity for.
+    """Raise ``Unsupported`` where the tenant has sealed values in tables that this application has no entity for.
 
     Their minimums and their indexes would be unknown, and a person erased by halves.
     """
     known = [s.table for s in specs_of(db.entities)]
-    found = await db.unit.call(_SEALED, (known,))
-    if found:
-        raise Unsupported(
-            f"The database has sealed values in {found[0][0]}, of which this application does not know.",
-            remedy="Open it with every domain and entity of the database: Tallystick.open(domains=..., entities=...).",
-        )
+    for (table,) in await db.unit.call(_SEALED, (known,)):
+        if await db.unit.call(f'SELECT 1 FROM tally."{table}" t WHERE t.tenant_id = $1 LIMIT 1', (db.tenant_id,)):
+            raise Unsupported(
+                f"The tenant has sealed values in {table}, of which this application does not know.",
+                remedy="Open it with all that the database has: Tallystick.open(domains=..., entities=...).",
+            )
 
 
 # Whatever has sealed columns has the guard of them.
 _SEALED = (
     "SELECT c.relname::text FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid "
     "WHERE c.relnamespace = 'tally'::regnamespace AND p.pronamespace = 'tally'::regnamespace "
-    "AND p.proname = 'sealed_live' AND NOT t.tgisinternal AND c.relname <> ALL ($1::text[]) ORDER BY 1 LIMIT 1"
+    "AND p.proname = 'sealed_live' AND NOT t.tgisinternal AND c.relname <> ALL ($1::text[]) ORDER BY 1"
 )
 
 
