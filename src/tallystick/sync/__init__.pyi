@@ -1634,7 +1634,7 @@ class Privacy:
         """Record that a person asks to be erased; nothing is erased yet. A request that is open is the answer.
 
         The person asks for themselves, or somebody with "privacy.erase". Raises ``NotFound``, ``RoleMissing``,
-        ``Erased`` for a person who is.
+        ``Erased`` for a person of whom nothing is left.
         """
     def erase(self, request: ErasureRequest | UUID) -> Erasure:
         """Carry a request out, for every class of data that no hold and no minimum keeps; needs "privacy.erase".
@@ -1648,7 +1648,8 @@ class Privacy:
     def hold(self, user: UserLike, *, matter: str) -> LegalHold:
         """Keep a person's data from being erased for a matter (its number); needs "privacy.hold".
 
-        The same matter twice is one hold. Raises ``NotFound``, ``Erased`` for a person who is.
+        The same matter twice is one hold, and what an erasure had to keep is held too. Raises ``NotFound``, ``Erased``
+        for a person of whom nothing is left.
         """
     def release(self, hold: LegalHold | UUID) -> LegalHold:
         """End a hold; with the last one a request that waited for it may be carried out. Needs "privacy.hold"."""
