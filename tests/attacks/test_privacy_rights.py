@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,11 +16,23 @@ import pytest
 from tests.lending.support import active, audit, product
 from tests.privacy.rights import ENTITIES, Letter, Pledge, application, person
 
-from tallystick import ConsentMissing, Erased, LegalBasis, OnHold, Purpose, Tampered, UserStatus, Wallet, secret
+from tallystick import (
+    AIAnalysis,
+    ConsentMissing,
+    Erased,
+    LegalBasis,
+    OnHold,
+    Purpose,
+    Tampered,
+    UserStatus,
+    Wallet,
+    secret,
+)
 from tallystick.app import Tallystick
 from tallystick.domains.identity.holds import RestrictionGround
 from tallystick.domains.identity.profiles import UserProfile
 from tallystick.domains.lending.loans import Loan
+from tallystick.domains.reputation import analyses
 from tallystick.domains.rights.replay import replay_erasures
 from tallystick.privacy import rotation
 from tallystick.privacy.cells import ERASED
@@ -196,6 +209,36 @@ async def test_consent_withdrawn_while_it_is_being_used(house: Tallystick, offic
     assert order == ["used", "withdrawn"]
     with pytest.raises(ConsentMissing):
         await office.consents.require(ada.id, Purpose.CREDIT_CHECK)
+
+
+async def test_who_analyses_and_who_restricts_wait_for_each_other_in_one_order(
+    house: Tallystick, office: Session, monkeypatch: pytest.MonkeyPatch
+):
+    ada = await person(office)
+    given = await office.consents.grant(ada, Purpose.AI_ANALYSIS, policy_version="1")
+    inside, agreed = asyncio.Event(), analyses.agreed
+
+    async def slow(*args: Any) -> Any:
+        found = await agreed(*args)
+        inside.set()
+        await asyncio.sleep(0.1)
+        return found
+
+    monkeypatch.setattr(analyses, "agreed", slow)
+    half = dict.fromkeys(
+        ("trust_score", "openness", "conscientiousness", "extraversion", "agreeableness", "neuroticism"), Decimal("0.5")
+    )
+
+    async def restrict() -> None:
+        await inside.wait()
+        async with house.session(office.tenant, actor="officer", permissions=("*",)) as db:
+            await db.privacy.restrict(ada, RestrictionGround.UNLAWFUL)
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(
+            office.analyses.add(AIAnalysis(user=ada.ref, model="m", **half), consent=given),  # type: ignore[arg-type]
+            restrict(),
+        )
 
 
 async def test_a_restriction_waits_for_what_is_behind_the_gate(house: Tallystick, office: Session):

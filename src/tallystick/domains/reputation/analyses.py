@@ -81,9 +81,9 @@ class Analyses(Repository[AIAnalysis]):
         at = db.now() if entity.analysed_at == UNSAVED else moment(entity.analysed_at, "analysed_at")
         until = at + LIFE if entity.expires_at == UNSAVED else entity.expires_at
         async with db.transaction():
-            held = await agreed(db, user, consent, (Purpose.AI_ANALYSIS,))
-            # Whoever analyses this person meanwhile waits here.
+            # Whoever analyses this person meanwhile waits here. The person before their consent, as everywhere.
             await db.users.lock(user)
+            held = await agreed(db, user, consent, (Purpose.AI_ANALYSIS,))
             earlier = await self.find(
                 AIAnalysis.user == Ref(user), AIAnalysis.model == entity.model, missing(AIAnalysis.superseded_at)
             )
