@@ -69,6 +69,8 @@ async def test_a_person_is_erased_and_the_answer_says_when_it_is_final(office: S
     # Nothing is done with what is left of her behind the gate.
     with pytest.raises(ConsentMissing):
         await office.consents.require(ada, Purpose.AI_ANALYSIS)
+    with pytest.raises(Erased):
+        await office.consents.grant(ada, Purpose.AI_ANALYSIS, policy_version="2")
     await office.consents.require(bob, Purpose.AI_ANALYSIS)
     with pytest.raises(Erased):
         await office.users.update(gone, first_name="Again")

@@ -636,7 +636,7 @@ class Consents(Guarded[Consent]):
         """Record that a user agreed; on the same terms twice, the consent that stands already is the answer.
 
         Other terms (a newer policy, another basis) end the one that stands at the moment the new one begins. Raises
-        ``RoleMissing`` for somebody else's consent, ``NotFound`` for a user there is not, ``Invalid``.
+        ``RoleMissing`` for somebody else's consent, ``NotFound`` for a user there is not, ``Erased``, ``Invalid``.
         """
     def withdraw(self, user: UserLike, purpose: Purpose) -> Consent:
         """Take a consent back, from now on; operations behind its gate that are under way end first.

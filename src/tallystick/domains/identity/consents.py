@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from tallystick.domains.guarded import Guarded, alter, put
 from tallystick.domains.identity.access import acting_user
-from tallystick.domains.identity.users import User, UserLike, user_id
+from tallystick.domains.identity.users import User, UserLike, UserStatus, user_id
 from tallystick.entity import Entity
-from tallystick.errors import ConsentMissing, Invalid, NotFound, OnHold
+from tallystick.errors import ConsentMissing, Erased, Invalid, NotFound, OnHold
 from tallystick.fields import Length, Once, Ref
 from tallystick.query import missing
 from tallystick.rules import Check, Guard, Index, Readable, Rules, Unique, kept
@@ -98,13 +98,14 @@ class Consents(Guarded[Consent]):
         """Record that a user agreed; on the same terms twice, the consent that stands already is the answer.
 
         Other terms (a newer policy, another basis) end the one that stands at the moment the new one begins. Raises
-        ``RoleMissing`` for somebody else's consent, ``NotFound`` for a user there is not, ``Invalid``.
+        ``RoleMissing`` for somebody else's consent, ``NotFound`` for a user there is not, ``Erased``, ``Invalid``.
         """
         db, id, what = self.db, user_id(user), _purpose(purpose)
         await acting_user(db, id, "consents.manage")
         async with db.transaction():
             # Whoever grants for this person meanwhile waits here.
-            await db.users.lock(id)
+            if (await db.users.lock(id)).status is UserStatus.ERASED:
+                raise Erased("The person was erased; there is nobody who could agree.")
             before = await self._current(id, what, " FOR NO KEY UPDATE")
             now = db.now()
             if before is not None:
