@@ -122,18 +122,26 @@ async def test_what_is_told_about_who_is_held_stays(office: Session, monkeypatch
         await office[AdverseActionNotice].reveal(told[1].id, score, reason="a test")
 
 
-async def test_what_is_touched_while_the_sweep_runs_stays(office: Session, monkeypatch: pytest.MonkeyPatch):
+async def test_what_is_touched_or_held_while_the_sweep_runs_stays(office: Session, monkeypatch: pytest.MonkeyPatch):
     await readers(office, 1)
     clock, taken = office._app.clock, retention.take
-    monkeypatch.setattr(office._app, "clock", Later(office.now() + timedelta(days=740)))
+    much_later = Later(office.now() + timedelta(days=740))
 
-    async def late(*args: Any) -> Any:
-        # As if it had been touched after the batch was read.
+    async def touched(*args: Any) -> Any:
+        # As if it had been, after the batch was read.
         monkeypatch.setattr(office._app, "clock", clock)
         return await taken(*args)
 
-    monkeypatch.setattr(retention, "take", late)
-    assert [(b.persons, b.keys) async for b in office.privacy.sweep()] == [(0, 0)]
+    async def put_on_hold(db: Session, *args: Any) -> Any:
+        await db.privacy.set_policy(
+            "marketing", basis=LegalBasis.CONSENT, reason="a claim", maximum_months=24, hold=True
+        )
+        return await taken(db, *args)
+
+    for meanwhile in (touched, put_on_hold):
+        monkeypatch.setattr(office._app, "clock", much_later)
+        monkeypatch.setattr(retention, "take", meanwhile)
+        assert [(b.persons, b.keys) async for b in office.privacy.sweep()] == [(0, 0)]
     assert [x.leaflet for x in await office[Letter].find()] == ["buy!"]
     assert office.sealer.keyring().provider.erasures(office.tenant_id) == []
 

@@ -124,7 +124,7 @@ async def sweep(db: Session, batch: int = 500) -> AsyncIterator[Batch]:
             if not rows:
                 break
             after = rows[-1][0]
-            yield await _past_maximum(db, policy, rows, seen)
+            yield await _past_maximum(db, name, rows, seen)
 
 
 class _Asked(msgspec.Struct, frozen=True):
@@ -168,10 +168,9 @@ async def _asked_for(db: Session, page: list[_Asked]) -> Batch:
     return Batch(data_class=", ".join(sorted(names)), persons=persons, held=held, keys=keys)
 
 
-async def _past_maximum(db: Session, policy: Policy, rows: Sequence[Any], seen: set[UUID]) -> Batch:
+async def _past_maximum(db: Session, data_class: str, rows: Sequence[Any], seen: set[UUID]) -> Batch:
     """``seen`` are persons of whom a row with a key of its own went already, who are not counted again."""
     persons = held = keys = 0
-    data_class = policy.data_class
 
     for subject, _, owner in rows:
 
@@ -181,9 +180,12 @@ async def _past_maximum(db: Session, policy: Policy, rows: Sequence[Any], seen: 
                 user = await session.users.lock(owner)
                 await refuse_held(session, owner)
             await take_keys(session, await take(session, subject), data_class)
-            # Asked again behind the locks: it may have been touched since the batch was read.
+            # Asked again behind the locks: it may have been touched since the batch was read, or the class be held.
+            present = policy_for(await in_force(session), data_class)
+            if present.hold or present.maximum_months is None:
+                return None
             old = f"SELECT 1 FROM ({_too_old(session, data_class)}) AS f WHERE f.subject = $6"
-            if not await session.unit.call(old, (*_arguments(session, policy, 1, None), subject)):
+            if not await session.unit.call(old, (*_arguments(session, present, 1, None), subject)):
                 return None
             ends = user is not None and owner == subject and user.status is not UserStatus.ERASED
             ends = ends and is_account([data_class])
