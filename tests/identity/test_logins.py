@@ -140,6 +140,15 @@ def test_the_uri_of_an_app_is_quoted():
     )
 
 
+def test_secrets_of_other_systems_are_read_as_they_write_them():
+    moment = datetime.fromtimestamp(59, UTC)
+    typed = totp.code_at(base64.b32decode("JBSWY3DPEHPK3PXPGE======"), totp.step_at(moment))
+    for written in ("JBSWY3DPEHPK3PXPGE======", "jbsw y3dp ehpk 3pxp ge", "JBSW-Y3DP-EHPK-3PXP-GE"):
+        assert totp.matching_step(written, typed, moment) == totp.step_at(moment)
+    for broken in ("", "0189", "AAA", "\u00e9"):
+        assert totp.matching_step(broken, totp.code_at(b"", totp.step_at(moment)), moment) is None
+
+
 async def test_a_hash_names_its_cost_and_its_pepper():
     hasher = hasher_of(QUICK)
     stored = await hasher.hash(b"pw", lambda version: b"%d" % version * 32)
