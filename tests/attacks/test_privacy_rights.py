@@ -23,6 +23,7 @@ from tallystick import (
     LegalBasis,
     OnHold,
     Purpose,
+    Serialization,
     Tampered,
     UserStatus,
     Wallet,
@@ -264,3 +265,10 @@ async def test_a_restriction_waits_for_what_is_behind_the_gate(house: Tallystick
     assert order == ["used", "restricted"]
     with pytest.raises(OnHold):
         await office.consents.require(ada.id, Purpose.CREDIT_CHECK)
+    # A transaction with a snapshot from before it cannot see it, and is not let through for that.
+    await office.privacy.lift(ada)
+    with pytest.raises(Serialization):
+        async with house.session(office.tenant, actor="user") as db, db.transaction("repeatable read"):
+            assert await db.privacy.restriction(ada) is None
+            await office.privacy.restrict(ada, RestrictionGround.OBJECTION_PENDING)
+            await db.consents.require(ada.id, Purpose.CREDIT_CHECK)

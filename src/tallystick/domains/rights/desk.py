@@ -40,6 +40,10 @@ _CONSENTS = (
     "SELECT 1 FROM tally.consent c WHERE c.tenant_id = $1 AND c.user_id = $2 AND c.withdrawn_at IS NULL "
     "ORDER BY c.id FOR NO KEY UPDATE"
 )
+_TOUCH = (
+    "UPDATE tally.consent c SET withdrawn_at = NULL WHERE c.tenant_id = $1 AND c.user_id = $2 "
+    "AND c.withdrawn_at IS NULL RETURNING c.id"
+)
 
 
 class Privacy:
@@ -169,6 +173,8 @@ class Privacy:
                 return standing
             # The gate holds the consent it found; whoever is behind it is waited for.
             await db.unit.call(_CONSENTS, (db.tenant_id, id))
+            # Written too, so that who has an older snapshot fails at the gate and does not pass by what it shows.
+            await db.unit.change(_TOUCH, (db.tenant_id, id))
             return await put(db[Restriction], Restriction(user=Ref(id), ground=ground, placed_at=db.now()))
 
     async def lift(self, user: UserLike) -> Restriction:
