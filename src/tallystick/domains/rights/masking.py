@@ -48,6 +48,9 @@ _LEFT_OUT: Final = WITHHELD | {
     "login_throttle",
     "external_identity",
     "command_key",
+    # A copy sends nothing to anybody.
+    "outbox_message",
+    "outbox_lane",
 }
 _USERS: Final = "user_account"
 _ACTORS: Final = frozenset({"created_by", "updated_by"})
