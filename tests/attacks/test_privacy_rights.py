@@ -240,6 +240,10 @@ async def test_who_analyses_and_who_restricts_wait_for_each_other_in_one_order(
             office.analyses.add(AIAnalysis(user=ada.ref, model="m", **half), consent=given),  # type: ignore[arg-type]
             restrict(),
         )
+    # What was made before is not used meanwhile either.
+    assert await office.analyses.current(ada) is None
+    await office.privacy.lift(ada)
+    assert await office.analyses.current(ada) is not None
 
 
 async def test_a_restriction_waits_for_what_is_behind_the_gate(house: Tallystick, office: Session):

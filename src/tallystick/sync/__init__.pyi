@@ -197,7 +197,7 @@ class Analyses(Repository[AIAnalysis]):
     def current(self, user: UserLike, *, model: str | None = ...) -> AIAnalysis | None:
         """The newest analysis of a person that has not expired, of one model where it is named.
 
-        None once they took their consent to AI analysis back, until they give it again.
+        None once they took their consent to AI analysis back, until they give it again, and while they are restricted.
         """
     def purge_expired(self) -> int:
         """Remove for good every analysis that has expired; answers how many."""
