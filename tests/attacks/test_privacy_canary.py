@@ -8,7 +8,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ import asyncpg
 import pytest
 from sqlalchemy import select
 from tests.attacks.test_secrets import everything
-from tests.privacy.rights import ENTITIES
+from tests.privacy.rights import ENTITIES, NOTICE
 
-from tallystick import NoticeBasis, Purpose, User, secret
+from tallystick import Purpose, User, secret
 from tallystick.app import Tallystick
 from tallystick.domains.catalog import DOMAINS, entities_of
 from tallystick.domains.identity.profiles import UserProfile
@@ -76,17 +76,8 @@ class Nest:
         return [f"{place} in {where}" for place, needle in self.needles() if needle in content]
 
 
-DAY = date(2026, 11, 2)
 # Checks that tie several fields together.
-TIED: dict[str, dict[str, Any]] = {
-    "adverse_action_notice": {
-        "basis": NoticeBasis.INCOMPLETE,
-        "needed": "a payslip",
-        "decided_on": DAY,
-        "counted_from": DAY,
-        "due_on": DAY + timedelta(days=30),
-    }
-}
+TIED: dict[str, dict[str, Any]] = {"adverse_action_notice": NOTICE}
 
 
 async def plant(db: Session, nest: Nest, entities: list[type[Entity]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,11 +16,24 @@ import pytest
 from tests.lending.support import active, audit, product
 from tests.privacy.rights import ENTITIES, Letter, Pledge, application, person
 
-from tallystick import ConsentMissing, Erased, LegalBasis, OnHold, Purpose, Tampered, UserStatus, Wallet, secret
+from tallystick import (
+    AIAnalysis,
+    ConsentMissing,
+    Erased,
+    LegalBasis,
+    OnHold,
+    Purpose,
+    Serialization,
+    Tampered,
+    UserStatus,
+    Wallet,
+    secret,
+)
 from tallystick.app import Tallystick
 from tallystick.domains.identity.holds import RestrictionGround
 from tallystick.domains.identity.profiles import UserProfile
 from tallystick.domains.lending.loans import Loan
+from tallystick.domains.reputation import analyses
 from tallystick.domains.rights.replay import replay_erasures
 from tallystick.privacy import rotation
 from tallystick.privacy.cells import ERASED
@@ -48,12 +62,14 @@ async def test_e8_a_restored_backup_resurrects_nobody(tally_server: KitServer, t
         await tally.tenants.create(slug, name="A tenant")
         async with tally.session(slug, actor="t", permissions=("*",)) as db:
             ada, bob = await person(db), await person(db, "Bob")
+            await application(db, ada)
     backup = await tally_server.clone(database, "_e8_backup")
     second = await tally_server.clone(database, "_e8_second")
     async with opened(tally_server, database, LocalKeys(root, folder=folder)) as tally:
         async with tally.session(slug, actor="t", permissions=("*",)) as db:
             done = await db.privacy.erase(await db.privacy.request_erasure(ada))
             assert done.final == "when key epoch 1 ends"
+            assert [k.data_class for k in done.kept] == ["lending"]
             tenant = db.tenant_id
     await tally_server.drop(database)
 
@@ -62,17 +78,22 @@ async def test_e8_a_restored_backup_resurrects_nobody(tally_server: KitServer, t
         async with tally.session(slug, actor="t", permissions=("*",)) as db:
             assert (await db.users.get(ada.id)).first_name == "Ada", "which is why it must not be opened before"
         (found,) = [r for r in await replay_erasures(tally) if r.tenant == slug]
-        assert (found.lines, found.again, found.keys) == (1, 1, 1)
+        assert (found.lines, found.again, found.keys, found.reopened) == (1, 1, 1, 1)
         async with tally.session(slug, actor="t", permissions=("*",)) as db:
             gone = await db.users.get(ada.id)
             assert (gone.first_name, gone.status) == (None, UserStatus.ERASED)
             assert await db.users.by_email("ada@example.org") is None
             assert (await db.users.get(bob.id)).first_name == "Bob"
+            # What she asked for and had to wait is not forgotten with the backup, and nothing is erased twice.
+            asked = await db.privacy.request_erasure(ada)
+            again = await db.privacy.erase(asked)
+            assert (again.request, again.erased, again.final) == (done.request, (), done.final)
+            assert [k.data_class for k in again.kept] == ["lending"]
             await rotation.rotate(db)
             assert (await rotation.rewrap(db)).left == 0
             await rotation.destroy_epoch(db, 1)
             assert (await db.users.get(bob.id)).first_name == "Bob"
-        assert [r.again for r in await replay_erasures(tally) if r.tenant == slug] == [0]
+        assert [(r.again, r.reopened) for r in await replay_erasures(tally) if r.tenant == slug] == [(0, 0)]
     await tally_server.drop(backup)
 
     # The epoch has ended: another backup of then is unreadable although nobody replays anything.
@@ -191,6 +212,40 @@ async def test_consent_withdrawn_while_it_is_being_used(house: Tallystick, offic
         await office.consents.require(ada.id, Purpose.CREDIT_CHECK)
 
 
+async def test_who_analyses_and_who_restricts_wait_for_each_other_in_one_order(
+    house: Tallystick, office: Session, monkeypatch: pytest.MonkeyPatch
+):
+    ada = await person(office)
+    given = await office.consents.grant(ada, Purpose.AI_ANALYSIS, policy_version="1")
+    inside, agreed = asyncio.Event(), analyses.agreed
+
+    async def slow(*args: Any) -> Any:
+        found = await agreed(*args)
+        inside.set()
+        await asyncio.sleep(0.1)
+        return found
+
+    monkeypatch.setattr(analyses, "agreed", slow)
+    half = dict.fromkeys(
+        ("trust_score", "openness", "conscientiousness", "extraversion", "agreeableness", "neuroticism"), Decimal("0.5")
+    )
+
+    async def restrict() -> None:
+        await inside.wait()
+        async with house.session(office.tenant, actor="officer", permissions=("*",)) as db:
+            await db.privacy.restrict(ada, RestrictionGround.UNLAWFUL)
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(
+            office.analyses.add(AIAnalysis(user=ada.ref, model="m", **half), consent=given),  # type: ignore[arg-type]
+            restrict(),
+        )
+    # What was made before is not used meanwhile either.
+    assert await office.analyses.current(ada) is None
+    await office.privacy.lift(ada)
+    assert await office.analyses.current(ada) is not None
+
+
 async def test_a_restriction_waits_for_what_is_behind_the_gate(house: Tallystick, office: Session):
     ada = await person(office)
     await office.consents.grant(ada, Purpose.CREDIT_CHECK, policy_version="1")
@@ -214,3 +269,10 @@ async def test_a_restriction_waits_for_what_is_behind_the_gate(house: Tallystick
     assert order == ["used", "restricted"]
     with pytest.raises(OnHold):
         await office.consents.require(ada.id, Purpose.CREDIT_CHECK)
+    # A transaction with a snapshot from before it cannot see it, and is not let through for that.
+    await office.privacy.lift(ada)
+    with pytest.raises(Serialization):
+        async with house.session(office.tenant, actor="user") as db, db.transaction("repeatable read"):
+            assert await db.privacy.restriction(ada) is None
+            await office.privacy.restrict(ada, RestrictionGround.OBJECTION_PENDING)
+            await db.consents.require(ada.id, Purpose.CREDIT_CHECK)

@@ -9,11 +9,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec import structs
 
 from tallystick import (
     Conflict,
     Delay,
     Duplicate,
+    ExternalIdentity,
     ExternalSubject,
     FixedClock,
     Invalid,
@@ -138,6 +140,15 @@ def test_the_uri_of_an_app_is_quoted():
     )
 
 
+def test_secrets_of_other_systems_are_read_as_they_write_them():
+    moment = datetime.fromtimestamp(59, UTC)
+    typed = totp.code_at(base64.b32decode("JBSWY3DPEHPK3PXPGE======"), totp.step_at(moment))
+    for written in ("JBSWY3DPEHPK3PXPGE======", "jbsw y3dp ehpk 3pxp ge", "JBSW-Y3DP-EHPK-3PXP-GE"):
+        assert totp.matching_step(written, typed, moment) == totp.step_at(moment)
+    for broken in ("", "0189", "AAA", "\u00e9"):
+        assert totp.matching_step(broken, totp.code_at(b"", totp.step_at(moment)), moment) is None
+
+
 async def test_a_hash_names_its_cost_and_its_pepper():
     hasher = hasher_of(QUICK)
     stored = await hasher.hash(b"pw", lambda version: b"%d" % version * 32)
@@ -149,6 +160,9 @@ async def test_a_hash_names_its_cost_and_its_pepper():
     assert not await hasher.fits(b"pw", None, lambda version: b"1" * 32)
     assert not await hasher.fits(None, stored, lambda version: b"1" * 32)
     assert not await hasher.fits(b"pw", "$2b$12$abcdefghijklmnopqrstuv", lambda version: b"1" * 32)
+    # What another system wrote may be nothing that can be computed.
+    for numbers in ("m=7,t=1,p=1$YQ$YQ", "m=64,t=0,p=1$YWFhYWFhYWE$YWFhYWFhYWE"):
+        assert not await hasher.fits(b"pw", f"$argon2id$v=19${numbers}", lambda version: b"1" * 32)
     assert not hasher.is_cheap(stored)
     for other in (replace(QUICK, memory_kib=65), replace(QUICK, passes=2), replace(QUICK, pepper=0)):
         assert hasher_of(other).is_cheap(stored)
@@ -346,6 +360,16 @@ async def test_a_reset_holds_once_and_not_for_long(db: Session, ann: User, clock
             for _ in range(9):
                 await db.logins.passwords.request_reset(ANN, source=HERE)
     assert await db[LoginToken].count(LoginToken.digest == token.encode()) == 0
+    # An account that there is none of waits as well, however it is written, or who has none could be told.
+    for email in (ANN, "nobody@example.org"):
+        told: list[str] = []
+        for written in (email, email.upper(), f" {email}", email.replace("@", "\uff20"), email) * 3:
+            try:
+                await db.logins.passwords.request_reset(written, source="198.51.100.9")
+                told.append("asked")
+            except LoginRefused:
+                told.append("refused")
+        assert told.count("refused") == 11, email
 
 
 async def test_a_suspended_account_is_not_reset(db: Session, ann: User):
@@ -355,6 +379,7 @@ async def test_a_suspended_account_is_not_reset(db: Session, ann: User):
     assert token is not None
     with pytest.raises(LoginRefused):
         await db.logins.passwords.reset(token, "another long one")
+    assert (await events(db, ann)).count(("password.reset_refused", "account suspended")) == 2
 
 
 # -- second factors --------------------------------------------------------------------------------------------------
@@ -500,6 +525,14 @@ async def test_an_identity_provider_instead_of_a_password(db: Session, ann: User
     await db.logins.mfa.confirm(ann, code(begun.secret, clock), source=HERE)
     assert (await db.logins.external(who, source=HERE)).mfa_due
     assert await db.logins.identities.of_user(ann) == [linked]
+    # Whose it is is not what the caller says.
+    async with db._app.session(db.tenant, actor=f"user:{other.id}") as thief:
+        with pytest.raises(RoleMissing):
+            await thief.logins.identities.unlink(structs.replace(linked, user=other.ref))
+        with pytest.raises(RoleMissing):
+            await thief[ExternalIdentity].purge(linked, reason="mine now")
+        with pytest.raises(RoleMissing):
+            await thief[ExternalIdentity].purge_where(ExternalIdentity.user == ann.ref, reason="mine now")
     await db.logins.identities.unlink(linked)
     with pytest.raises(LoginRefused):
         await db.logins.external(who, source=HERE)

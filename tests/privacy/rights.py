@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from datetime import date, timedelta
 from typing import Annotated, Any
 from uuid import uuid4
 
 import pytest
 
-from tallystick import EmploymentStatus, Entity, Personal, Ref, Rules, Search, Secret, User, append_only, secret, usd
+from tallystick import (
+    EmploymentStatus,
+    Entity,
+    NoticeBasis,
+    Personal,
+    Ref,
+    Rules,
+    Search,
+    Secret,
+    User,
+    append_only,
+    secret,
+    usd,
+)
 from tallystick.app import Tallystick
 from tallystick.audit.seal_key import create_seal_key
 from tallystick.domains.catalog import chosen
 from tallystick.domains.identity.profiles import UserProfile
 from tallystick.domains.underwriting.applications import Application
+from tallystick.domains.underwriting.notices import AdverseActionNotice
 from tallystick.fields import Mask, Once, Retain
 from tallystick.privacy.keys import LocalKeys
 from tallystick.session import Session
 from tallystick.settings import Settings
 from tallystick.testing import KitServer
+from tallystick.testing.factories import Make
 
 
 class Letter(Entity):
@@ -43,6 +59,15 @@ class Pledge(Entity):
 
 
 ENTITIES = (Letter, Pledge)
+DAY = date(2026, 11, 2)
+NOTICE: dict[str, Any] = {
+    "basis": NoticeBasis.INCOMPLETE,
+    "needed": "a payslip",
+    "decided_on": DAY,
+    "counted_from": DAY,
+    "due_on": DAY + timedelta(days=30),
+}
+"""What the checks of a notice tie together."""
 
 
 @pytest.fixture(scope="session")
@@ -84,6 +109,12 @@ async def person(db: Session, name: str = "Ada") -> User:
         )
     )
     return user
+
+
+async def notice(db: Session, about: Application, score: int = 617) -> AdverseActionNotice:
+    """What an applicant was told; its score has a key of the application's."""
+    given = NOTICE | {"application": about.ref, "credit_score": secret(score)}
+    return await Make(db)(AdverseActionNotice, **given)
 
 
 async def application(db: Session, user: User | None, **more: Any) -> Application:

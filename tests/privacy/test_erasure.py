@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
-from tests.privacy.rights import Letter, Pledge, application, person
+from tests.privacy.rights import Letter, Pledge, application, notice, person
 
 from tallystick import (
     Conflict,
+    ConsentMissing,
     Erased,
     Invalid,
     LegalBasis,
@@ -34,6 +36,7 @@ from tallystick.domains.identity.erasures import (
 )
 from tallystick.domains.identity.holds import RestrictionGround
 from tallystick.domains.identity.profiles import UserProfile
+from tallystick.domains.rights.masking import mask_into
 from tallystick.domains.rights.policies import later
 from tallystick.domains.rights.replay import replay_tenant
 from tallystick.privacy.cells import ERASED
@@ -43,6 +46,8 @@ from tallystick.session import Session
 
 async def test_a_person_is_erased_and_the_answer_says_when_it_is_final(office: Session):
     ada, bob = await person(office), await person(office, "Bob")
+    for user in (ada, bob):
+        await office.consents.grant(user, Purpose.AI_ANALYSIS, policy_version="1")
     asked = await office.privacy.request_erasure(ada, ground=ErasureGround.CONSENT_WITHDRAWN)
     assert (await office.privacy.request_erasure(ada)).id == asked.id
     done = await office.privacy.erase(asked)
@@ -61,6 +66,12 @@ async def test_a_person_is_erased_and_the_answer_says_when_it_is_final(office: S
     assert await office.users.by_email("ada@example.org") is None
     assert [p.user.id for p in await office.profiles.with_ssn("078-05-1120")] == [bob.id]
     assert (await office.users.get(bob.id)).first_name == "Bob"
+    # Nothing is done with what is left of her behind the gate.
+    with pytest.raises(ConsentMissing):
+        await office.consents.require(ada, Purpose.AI_ANALYSIS)
+    with pytest.raises(Erased):
+        await office.consents.grant(ada, Purpose.AI_ANALYSIS, policy_version="2")
+    await office.consents.require(bob, Purpose.AI_ANALYSIS)
     with pytest.raises(Erased):
         await office.users.update(gone, first_name="Again")
     with pytest.raises(Erased):
@@ -88,7 +99,8 @@ async def test_what_the_law_wants_is_kept_with_its_day_and_goes_then(office: Ses
     assert (await office[ErasureRequest].get(asked.id)).status is ErasureStatus.PARTIAL
     assert (await office.users.get(ada.id)).status is UserStatus.ERASED
     # Nothing happens before the day, everything on it.
-    assert (await office.privacy.erase(asked)).erased == ()
+    again = await office.privacy.erase(asked)
+    assert (again.erased, again.final) == ((), done.final)
     clock = office._app.clock
     day = office.now() + timedelta(days=800)
     monkeypatch.setattr(office._app, "clock", _Clock(day))
@@ -240,15 +252,56 @@ async def test_the_ledger_has_the_line_before_the_database_has_the_commit(
         await office.privacy.erase(asked)
     monkeypatch.undo()
     assert (await office.users.get(ada.id)).first_name == "Ada"
+    ((index,),) = await office.unit.call(
+        "SELECT ssn_bidx FROM tally.user_profile WHERE tenant_id = $1", (office.tenant_id,)
+    )
     assert len(provider.erasures(office.tenant_id)) == 1
     found = await replay_tenant(office)
     assert (found.lines, found.again, found.keys) == (1, 1, 1)
     assert (await office.users.get(ada.id)).first_name is None
     again = await replay_tenant(office)
     assert (again.again, again.keys) == (0, 0)
+    # Where only some tables were restored, their indexes are back without any key.
+    await office.unit.change(
+        "UPDATE tally.user_profile SET ssn_bidx = $2 WHERE tenant_id = $1 RETURNING id", (office.tenant_id, index)
+    )
+    assert await office.profiles.with_ssn("078-05-1120") != []
+    assert (await replay_tenant(office)).again == 1
+    assert await office.profiles.with_ssn("078-05-1120") == []
     # What the database never heard of is still to be decided there, and finds nothing left to do.
     done = await office.privacy.erase(asked)
     assert done.keys == 0
+
+
+async def test_nothing_is_written_about_an_erased_persons_rows_either(office: Session):
+    # A notice has the key of its application, which there may not be yet when its applicant is erased.
+    await office.privacy.set_policy("lending", basis=LegalBasis.CONTRACT, reason="no minimum here")
+    ada = await person(office)
+    made = await application(office, ada)
+    await office.privacy.erase(await office.privacy.request_erasure(ada))
+    with pytest.raises(Erased):
+        await notice(office, made)
+
+
+async def test_nobody_is_erased_by_halves(house: Tallystick, office: Session, tmp_path: Path):
+    # An application that knows fewer entities than the database has neither their minimums nor their indexes.
+    ada = await person(office)
+    await application(office, ada)
+    asked = await office.privacy.request_erasure(ada)
+    async with Tallystick.open(settings=house.settings, keys=house.keys, domains=["identity"]) as less:
+        async with less.session(office.tenant.slug, actor="t", permissions=("*",), reason="a test") as db:
+            for refused in (
+                db.privacy.erase(asked.id),
+                anext(db.privacy.sweep()),
+                replay_tenant(db),
+                db.privacy.export(ada.id, tmp_path / "half", reason="a test"),
+                db.privacy.export_tenant(tmp_path / "half", reason="a test"),
+                mask_into(db, None, None, slug="x"),  # type: ignore[arg-type]
+            ):
+                with pytest.raises(Unsupported, match="application"):
+                    await refused
+    assert (await office.users.get(ada.id)).first_name == "Ada"
+    assert not (tmp_path / "half").exists()
 
 
 async def test_keys_without_a_folder_erase_nothing(db: Session):

@@ -87,6 +87,14 @@ async def test_sixteen_right_ones_all_get_in(race: Race, db: Session, _: int):
     assert {t.tries for t in await db[LoginThrottle].find()} == {0}
 
 
+async def test_sixteen_right_ones_get_in_when_the_cost_has_changed(race: Race, db: Session):
+    await person(db)
+    dearer = replace(OPEN, passes=2)
+    result = await race(N, lambda s: Logins(s, dearer).password("ann@example.org", PASSWORD, source=HERE))
+    assert result.errors == []
+    assert {t.tries for t in await db[LoginThrottle].find()} == {0}
+
+
 @pytest.mark.parametrize("_", REPEATS)
 async def test_one_code_lets_one_in(race: Race, db: Session, _: int):
     ann = await person(db)

@@ -196,10 +196,10 @@ async def replay(run: Run) -> Answer:
 
     async with run.opened() as tally:
         found = await replay_erasures(tally)
-    rows = [(r.tenant, f"{r.lines:,}", f"{r.again:,}", f"{r.keys:,}") for r in found]
+    rows = [(r.tenant, f"{r.lines:,}", f"{r.again:,}", f"{r.keys:,}", f"{r.reopened:,}") for r in found]
     return Answer(
         {"tenants": _document(found)},
-        lambda out: out.table(("tenant", "erasures", "done again", "keys"), rows),
+        lambda out: out.table(("tenant", "erasures", "done again", "keys", "requests open again"), rows),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any, ClassVar, TypeVar
+from uuid import UUID
 
 from tallystick.entity import Entity
 from tallystick.errors import RoleMissing
@@ -47,6 +48,16 @@ class Guarded(Repository[E]):
         await self._ask()
         return await super().update_where(*where, **changes)
 
+    async def purge(self, entity: E | UUID, *, reason: str) -> None:
+        """``Repository.purge``, with the permission."""
+        await self._ask()
+        await super().purge(entity, reason=reason)
+
+    async def purge_where(self, *where: Where, reason: str) -> int:
+        """``Repository.purge_where``, with the permission."""
+        await self._ask()
+        return await super().purge_where(*where, reason=reason)
+
     async def _ask(self) -> None:
         try:
             await self.db.require(self.permission)
@@ -63,6 +74,11 @@ class Guarded(Repository[E]):
 async def put(repository: Repository[E], entity: E) -> E:
     """Add an entity for an operation that has judged already."""
     return await Repository.add(repository, entity)
+
+
+async def drop_where(repository: Repository[E], *where: Where, reason: str) -> int:
+    """Remove every match for good, for an operation that has judged already; answers how many."""
+    return await Repository.purge_where(repository, *where, reason=reason)
 
 
 async def alter(repository: Repository[E], entity: E, /, **changes: Any) -> E:

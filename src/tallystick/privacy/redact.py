@@ -21,7 +21,7 @@ _ALWAYS: Final = frozenset(
 )
 _EMAIL: Final = re.compile(r"[^\s@<>\"'=,;:()]+@[^\s@<>\"'=,;:()]+\.[^\s@<>\"'=,;:()]+")
 # Nine digits and more with the separators that numbers of people, cards and telephones have; not ids in hexadecimal.
-_NUMBER: Final = re.compile(r"(?<![0-9A-Za-z-])\+?\d(?:[ ().-]?\d){8,}(?![0-9A-Za-z-])")
+_NUMBER: Final = re.compile(r"(?<![0-9A-Za-z-])\+?\d(?:[ ().-]{0,2}\d){8,}(?![0-9A-Za-z-])")
 _URL: Final = re.compile(r"(?<=://)[^/\s@]+@")
 _DEEP: Final = 8
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -55,12 +55,15 @@ class Redactor:
         if isinstance(value, (Entity, Secret)):
             return repr(value)
         if isinstance(value, Mapping):
-            return {k: self.value(v, str(k), depth + 1) for k, v in value.items()}
+            return {self._key(k): self.value(v, str(k), depth + 1) for k, v in value.items()}
         if isinstance(value, (list, tuple, set, frozenset)):
             return [self.value(v, "", depth + 1) for v in value]
         if isinstance(value, (bytes, bytearray)):
             return REDACTED
         return value
+
+    def _key(self, key: Any) -> Any:
+        return self.text(key) if isinstance(key, str) else key
 
 
 class RedactingFilter(logging.Filter):
@@ -76,13 +79,25 @@ class RedactingFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Redact the message, what was passed as ``extra``, and the text of an exception."""
         redact = self._redactor
+        if not isinstance(record.msg, str):
+            # A mapping or an object in place of a message.
+            record.msg = redact.value(record.msg)
         if isinstance(record.args, Mapping):
             record.args = redact.value(record.args)
         elif record.args:
             record.args = tuple(a if isinstance(a, (int, float)) else redact.value(a) for a in record.args)
-        record.msg, record.args = redact.text(record.getMessage()), None
-        if record.exc_info and not record.exc_text:
-            record.exc_text = redact.text(logging.Formatter().formatException(record.exc_info))
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError, KeyError):
+            # The arguments do not fit the message, or what is redacted was to be written as a number.
+            message = f"{record.msg} {REDACTED}"
+        record.msg, record.args = redact.text(message), None
+        if record.exc_info or record.exc_text:
+            # Another handler may have written it out already, with everything.
+            text = record.exc_text
+            if not text and isinstance(record.exc_info, tuple):
+                text = logging.Formatter().formatException(record.exc_info)
+            record.exc_text = redact.text(text or "")
         for name in set(vars(record)) - _STANDARD:
             setattr(record, name, redact.value(getattr(record, name), name))
         return True

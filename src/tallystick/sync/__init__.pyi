@@ -200,7 +200,7 @@ class Analyses(Repository[AIAnalysis]):
     def current(self, user: UserLike, *, model: str | None = ...) -> AIAnalysis | None:
         """The newest analysis of a person that has not expired, of one model where it is named.
 
-        None once they took their consent to AI analysis back, until they give it again.
+        None once they took their consent to AI analysis back, until they give it again, and while they are restricted.
         """
     def purge_expired(self) -> int:
         """Remove for good every analysis that has expired; answers how many."""
@@ -639,7 +639,7 @@ class Consents(Guarded[Consent]):
         """Record that a user agreed; on the same terms twice, the consent that stands already is the answer.
 
         Other terms (a newer policy, another basis) end the one that stands at the moment the new one begins. Raises
-        ``RoleMissing`` for somebody else's consent, ``NotFound`` for a user there is not, ``Invalid``.
+        ``RoleMissing`` for somebody else's consent, ``NotFound`` for a user there is not, ``Erased``, ``Invalid``.
         """
     def withdraw(self, user: UserLike, purpose: Purpose) -> Consent:
         """Take a consent back, from now on; operations behind its gate that are under way end first.
@@ -924,6 +924,10 @@ class Guarded(Repository[E]):
         """``Repository.update``, with the permission."""
     def update_where(self, *where: _RepositoryWhere, **changes: Any) -> int:
         """``Repository.update_where``, with the permission."""
+    def purge(self, entity: E | UUID, *, reason: str) -> None:
+        """``Repository.purge``, with the permission."""
+    def purge_where(self, *where: Where, reason: str) -> int:
+        """``Repository.purge_where``, with the permission."""
 
 class Inputs(Repository[BehaviorInput]):
     """The tenant's behaviour inputs; workers take them with ``claim``."""
@@ -1634,7 +1638,7 @@ class Privacy:
         """Record that a person asks to be erased; nothing is erased yet. A request that is open is the answer.
 
         The person asks for themselves, or somebody with "privacy.erase". Raises ``NotFound``, ``RoleMissing``,
-        ``Erased`` for a person who is.
+        ``Erased`` for a person of whom nothing is left.
         """
     def erase(self, request: ErasureRequest | UUID) -> Erasure:
         """Carry a request out, for every class of data that no hold and no minimum keeps; needs "privacy.erase".
@@ -1648,7 +1652,8 @@ class Privacy:
     def hold(self, user: UserLike, *, matter: str) -> LegalHold:
         """Keep a person's data from being erased for a matter (its number); needs "privacy.hold".
 
-        The same matter twice is one hold. Raises ``NotFound``, ``Erased`` for a person who is.
+        The same matter twice is one hold, and what an erasure had to keep is held too. Raises ``NotFound``, ``Erased``
+        for a person of whom nothing is left.
         """
     def release(self, hold: LegalHold | UUID) -> LegalHold:
         """End a hold; with the last one a request that waited for it may be carried out. Needs "privacy.hold"."""
@@ -1676,7 +1681,10 @@ class Privacy:
         maximum_months: int | None = ...,
         hold: bool = ...,
     ) -> RetentionPolicy:
-        """Decide how long a class is kept, with the ground; needs "privacy.policies". Raises ``Invalid``."""
+        """Decide how long a class is kept, with the ground; needs "privacy.policies".
+
+        Raises ``Invalid``, for a class too that neither an entity nor an example has.
+        """
     def explain(self) -> list[Line]:
         """What ``sweep`` would do now: how many, of which class and entity, and why; nothing is changed."""
     def sweep(self, *, batch: int = ...) -> Iterator[Batch]:

@@ -17,6 +17,7 @@ from tallystick.privacy.redact import REDACTED, RedactingFilter, Redactor, redac
         ("mail ada@example.org now", f"mail {REDACTED} now"),
         ("ssn 078-05-1120.", f"ssn {REDACTED}."),
         ("call +49 30 1234567 or (030) 123 456 78", f"call {REDACTED} or ({REDACTED}"),
+        ("call +1 (212) 555-0100", f"call {REDACTED}"),
         ("postgresql://u:p@host/db", f"postgresql://{REDACTED}@host/db"),
         ("loan 01a1f9f8-5189-7461-a73e-c1ed0f7b1821 paid 1200.50", None),
         ("took 12345678 ns", None),
@@ -30,6 +31,7 @@ def test_texts(text: str, kept: str | None):
         assert "1120" not in found
         assert "ada@" not in found
         assert ":p@" not in found
+        assert "555" not in found
         assert REDACTED in found
 
 
@@ -51,6 +53,27 @@ def test_a_logger_writes_nothing_personal():
     assert "ada@" not in found
     assert "in 12 ms" in found
     assert "ValueError" in found
+
+
+def test_what_does_not_fit_its_message_is_written_all_the_same():
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.addFilter(RedactingFilter([User]))
+    logger = logging.getLogger("tests.redact.unfit")
+    # The first writes exceptions out in full, and keeps what it wrote.
+    logger.propagate, logger.handlers = False, [logging.StreamHandler(io.StringIO()), handler]
+    logger.warning("at %(phone)d", {"phone": 491234567})
+    logger.warning("at %s and %s", *["ada@example.org"])
+    logger.warning({"first_name": "Ada", "ada@example.org": 1})
+    try:
+        raise ValueError("no such person: ada@example.org")
+    except ValueError:
+        logger.exception("it failed")
+    found = stream.getvalue()
+    assert found.count("at ") == 2
+    assert "it failed" in found
+    for gone in ("Ada", "ada@", "4912"):
+        assert gone not in found
 
 
 def test_a_processor_keeps_what_is_not_personal():

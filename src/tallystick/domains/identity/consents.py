@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 from msgspec.structs import replace
@@ -12,12 +12,15 @@ from msgspec.structs import replace
 from tallystick.conditions import Lock
 from tallystick.domains.guarded import Guarded, alter, put
 from tallystick.domains.identity.access import acting_user
-from tallystick.domains.identity.users import User, UserLike, user_id
+from tallystick.domains.identity.users import User, UserLike, UserStatus, user_id
 from tallystick.entity import Entity
-from tallystick.errors import ConsentMissing, Invalid, NotFound, OnHold
+from tallystick.errors import ConsentMissing, Erased, Invalid, NotFound, OnHold
 from tallystick.fields import Length, Once, Ref
 from tallystick.query import missing
 from tallystick.rules import Check, Guard, Index, Readable, Rules, Unique, kept
+
+if TYPE_CHECKING:
+    from tallystick.session import Session
 
 _TICK = timedelta(microseconds=1)
 _RESTRICTED = "SELECT 1 FROM tally.restriction r WHERE r.tenant_id = $1 AND r.user_id = $2 AND r.lifted_at IS NULL"
@@ -96,13 +99,14 @@ class Consents(Guarded[Consent]):
         """Record that a user agreed; on the same terms twice, the consent that stands already is the answer.
 
         Other terms (a newer policy, another basis) end the one that stands at the moment the new one begins. Raises
-        ``RoleMissing`` for somebody else's consent, ``NotFound`` for a user there is not, ``Invalid``.
+        ``RoleMissing`` for somebody else's consent, ``NotFound`` for a user there is not, ``Erased``, ``Invalid``.
         """
         db, id, what = self.db, user_id(user), _purpose(purpose)
         await acting_user(db, id, "consents.manage")
         async with db.transaction():
             # Whoever grants for this person meanwhile waits here.
-            await db.users.lock(id)
+            if (await db.users.lock(id)).status is UserStatus.ERASED:
+                raise Erased("The person was erased; there is nobody who could agree.")
             before = await self._current(id, what, "exclusive")
             now = db.now()
             if before is not None:
@@ -176,6 +180,15 @@ class Consents(Guarded[Consent]):
         where = (Consent.user == Ref(user), Consent.purpose == purpose, missing(Consent.withdrawn_at))
         found = await self._select(replace(self._query(where, None, limit=1), lock=lock))
         return found[0] if found else None
+
+
+async def withdraw_all(db: Session, user: UUID) -> None:
+    """End every consent of a person who is erased, in the open transaction; whoever is behind the gate ends first."""
+    standing = (Consent.user == Ref(user), missing(Consent.withdrawn_at))
+    consents = db.consents
+    locked = replace(consents._query(standing, Consent.id), lock=" FOR NO KEY UPDATE")
+    for found in await consents._select(locked):
+        await alter(consents, found, withdrawn_at=max(db.now(), found.granted_at + _TICK))
 
 
 def _purpose(given: Any) -> Purpose:

@@ -11,7 +11,7 @@ from tallystick.domains.identity.login_events import record
 from tallystick.domains.identity.login_tokens import TokenUse, bearer, issue, spend, void
 from tallystick.domains.identity.passwords import acceptable
 from tallystick.domains.identity.users import User, UserLike, user_id
-from tallystick.errors import Conflict, LoginRefused
+from tallystick.errors import Conflict
 from tallystick.fields import Ref
 from tallystick.privacy.sealed import secret
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tallystick.domains.identity.login_desk import Desk
 
 _PERMISSION = "logins.manage"
+_CHANGED = "changed meanwhile"
+_VOUCHED = "an identity provider vouches for it"
 
 
 class Passwords:
@@ -53,10 +55,12 @@ class Passwords:
         hashed = await desk.hasher.hash(wanted, desk.pepper)
         async with desk.db.transaction():
             locked = await desk.db.users.lock(id)
-            if locked.password_hash != found.password_hash or desk.closed(locked):
-                raise LoginRefused("changed meanwhile")
-            await self._write(locked, hashed, "password.changed")
-            await throttle.forgive(desk.db, desk.policy, attempt)
+            because = desk.closed(locked) or ("" if locked.password_hash == found.password_hash else _CHANGED)
+            if not because:
+                await self._write(locked, hashed, "password.changed")
+                await throttle.forgive(desk.db, desk.policy, attempt)
+        if because:
+            await desk.refuse(locked, because, "password.change_refused")
 
     async def request_reset(self, email: str, *, source: str) -> str | None:
         """A token with which the owner of an address may set a new password, to be sent there and nowhere else.
@@ -70,12 +74,12 @@ class Passwords:
     async def _request(self, email: str, source: str) -> str | None:
         desk, event = self._desk, "password.reset_refused"
         user = await desk.by_email(email)
-        attempt = await desk.begin(f"reset:{email.casefold() if user is None else user.id}", source, event)
+        attempt = await desk.begin(f"reset:{desk.counted(email, user)}", source, event)
         if attempt.early:
             await desk.refuse(user, "too early", event)
         because = desk.closed(user)
         if user is not None and not because and await _vouched(desk, user):
-            because = "an identity provider vouches for it"
+            because = _VOUCHED
         async with desk.db.transaction():
             if because or user is None:
                 await record(desk.db, event, None if user is None else user.id, because=because)
@@ -101,9 +105,13 @@ class Passwords:
         hashed = await desk.hasher.hash(wanted, desk.pepper)
         async with desk.db.transaction():
             locked = await desk.db.users.lock(id)
-            if desk.closed(locked) or await _vouched(desk, locked) or not await spend(desk.db, token, TokenUse.RESET):
-                raise LoginRefused("too late")
-            await self._write(locked, hashed, "password.reset")
+            because = desk.closed(locked) or (_VOUCHED if await _vouched(desk, locked) else "")
+            if not because and not await spend(desk.db, token, TokenUse.RESET):
+                because = _CHANGED
+            if not because:
+                await self._write(locked, hashed, "password.reset")
+        if because:
+            await desk.refuse(locked, because, "password.reset_refused")
 
     async def _write(self, locked: User, hashed: str, event: str) -> None:
         desk = self._desk

@@ -53,6 +53,8 @@ class StepStatus(StrEnum):
 
 
 _S = ErasureStatus
+OPEN = (_S.REQUESTED, _S.ON_HOLD, _S.PARTIAL)
+"""The statuses of a request of which something is still to be done."""
 
 
 class ErasureRequest(Entity):

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from tallystick.domains.guarded import Guarded, alter, put
+from tallystick.domains.guarded import Guarded, alter, drop_where, put
 from tallystick.domains.identity.access import acting_user
 from tallystick.domains.identity.login_events import record
 from tallystick.domains.identity.login_tokens import void
@@ -88,10 +88,12 @@ class ExternalIdentities(Guarded[ExternalIdentity]):
     async def unlink(self, identity: ExternalIdentity) -> None:
         """End that. The person needs another identity or ``db.logins.passwords.set`` to log in again."""
         db = self.db
-        await acting_user(db, identity.user.id, self.permission)
         async with db.transaction():
-            await self.purge(identity, reason="identity unlinked")
-            await record(db, "identity.unlinked", identity.user.id)
+            # Whose it is the row says, and not what was given.
+            found = await self.get(identity.id)
+            await acting_user(db, found.user.id, self.permission)
+            await drop_where(self, ExternalIdentity.id == found.id, reason="identity unlinked")
+            await record(db, "identity.unlinked", found.user.id)
 
     async def of_user(self, user: UserLike) -> list[ExternalIdentity]:
         """A person's identities."""

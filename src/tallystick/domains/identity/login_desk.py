@@ -17,6 +17,7 @@ from tallystick.domains.identity.passwords import hasher_of, prepared
 from tallystick.domains.identity.users import User, UserStatus
 from tallystick.entity import spec_of
 from tallystick.errors import Erased, Invalid, LoginRefused, Unavailable
+from tallystick.privacy.blind import normalise
 from tallystick.privacy.sealed import ciphertext_of
 
 if TYPE_CHECKING:
@@ -79,6 +80,15 @@ class Desk:
             return await self.db.users.by_email(email)
         except (Invalid, Erased):
             return None
+
+    def counted(self, email: str, user: User | None) -> UUID | str:
+        """What attempts at an address are counted under: one account however it is written, there or not."""
+        if user is not None:
+            return user.id
+        try:
+            return normalise("email", email).decode()
+        except Invalid:
+            return email.casefold()
 
     async def by_id(self, id: UUID | None) -> User | None:
         """The account of an id."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from tallystick.domains.guarded import alter
+from tallystick.domains.guarded import alter, drop_where
 from tallystick.domains.identity import login_throttle as throttle
 from tallystick.domains.identity.credentials import Passwords
 from tallystick.domains.identity.external_identities import (
@@ -25,13 +25,17 @@ from tallystick.domains.identity.login_tokens import LoginToken, TokenUse, beare
 from tallystick.domains.identity.mfa import Mfa
 from tallystick.domains.identity.passwords import prepared
 from tallystick.domains.identity.users import User
-from tallystick.errors import LoginRefused
+from tallystick.errors import Invalid, LoginRefused
 from tallystick.privacy.sealed import secret
 from tallystick.query import any_of, less_than, missing
 
 if TYPE_CHECKING:
     from tallystick.domains.identity.login_policy import LoginPolicy
     from tallystick.session import Session
+
+
+_READINGS = 3
+_CHANGED = "changed meanwhile"
 
 
 class Login:
@@ -106,12 +110,18 @@ class Logins:
     async def _password(self, email: str, password: str, source: str) -> Login:
         desk = self._desk
         user = await desk.by_email(email)
-        attempt = await desk.begin(email.strip().casefold() if user is None else user.id, source)
-        fits = await desk.fits(user, password, attempt)
-        because = "too early" if attempt.early else desk.closed(user) or ("" if fits else "wrong password")
-        if because or user is None:
-            await desk.refuse(user, because)
-        return await self._go_on(user, attempt, "password", await self._rehashed(user, password))
+        attempt = await desk.begin(desk.counted(email, user), source)
+        for _ in range(_READINGS):
+            fits = await desk.fits(user, password, attempt)
+            because = "too early" if attempt.early else desk.closed(user) or ("" if fits else "wrong password")
+            if because or user is None:
+                await desk.refuse(user, because)
+            login = await self._go_on(user, attempt, "password", await self._rehashed(user, password))
+            if login is not None:
+                return login
+            # Another login of theirs may have stored a hash at a new cost meanwhile: what is there now is asked.
+            user = await desk.by_id(user.id)
+        await desk.refuse(user, _CHANGED)
 
     async def external(self, who: ExternalSubject, *, source: str) -> Login:
         """Log somebody in whom an identity provider vouches for, by a token that you have verified.
@@ -127,7 +137,7 @@ class Logins:
         because = "too early" if attempt.early else desk.closed(user)
         if because or user is None:
             await desk.refuse(user, because)
-        return await self._go_on(user, attempt, "identity provider", None)
+        return await self._go_on(user, attempt, "identity provider", None) or await desk.refuse(user, _CHANGED)
 
     async def second_factor(self, challenge: str, code: str, *, source: str) -> Login:
         """Finish a login by a code of the person's app, or one of their recovery codes. Raises ``LoginRefused``.
@@ -161,15 +171,18 @@ class Logins:
     async def sweep(self, *, older: timedelta = timedelta(days=1)) -> int:
         """Remove counts and tokens that have been over for a time; answers how many. For a nightly job."""
         db = self._db
+        if not isinstance(older, timedelta) or older < timedelta(0):
+            raise Invalid("older is a timedelta from zero.", field="older", remedy="Write timedelta(days=1).")
         before = db.now() - older - max(d.window for d in (self._desk.policy.pair, self._desk.policy.account))
-        counts = await db[LoginThrottle].purge_where(
+        counts = await drop_where(
+            db[LoginThrottle],
             LoginThrottle.since < before,
             LoginThrottle.open_at < before,
             any_of(missing(LoginThrottle.known_until), less_than(LoginThrottle.known_until, db.now())),
             reason="counts of logins that are over",
         )
-        return counts + await db[LoginToken].purge_where(
-            LoginToken.expires_at < db.now() - older, reason="tokens that are over"
+        return counts + await drop_where(
+            db[LoginToken], LoginToken.expires_at < db.now() - older, reason="tokens that are over"
         )
 
     # -- inside ------------------------------------------------------------------------------------------------
@@ -182,14 +195,14 @@ class Logins:
             return None
         return await desk.hasher.hash(given, desk.pepper)
 
-    async def _go_on(self, user: User, attempt: Attempt, factor: str, rehashed: str | None) -> Login:
-        """To the second factor, or in."""
+    async def _go_on(self, user: User, attempt: Attempt, factor: str, rehashed: str | None) -> Login | None:
+        """To the second factor, or in; None where the account is not what it was when it was judged."""
         db, desk = self._db, self._desk
         async with db.transaction():
             locked = await db.users.lock(user.id)
             # Judged by what was read before the hash was made: it may have changed since.
             if desk.closed(locked) or locked.password_hash != user.password_hash:
-                raise LoginRefused("changed meanwhile")
+                return None
             if not locked.mfa_enabled:
                 return await self._enter(locked, attempt, factor, rehashed)
             if rehashed is not None:

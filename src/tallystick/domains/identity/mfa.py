@@ -14,7 +14,7 @@ from tallystick.domains.identity.login_events import record
 from tallystick.domains.identity.login_tokens import void
 from tallystick.domains.identity.recovery_codes import RecoveryCode
 from tallystick.domains.identity.users import User, UserLike, user_id
-from tallystick.errors import Conflict, Invalid, LoginRefused
+from tallystick.errors import Conflict, Invalid
 from tallystick.privacy.sealed import secret
 
 if TYPE_CHECKING:
@@ -98,13 +98,14 @@ class Mfa:
             await desk.refuse(user, "wrong code", event)
         async with db.transaction():
             locked = await db.users.lock(id)
-            if locked.mfa_enabled or locked.mfa_secret != user.mfa_secret or not await advance(db, id, step):
-                raise LoginRefused("changed meanwhile")
-            await alter(db.users, locked, mfa_enabled=True)
-            await void(db, id)
-            await throttle.forgive(db, desk.policy, attempt)
-            await record(db, "mfa.enrolled", id)
-            return await recovery_codes.renew(db, id)
+            same = not locked.mfa_enabled and locked.mfa_secret == user.mfa_secret
+            if same and await advance(db, id, step):
+                await alter(db.users, locked, mfa_enabled=True)
+                await void(db, id)
+                await throttle.forgive(db, desk.policy, attempt)
+                await record(db, "mfa.enrolled", id)
+                return await recovery_codes.renew(db, id)
+        await desk.refuse(user, "changed meanwhile", event)
 
     async def remove(self, user: UserLike, proof: Proof, code: str, *, source: str) -> None:
         """End the second factor by password (or identity) and a code of the app or a recovery code.

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
-from tallystick.domains.guarded import Guarded
+from tallystick.domains.guarded import Guarded, drop_where
 from tallystick.domains.identity.users import User
 from tallystick.entity import Entity
 from tallystick.fields import Once, Ref
@@ -61,7 +61,7 @@ async def renew(db: Session, user: UUID) -> list[str]:
 
 async def remove(db: Session, user: UUID) -> None:
     """Remove a person's codes."""
-    await db[RecoveryCode].purge_where(RecoveryCode.user == Ref(user), reason="recovery codes replaced or removed")
+    await drop_where(db[RecoveryCode], RecoveryCode.user == Ref(user), reason="recovery codes replaced or removed")
 
 
 async def redeem(db: Session, user: UUID, code: str) -> bool:

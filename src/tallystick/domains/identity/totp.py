@@ -39,12 +39,22 @@ def code_at(secret: bytes, step: int, *, digits: int = 6, digest: str = "sha1") 
 
 def matching_step(secret: str, code: str, moment: datetime) -> int | None:
     """The step whose code this is, at a moment give or take one; None for a wrong one. Takes the same time for all."""
-    key, now, found = base64.b32decode(secret), step_at(moment), None
+    key, now, found = _key(secret), step_at(moment), None
     given = hashlib.sha256(code.encode("utf-8", "surrogatepass")).digest()
     for step in range(now - WINDOW, now + WINDOW + 1):
         wanted = hashlib.sha256(code_at(key, step).encode()).digest()
         found = step if hmac.compare_digest(given, wanted) else found
-    return found
+    return found if key else None
+
+
+def _key(secret: str) -> bytes:
+    """A secret's bytes, also where another system wrote it in small letters, groups or without padding."""
+    plain = "".join(secret.split()).replace("-", "").rstrip("=").upper()
+    try:
+        return base64.b32decode(plain + "=" * (-len(plain) % 8))
+    except ValueError:
+        # Nothing: no code fits it.
+        return b""
 
 
 def uri(secret: str, *, issuer: str, account: str) -> str:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from tallystick.domains.guarded import Guarded, alter, put
+from tallystick.domains.guarded import Guarded, alter, drop_where, put
 from tallystick.domains.identity.consents import Purpose
 from tallystick.domains.identity.users import UserLike, user_id
 from tallystick.domains.named import id_of
@@ -162,7 +162,7 @@ class Proofs(Guarded[Proof]):
     async def purge_unanswered(self) -> int:
         """Remove for good requests that were never answered and are over; answers how many."""
         over = at_most(Proof.answer_by, self.db.now())
-        return await self.purge_where(one_of(Proof.status, [_S.REQUESTED]), over, reason="never answered")
+        return await drop_where(self, one_of(Proof.status, [_S.REQUESTED]), over, reason="never answered")
 
     async def _end(self, id: UUID, kind: ProofEventKind, reason: str) -> Proof:
         found = await self.lock(id)

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from tallystick.domains.identity.consents import Consent, Purpose
+from tallystick.domains.identity.holds import Restriction
 from tallystick.domains.identity.users import User, UserLike, user_id
 from tallystick.domains.reputation.analytics import moment
 from tallystick.domains.reputation.consented import agreed
@@ -81,9 +82,9 @@ class Analyses(Repository[AIAnalysis]):
         at = db.now() if entity.analysed_at == UNSAVED else moment(entity.analysed_at, "analysed_at")
         until = at + LIFE if entity.expires_at == UNSAVED else entity.expires_at
         async with db.transaction():
-            held = await agreed(db, user, consent, (Purpose.AI_ANALYSIS,))
-            # Whoever analyses this person meanwhile waits here.
+            # Whoever analyses this person meanwhile waits here. The person before their consent, as everywhere.
             await db.users.lock(user)
+            held = await agreed(db, user, consent, (Purpose.AI_ANALYSIS,))
             earlier = await self.find(
                 AIAnalysis.user == Ref(user), AIAnalysis.model == entity.model, missing(AIAnalysis.superseded_at)
             )
@@ -99,7 +100,7 @@ class Analyses(Repository[AIAnalysis]):
     async def current(self, user: UserLike, *, model: str | None = None) -> AIAnalysis | None:
         """The newest analysis of a person that has not expired, of one model where it is named.
 
-        None once they took their consent to AI analysis back, until they give it again.
+        None once they took their consent to AI analysis back, until they give it again, and while they are restricted.
         """
         where: list[Any] = [
             AIAnalysis.user == Ref(user_id(user)),
@@ -113,7 +114,8 @@ class Analyses(Repository[AIAnalysis]):
             Consent.user == found[0].user, Consent.purpose == Purpose.AI_ANALYSIS, missing(Consent.withdrawn_at)
         ):
             return None
-        return found[0]
+        restricted = self.db[Restriction].exists(Restriction.user == found[0].user, missing(Restriction.lifted_at))
+        return None if await restricted else found[0]
 
     async def purge_expired(self) -> int:
         """Remove for good every analysis that has expired; answers how many."""

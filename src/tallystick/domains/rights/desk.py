@@ -12,6 +12,7 @@ from tallystick.domains.guarded import alter, put
 from tallystick.domains.identity.access import acting_user
 from tallystick.domains.identity.consents import LegalBasis
 from tallystick.domains.identity.erasures import (
+    OPEN,
     ErasureGround,
     ErasureRequest,
     ErasureStatus,
@@ -20,8 +21,9 @@ from tallystick.domains.identity.erasures import (
 from tallystick.domains.identity.holds import LegalHold, Restriction, RestrictionGround
 from tallystick.domains.identity.retention import RetentionPolicy
 from tallystick.domains.identity.users import UserLike, UserStatus, user_id
-from tallystick.domains.rights.erasure import Erasure, execute, holds_of, lock_request
-from tallystick.domains.rights.policies import Policy, in_force
+from tallystick.domains.rights.erasure import Erasure, execute, holds_of, is_left, lock_request
+from tallystick.domains.rights.places import specs_of
+from tallystick.domains.rights.policies import Policy, in_force, known_classes
 from tallystick.errors import Erased, Invalid, NotFound, OnHold
 from tallystick.fields import Ref
 from tallystick.query import missing, one_of
@@ -34,10 +36,13 @@ if TYPE_CHECKING:
     from tallystick.session import Session
 
 _CLASS = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_OPEN = (ErasureStatus.REQUESTED, ErasureStatus.ON_HOLD, ErasureStatus.PARTIAL)
 _CONSENTS = (
     "SELECT 1 FROM tally.consent c WHERE c.tenant_id = $1 AND c.user_id = $2 AND c.withdrawn_at IS NULL "
     "ORDER BY c.id FOR NO KEY UPDATE"
+)
+_TOUCH = (
+    "UPDATE tally.consent c SET withdrawn_at = NULL WHERE c.tenant_id = $1 AND c.user_id = $2 "
+    "AND c.withdrawn_at IS NULL RETURNING c.id"
 )
 
 
@@ -58,7 +63,7 @@ class Privacy:
         """Record that a person asks to be erased; nothing is erased yet. A request that is open is the answer.
 
         The person asks for themselves, or somebody with "privacy.erase". Raises ``NotFound``, ``RoleMissing``,
-        ``Erased`` for a person who is.
+        ``Erased`` for a person of whom nothing is left.
         """
         db, id = self._db, user_id(user)
         if ground.__class__ is not ErasureGround:
@@ -69,7 +74,7 @@ class Privacy:
             before = await self._open(id)
             if before is not None:
                 return before
-            if found.status is UserStatus.ERASED:
+            if found.status is UserStatus.ERASED and not await is_left(db, id):
                 raise Erased("The person was erased already.")
             status = ErasureStatus.ON_HOLD if await holds_of(db, id) else ErasureStatus.REQUESTED
             made = ErasureRequest(user=Ref(id), ground=ground, requested_at=db.now(), status=status)
@@ -109,14 +114,15 @@ class Privacy:
     async def hold(self, user: UserLike, *, matter: str) -> LegalHold:
         """Keep a person's data from being erased for a matter (its number); needs "privacy.hold".
 
-        The same matter twice is one hold. Raises ``NotFound``, ``Erased`` for a person who is.
+        The same matter twice is one hold, and what an erasure had to keep is held too. Raises ``NotFound``, ``Erased``
+        for a person of whom nothing is left.
         """
         db, id = self._db, user_id(user)
         await db.require("privacy.hold")
         async with db.transaction():
             # An erasure of this person holds the same row.
             found = await db.users.lock(id)
-            if found.status is UserStatus.ERASED:
+            if found.status is UserStatus.ERASED and not await is_left(db, id):
                 raise Erased("The person was erased; there is nothing to hold.")
             for one in await holds_of(db, id):
                 if one.matter == matter:
@@ -167,6 +173,8 @@ class Privacy:
                 return standing
             # The gate holds the consent it found; whoever is behind it is waited for.
             await db.unit.call(_CONSENTS, (db.tenant_id, id))
+            # Written too, so that who has an older snapshot fails at the gate and does not pass by what it shows.
+            await db.unit.change(_TOUCH, (db.tenant_id, id))
             return await put(db[Restriction], Restriction(user=Ref(id), ground=ground, placed_at=db.now()))
 
     async def lift(self, user: UserLike) -> Restriction:
@@ -201,12 +209,21 @@ class Privacy:
         maximum_months: int | None = None,
         hold: bool = False,
     ) -> RetentionPolicy:
-        """Decide how long a class is kept, with the ground; needs "privacy.policies". Raises ``Invalid``."""
+        """Decide how long a class is kept, with the ground; needs "privacy.policies".
+
+        Raises ``Invalid``, for a class too that neither an entity nor an example has.
+        """
         db = self._db
         await db.require("privacy.policies")
         if not isinstance(data_class, str) or not _CLASS.fullmatch(data_class):
             raise Invalid(
                 "A retention class is a plain lower-case name.", field="data_class", remedy='Write "marketing".'
+            )
+        known = sorted(known_classes(specs_of(db.entities)))
+        if data_class not in known:
+            # A minimum on a name that is nobody's would keep nothing.
+            raise Invalid(
+                "No data is of this retention class.", field="data_class", remedy=f"Classes are: {', '.join(known)}."
             )
         if minimum_months and not citation:
             raise Invalid(
@@ -272,7 +289,7 @@ class Privacy:
 
     async def _open(self, user: UUID) -> ErasureRequest | None:
         found = await self._db[ErasureRequest].find(
-            ErasureRequest.user == Ref(user), one_of(ErasureRequest.status, _OPEN), limit=1
+            ErasureRequest.user == Ref(user), one_of(ErasureRequest.status, OPEN), limit=1
         )
         return found[0] if found else None
 

@@ -20,10 +20,26 @@ from uuid import UUID
 import msgspec
 
 from tallystick.domains.guarded import alter, put
-from tallystick.domains.identity.erasures import ErasureRequest, ErasureStatus, ErasureStep, StepStatus
+from tallystick.domains.identity.consents import withdraw_all
+from tallystick.domains.identity.erasures import (
+    ErasureGround,
+    ErasureRequest,
+    ErasureStatus,
+    ErasureStep,
+    StepStatus,
+)
 from tallystick.domains.identity.holds import LegalHold
 from tallystick.domains.identity.users import User, UserStatus
-from tallystick.domains.rights.places import classes_of, last_changes, personal, rows_of, specs_of, subject_column
+from tallystick.domains.rights.places import (
+    all_declared,
+    classes_of,
+    parents,
+    personal,
+    rows_of,
+    specs_of,
+    subject_column,
+    touches,
+)
 from tallystick.domains.rights.policies import Policy, in_force, policy_for
 from tallystick.entity import spec_of
 from tallystick.errors import Conflict, Invalid, OnHold
@@ -50,7 +66,10 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Erasure(msgspec.Struct, frozen=True, kw_only=True):
-    """What an erasure did. ``keys`` were destroyed, ``indexes`` are rows whose blind indexes were nulled."""
+    """What an erasure did. ``keys`` were destroyed, ``indexes`` are rows whose blind indexes were nulled.
+
+    ``final_epoch`` is of the whole request, what was erased for it earlier included.
+    """
 
     request: UUID | None
     user: UUID
@@ -77,6 +96,7 @@ class LedgerLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     classes: list[str]
     epoch: int | None = None
     request: UUID | None = None
+    ground: ErasureGround | None = None
     v: int = 1
 
 
@@ -107,6 +127,7 @@ async def lock_request(db: Session, id: UUID) -> tuple[User, ErasureRequest]:
 async def execute(db: Session, request: UUID, *, only: Collection[str] | None = None) -> Erasure:
     """Carry a request out, as far as holds and policies let it. See ``Privacy.erase``."""
     refuse_open(db)
+    await all_declared(db)
 
     async def work(session: Session) -> Erasure:
         user, asked = await lock_request(session, request)
@@ -123,13 +144,17 @@ async def execute(db: Session, request: UUID, *, only: Collection[str] | None = 
         for name in await _classes(session, user.id):
             if name in gone:
                 continue
-            stays = await _kept(session, user.id, policy_for(policies, name), today)
-            if stays is None and (only is None or name in only):
+            stays = await judge(session, user.id, policy_for(policies, name), today)
+            if stays is None and (only is None or name in only or name not in steps):
                 wanted.append(name)
             elif stays is not None:
                 kept.append(stays)
             elif name in steps:
                 kept.append(_as_kept(steps[name]))
+        ends = user.status is not UserStatus.ERASED and is_account({*gone, *wanted})
+        if ends:
+            # Before rows and keys, which whoever is behind the gate still works with.
+            await withdraw_all(session, user.id)
         done = await destroy(session, user.id, wanted)
         for stays in kept:
             await _note_kept(session, asked, steps.get(stays.data_class), stays)
@@ -139,12 +164,10 @@ async def execute(db: Session, request: UUID, *, only: Collection[str] | None = 
         status = ErasureStatus.PARTIAL if kept else ErasureStatus.EXECUTED
         if (asked.status, asked.final_epoch) != (status, epoch):
             await alter(session[ErasureRequest], asked, status=status, decided_at=now, final_epoch=epoch)
-        if user.status is not UserStatus.ERASED and set(spec_of(User).purposes) <= {*gone, *wanted}:
-            # Nulling the indexes was a change of the row.
-            user = await session.users.lock(user.id)
-            await session.users.update(user, status=UserStatus.ERASED)
+        if ends:
+            await mark_erased(session, user.id)
         if wanted:
-            await write_down(session, user.id, done, wanted, asked.id)
+            await write_down(session, user.id, done, wanted, asked)
         return Erasure(
             request=asked.id,
             user=user.id,
@@ -152,7 +175,7 @@ async def execute(db: Session, request: UUID, *, only: Collection[str] | None = 
             kept=tuple(kept),
             keys=done.keys,
             indexes=done.indexes,
-            final_epoch=done.epoch,
+            final_epoch=epoch,
         )
 
     found = await db.atomic(work)
@@ -169,16 +192,10 @@ class Destroyed(msgspec.Struct, frozen=True):
     epoch: int | None
 
 
-async def destroy(db: Session, person: UUID, classes: Iterable[str], rows: Iterable[UUID] = ()) -> Destroyed:
-    """Destroy a person's keys of some classes and null the indexes, inside the open transaction.
-
-    ``rows`` are rows with keys of their own that belong to the person besides those that name them.
-    """
-    unit, tenant, names = db.unit, db.tenant_id, sorted(classes)
-    specs = personal(specs_of(db.entities))
-    if not names:
-        return Destroyed([person], 0, 0, None)
-    mine = {person, *rows}
+async def take(db: Session, person: UUID, rows: Iterable[UUID] = ()) -> list[UUID]:
+    """Lock a person's rows, and answer whose keys theirs are. Rows before keys, which is the order of every writer."""
+    unit, tenant = db.unit, db.tenant_id
+    specs, mine = personal(specs_of(db.entities)), {person, *rows}
     for spec in specs:
         column = subject_column(spec)
         if column is not None:
@@ -188,13 +205,37 @@ async def destroy(db: Session, person: UUID, classes: Iterable[str], rows: Itera
     subjects = sorted(mine)
     for spec in specs:
         if not spec.append_only:
-            # Rows before keys, which is the order of every writer.
             await unit.call(_ROWS.format(table=spec.table, mine=rows_of(spec)), (tenant, subjects))
+    return subjects
+
+
+async def take_keys(db: Session, subjects: list[UUID], data_class: str) -> None:
+    """Lock living keys of a class: whoever is writing with one has ended when this answers."""
+    await db.unit.call(f"SELECT 1 {_LIVING}", (db.tenant_id, subjects, [data_class]))
+
+
+async def destroy(db: Session, person: UUID, classes: Iterable[str], rows: Iterable[UUID] = ()) -> Destroyed:
+    """Destroy a person's keys of some classes and null the indexes, inside the open transaction.
+
+    ``rows`` are rows with keys of their own that belong to the person besides those that name them.
+    """
+    unit, tenant, names = db.unit, db.tenant_id, sorted(classes)
+    specs = personal(specs_of(db.entities))
+    if not names:
+        return Destroyed([person], 0, 0, None)
+    subjects = await take(db, person, rows)
     known = set(classes_of(specs))
     epoch = await db.sealer.keyring().current_epoch(tenant)
     for name in names:
         if name in known:
             await unit.change(_TOMBSTONE, (tenant, person, name, os.urandom(16), epoch))
+    children: set[UUID] = set()
+    for spec, purposes in parents(specs_of(db.entities)):
+        for (row,) in await unit.call(_MINE.format(table=spec.table, mine=rows_of(spec)), (tenant, subjects)):
+            for name in sorted(purposes.intersection(names)):
+                await unit.change(_TOMBSTONE, (tenant, row, name, os.urandom(16), epoch))
+                children.add(row)
+    subjects = sorted({*subjects, *children})
     erased = await unit.change(_ERASE, (tenant, subjects, names))
     indexes = 0
     for spec in specs:
@@ -206,10 +247,33 @@ async def destroy(db: Session, person: UUID, classes: Iterable[str], rows: Itera
     return Destroyed(subjects, len(real), indexes, max(real, default=None))
 
 
-async def write_down(db: Session, person: UUID, done: Destroyed, classes: list[str], request: UUID | None) -> None:
+def is_account(classes: Collection[str]) -> bool:
+    """Whether with these classes nothing is left of who somebody is, so that the account is an erased one."""
+    return set(spec_of(User).purposes) <= set(classes)
+
+
+async def is_left(db: Session, person: UUID) -> bool:
+    """Whether a person has a key that lives: something that was kept, or came after."""
+    return bool(await db.unit.call(_LEFT, (db.tenant_id, person)))
+
+
+async def mark_erased(db: Session, person: UUID) -> None:
+    """Close an account whose data is gone. Nulling the indexes was a change of the row, so it is read again."""
+    await db.users.update(await db.users.lock(person), status=UserStatus.ERASED)
+
+
+async def write_down(
+    db: Session, person: UUID, done: Destroyed, classes: list[str], asked: ErasureRequest | None
+) -> None:
     """Append the line to the erasure ledger; the last thing before the commit."""
     line = LedgerLine(
-        at=db.now(), person=person, subjects=done.subjects, classes=classes, epoch=done.epoch, request=request
+        at=db.now(),
+        person=person,
+        subjects=done.subjects,
+        classes=classes,
+        epoch=done.epoch,
+        request=None if asked is None else asked.id,
+        ground=None if asked is None else asked.ground,
     )
     provider = db.sealer.keyring().provider
     await asyncio.to_thread(provider.note_erasure, db.tenant_id, msgspec.json.encode(line))
@@ -229,7 +293,7 @@ async def _classes(db: Session, person: UUID) -> list[str]:
     return sorted({*classes_of(specs_of(db.entities)), *(row[0] for row in rows)})
 
 
-async def _kept(db: Session, person: UUID, policy: Policy, today: date) -> Kept | None:
+async def judge(db: Session, person: UUID, policy: Policy, today: date) -> Kept | None:
     """Why a class stays for now, or None."""
     last = await last_change(db, person, policy.data_class)
     if last is None:
@@ -248,7 +312,7 @@ async def _kept(db: Session, person: UUID, policy: Policy, today: date) -> Kept 
 
 async def last_change(db: Session, person: UUID, data_class: str) -> date | None:
     """The day of the last change of anything in a class about a person, UTC."""
-    selects = last_changes(specs_of(db.entities), data_class)
+    selects = [f"SELECT max({at}) AS at {rows}" for at, rows in touches(specs_of(db.entities), data_class)]
     if not selects:
         return None
     rows = await db.unit.call(f"SELECT max(c.at) FROM ({' UNION ALL '.join(selects)}) AS c", (db.tenant_id, person))
@@ -284,16 +348,20 @@ _OWN_KEYS = (
     "WHERE t.tenant_id = $1 AND t.{column} = $2"
 )
 _ROWS = "SELECT 1 FROM tally.{table} t WHERE t.tenant_id = $1 AND {mine} ORDER BY t.id FOR NO KEY UPDATE OF t"
+_MINE = "SELECT t.id FROM tally.{table} t WHERE t.tenant_id = $1 AND {mine} ORDER BY t.id"
+_LEFT = "SELECT 1 FROM tally.data_key k WHERE k.tenant_id = $1 AND k.subject = $2 AND k.state = 'live' LIMIT 1"
 _CLASSES = "SELECT DISTINCT k.class FROM tally.data_key k WHERE k.tenant_id = $1 AND k.subject = $2"
 # Waits for whoever is making the same key. One byte is no wrapped key, which is how a tombstone is told apart.
 _TOMBSTONE = (
     "INSERT INTO tally.data_key (tenant_id, subject, class, key_id, wrapped, epoch) "
     "VALUES ($1, $2, $3, $4, '\\x00', $5) ON CONFLICT (tenant_id, subject, class) DO NOTHING"
 )
+_LIVING = (
+    "FROM tally.data_key k WHERE k.tenant_id = $1 AND k.subject = ANY ($2) AND k.class = ANY ($3) "
+    "AND k.state = 'live' ORDER BY k.id FOR UPDATE"
+)
 _ERASE = (
-    "WITH held AS MATERIALIZED (SELECT k.id, k.wrapped = '\\x00' AS empty FROM tally.data_key k "
-    "WHERE k.tenant_id = $1 AND k.subject = ANY ($2) "
-    "AND k.class = ANY ($3) AND k.state = 'live' ORDER BY k.id FOR UPDATE) "
+    f"WITH held AS MATERIALIZED (SELECT k.id, k.wrapped = '\\x00' AS empty {_LIVING}) "
     "UPDATE tally.data_key k SET state = 'erased', wrapped = NULL FROM held "
     "WHERE k.tenant_id = $1 AND k.id = held.id RETURNING k.epoch, held.empty"
 )

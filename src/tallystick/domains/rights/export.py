@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import datetime
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,9 +23,8 @@ from tallystick.audit.entries import AuditEvent
 from tallystick.domains.identity.access import acting_user
 from tallystick.domains.identity.disclosures import Disclosure
 from tallystick.domains.rights.gather import WITHHELD, actor_shown, documents, rows_of_person, schema_of
-from tallystick.domains.rights.places import specs_of
+from tallystick.domains.rights.places import all_declared, specs_of
 from tallystick.errors import Invalid, Tampered, Unavailable
-from tallystick.query import one_of
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -72,6 +71,7 @@ async def export_person(
     """Write what is held about a person to a new folder (GDPR Art. 15 and 20); see ``Privacy.export``."""
     said = _reason(reason)
     await acting_user(db, person, "privacy.export")
+    await all_declared(db)
     user = await db.users.get(person)
 
     async def fill(folder: _Folder) -> None:
@@ -96,6 +96,7 @@ async def export_tenant(db: Session, path: str | PathLike[str], reason: str, key
     """Write everything a tenant has to a new folder, opened, without credentials; needs "privacy.export_tenant"."""
     said = _reason(reason)
     await db.require("privacy.export_tenant")
+    await all_declared(db)
 
     async def fill(folder: _Folder) -> None:
         specs = [s for s in specs_of(db.entities) if s.schema == "tally" and s.table not in WITHHELD]
@@ -141,9 +142,18 @@ def check_export(path: str | PathLike[str], public_key: bytes | None = None) -> 
     if there != {f.name for f in found.files}:
         raise Tampered("The export has files that its manifest does not name, or lacks some.")
     for file in found.files:
-        if sha256((folder / file.name).read_bytes()).hexdigest() != file.sha256:
+        if _digest(folder / file.name) != file.sha256:
             raise Tampered(f"{file.name} of the export was changed.")
     return found
+
+
+def _digest(path: Path) -> str | None:
+    """The SHA-256 of a file in hex, read in parts; None for what is no file that can be read."""
+    try:
+        with open(path, "rb") as file:
+            return file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 class _Folder:
@@ -251,17 +261,18 @@ async def _disclose(db: Session, opened: list[tuple[str, UUID, str]], reason: st
 
 
 async def _disclosures(db: Session, ids: list[str], person: UUID) -> list[dict[str, Any]]:
-    found = await db[Disclosure].find(one_of(Disclosure.row_id, [UUID(i) for i in ids]), order=Disclosure.created_at)
+    # A statement of its own, because there is no most of them.
+    found = await db.unit.call(_DISCLOSURES, (db.tenant_id, ids))
     return [
         {
-            "at": d.created_at.isoformat(),
-            "entity": d.entity,
-            "row": str(d.row_id),
-            "field": d.field,
-            "by": actor_shown(d.created_by, person),
-            "reason": d.reason,
+            "at": at.isoformat(),
+            "entity": entity,
+            "row": str(row),
+            "field": field,
+            "by": actor_shown(actor, person),
+            "reason": reason,
         }
-        for d in found
+        for at, entity, row, field, actor, reason in found
     ]
 
 
@@ -306,6 +317,10 @@ _READS = (
     "e.body::jsonb #>> '{event,verb}', e.body::jsonb #>> '{event,keys}' FROM tally_audit.entry e "
     "WHERE e.tenant_id = $1 AND e.op = 'R' AND (e.key = ANY ($2::text[]) "
     "OR (e.key = '*' AND e.body::jsonb #> '{event,keys}' ?| $2::text[])) ORDER BY e.seq"
+)
+_DISCLOSURES = (
+    "SELECT d.created_at, d.entity, d.row_id, d.field, d.created_by, d.reason FROM tally.disclosure d "
+    "WHERE d.tenant_id = $1 AND d.row_id = ANY ($2::text[]::uuid[]) ORDER BY d.created_at, d.id"
 )
 _IDS = (
     "SELECT t.id FROM tally.{table} t WHERE t.tenant_id = $1 AND ($2::uuid IS NULL OR t.id > $2) ORDER BY t.id LIMIT $3"

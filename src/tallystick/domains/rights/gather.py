@@ -16,7 +16,7 @@ from uuid import UUID
 
 import msgspec
 
-from tallystick.domains.rights.places import person_columns, subject_column
+from tallystick.domains.rights.places import person_columns, personal, subject_column
 from tallystick.errors import Erased
 from tallystick.fields import Ref
 from tallystick.money import Money
@@ -148,7 +148,8 @@ def _document(
 
 def _is_of(spec: EntitySpec, entity: Any, person: UUID | None) -> bool:
     """Whether the sealed fields of a row are this person's; one that names nobody is whose it was found by."""
-    if person is None or spec.subject is None:
+    if person is None or spec.subject is None or not personal([spec]):
+        # A row about another row was found by that one: a notice by its application.
         return True
     named = getattr(entity, spec.subject)
     return named is None or named.id == person

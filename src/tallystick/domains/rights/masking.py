@@ -2,8 +2,9 @@
 
 Every sealed value is opened, replaced by a made-up one of its form and sealed again under keys of the copy; blind
 indexes are of the new values. Ids, references, amounts and dates stay, so everything still fits together: a copy is of
-nobody for who has only the copy, and still of somebody for who knows production's ids. Notes in words and addresses of
-wallets are blotted out too. The audit log, data keys and credentials are not copied.
+nobody for who has only the copy, and still of somebody for who knows production's ids. Notes, readable words about
+somebody, addresses of wallets and names of actors are made up or left out too. The audit log, data keys and credentials
+are not copied.
 
 The copy is made in one transaction of the owner of the other database, who switches the triggers of the copied tables
 off and on again inside it: they would judge every row as news. Whatever fails takes all of it back.
@@ -12,6 +13,7 @@ off and on again inside it: they would judge every row as news. Whatever fails t
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any, Final
@@ -21,8 +23,8 @@ import asyncpg
 import msgspec
 
 from tallystick.domains.identity.custom_fields import CustomField
-from tallystick.domains.rights.gather import WITHHELD
-from tallystick.domains.rights.places import specs_of
+from tallystick.domains.rights.gather import CREDENTIALS, WITHHELD, actor_shown
+from tallystick.domains.rights.places import all_declared, specs_of
 from tallystick.domains.rights.synthetic import Synthetic
 from tallystick.errors import Conflict, Erased, Invalid, Unsupported
 from tallystick.ids import uuid7
@@ -37,7 +39,7 @@ from tallystick.spec import Kind
 if TYPE_CHECKING:
     from tallystick.privacy.keys import KeyProvider
     from tallystick.session import Session
-    from tallystick.spec import EntitySpec
+    from tallystick.spec import EntitySpec, FieldSpec
 
 _LEFT_OUT: Final = WITHHELD | {
     "data_key",
@@ -46,7 +48,15 @@ _LEFT_OUT: Final = WITHHELD | {
     "login_throttle",
     "external_identity",
     "command_key",
+    # A copy sends nothing to anybody.
+    "outbox_message",
+    "outbox_lane",
 }
+_USERS: Final = "user_account"
+_ACTORS: Final = frozenset({"created_by", "updated_by"})
+_BY_ACCOUNT: Final = re.compile(r"user:[0-9a-f-]{36}")
+_NOBODY: Final = UUID(int=0)
+_FREE: Final = (dict[str, Any], list[Any])
 _BATCH: Final = 1_000
 _NOTE: Final = "masked"
 
@@ -78,6 +88,7 @@ async def mask_into(
     ``Invalid`` for a schema of another version, ``Duplicate`` for a slug that is taken, ``Unsupported``.
     """
     await db.require("privacy.mask")
+    await all_declared(db)
     copy = _Copy(db, target, keys, Synthetic(run_key if run_key is not None else os.urandom(32)))
     state = ""
     try:
@@ -168,6 +179,7 @@ class _Copy:
                 await self._mask(spec, rows)
             for row in rows:
                 row["tenant_id"] = self._tenant
+                row.update({n: _actor(row[n]) for n in _ACTORS & row.keys()})
             await self._target.executemany(insert, [tuple(row[c] for c in table.columns) for row in rows])
             total += len(rows)
             if len(rows) < _BATCH:
@@ -176,14 +188,14 @@ class _Copy:
 
     async def _mask(self, spec: EntitySpec, rows: list[dict[str, Any]]) -> None:
         for name, why in spec.readable.items():
-            field = spec.fields[name]
+            if why in (Readable.NOTE, Readable.BY_ID):
+                field = spec.fields[name]
+                for row in rows:
+                    if row[name]:
+                        row[name] = self._blotted(spec, field, why, row[name])
+        if spec.table == _USERS:
             for row in rows:
-                if not row[name]:
-                    continue
-                if why is Readable.NOTE and field.kind is Kind.TEXT:
-                    row[name] = _NOTE[: field.max_length or 100]
-                elif why is Readable.BY_ID and field.kind is Kind.BYTES:
-                    row[name] = self._synthetic.raw(f"{spec.table}.{name}", row[name])
+                row.update(dict.fromkeys(CREDENTIALS) | {"mfa_enabled": False})
         fields = [f for f in spec.fields.values() if f.sealed]
         wanted = {row[f.name][2:18] for row in rows for f in fields if row[f.name] is not None}
         if not wanted:
@@ -201,6 +213,17 @@ class _Copy:
             for field in fields:
                 if row[field.name] is not None:
                     self._replace(spec, field, row, opener, writer)
+
+    def _blotted(self, spec: EntitySpec, field: FieldSpec, why: Readable, value: Any) -> Any:
+        """What is readable about somebody: words made up, numbers and codes as they are."""
+        place = f"{spec.table}.{field.name}"
+        if field.kind is Kind.BYTES:
+            return self._synthetic.raw(place, value)
+        if field.kind is Kind.TEXT:
+            return _NOTE[: field.max_length or 100] if why is Readable.NOTE else self._synthetic.words(place, value)
+        if field.kind is Kind.JSON and field.python in _FREE:
+            return msgspec.json.encode(self._synthetic.words(place, msgspec.json.decode(value))).decode()
+        return value
 
     def _replace(self, spec: EntitySpec, field: Any, row: dict[str, Any], opener: Opener, writer: Writer) -> None:
         try:
@@ -254,6 +277,11 @@ class _Place:
 
     def __init__(self, tenant: UUID) -> None:
         self.tenant = tenant
+
+
+def _actor(actor: str | None) -> str | None:
+    """Who did it, as the copy may know: an account by its id, which stays, and anybody else by kind."""
+    return actor if actor is None or _BY_ACCOUNT.fullmatch(actor) else actor_shown(actor, _NOBODY)
 
 
 def _table(row: Sequence[Any]) -> _Table:

@@ -24,12 +24,12 @@ class Offboarded(msgspec.Struct, frozen=True):
 
 
 async def offboard(db: Session, path: str | PathLike[str], *, confirm: str, reason: str, key: Any = None) -> Offboarded:
-    """Export the tenant, check what was written, close the tenant, and end every epoch of its keys.
+    """Export the tenant, check what was written, end every epoch of its keys, and close the tenant.
 
     ``confirm`` is the tenant's slug. It cannot be undone: from then on nothing sealed can be read, in backups neither.
     The audit log and the books stay, unreadable where they were sealed. Stopped half way it is run again, with another
-    folder. Needs "privacy.export_tenant" and "tenant.manage"; raises ``Invalid``, ``Unsupported`` for keys without a
-    folder.
+    folder; the folder that was whole first is the export, because keys may have ended since. Needs
+    "privacy.export_tenant" and "tenant.manage"; raises ``Invalid``, ``Unsupported`` for keys without a folder.
     """
     refuse_open(db)
     await db.require("tenant.manage")
@@ -42,14 +42,17 @@ async def offboard(db: Session, path: str | PathLike[str], *, confirm: str, reas
     await asyncio.to_thread(provider.begin_epoch, db.tenant_id)
     manifest = await export_tenant(db, path, reason, key)
     await asyncio.to_thread(check_export, path)
-    await db.unit.change(_CLOSE, (msgspec.json.encode({"is_active": False}).decode(),))
+    # No key is made any more in any epoch, whoever begins another one.
+    await db.unit.change("SELECT tally.close_epochs($1)", (_NEVER,))
     epochs = await asyncio.to_thread(provider.epochs, db.tenant_id)
     living = sorted(n for n, ended in epochs.items() if ended is None)
-    await db.unit.change("SELECT tally.close_epochs($1)", (max(living) + 1,))
     for epoch in living:
         await asyncio.to_thread(provider.end_epoch, db.tenant_id, epoch)
     db.sealer.keyring().forget(db.tenant_id)
+    # Last, because a closed tenant has no session in which this could be run again.
+    await db.unit.change(_CLOSE, (msgspec.json.encode({"is_active": False}).decode(),))
     return Offboarded(manifest, tuple(living))
 
 
+_NEVER = 2**31 - 1
 _CLOSE = "SELECT id FROM tally_ref.tenant_update($1::jsonb)"

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from tallystick.domains.identity.users import User
 from tallystick.entity import Entity, spec_of
+from tallystick.errors import Unsupported
 
 if TYPE_CHECKING:
+    from tallystick.session import Session
     from tallystick.spec import EntitySpec
 
 _USERS = spec_of(User).table
@@ -36,14 +38,58 @@ def personal(specs: Iterable[EntitySpec]) -> list[EntitySpec]:
     return [s for s in specs if s.sealed and (s.table == _USERS or _is_persons(s))]
 
 
+def parents(specs: list[EntitySpec]) -> list[tuple[EntitySpec, frozenset[str]]]:
+    """Persons' entities whose rows are the subjects of other entities' sealed fields, with the classes of those.
+
+    A notice is about an application, and under a key of that row.
+    """
+    found: list[tuple[EntitySpec, frozenset[str]]] = []
+    for parent in personal(specs):
+        classes = {
+            purpose
+            for spec in specs
+            if spec.sealed and parent.table != _USERS and parent.table == _subject_table(spec)
+            for purpose in spec.purposes
+        }
+        if classes:
+            found.append((parent, frozenset(classes)))
+    return found
+
+
+def _subject_table(spec: EntitySpec) -> str | None:
+    column = subject_column(spec)
+    return next((f.table for f in spec.foreign_keys if f.columns[-1] == column and len(f.columns) > 1), None)
+
+
 def classes_of(specs: Iterable[EntitySpec]) -> list[str]:
     """The classes in which persons have data keys."""
     return sorted({purpose for spec in personal(specs) for purpose in spec.purposes})
 
 
 def _is_persons(spec: EntitySpec) -> bool:
-    column = subject_column(spec)
-    return any(column == f.columns[1] and f.table == _USERS for f in spec.foreign_keys if len(f.columns) > 1)
+    return _subject_table(spec) == _USERS
+
+
+async def all_declared(db: Session) -> None:
+    """Raise ``Unsupported`` where the tenant has sealed values in tables that this application has no entity for.
+
+    Their minimums and their indexes would be unknown, and a person erased by halves.
+    """
+    known = [s.table for s in specs_of(db.entities)]
+    for (table,) in await db.unit.call(_SEALED, (known,)):
+        if await db.unit.call(f'SELECT 1 FROM tally."{table}" t WHERE t.tenant_id = $1 LIMIT 1', (db.tenant_id,)):
+            raise Unsupported(
+                f"The tenant has sealed values in {table}, of which this application does not know.",
+                remedy="Open it with all that the database has: Tallystick.open(domains=..., entities=...).",
+            )
+
+
+# Whatever has sealed columns has the guard of them.
+_SEALED = (
+    "SELECT c.relname::text FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid "
+    "WHERE c.relnamespace = 'tally'::regnamespace AND p.pronamespace = 'tally'::regnamespace "
+    "AND p.proname = 'sealed_live' AND NOT t.tgisinternal AND c.relname <> ALL ($1::text[]) ORDER BY 1"
+)
 
 
 def rows_of(spec: EntitySpec, persons: str = "$2") -> str:
@@ -54,23 +100,22 @@ def rows_of(spec: EntitySpec, persons: str = "$2") -> str:
     )
 
 
-def last_changes(specs: list[EntitySpec], data_class: str) -> list[str]:
-    """SELECTs of the moments (``at``) at which rows of a class that are about a person ($2) were last changed.
+def touches(specs: list[EntitySpec], data_class: str, person: str = "$2") -> list[tuple[str, str]]:
+    """Where a class has rows that are about a person: the column that says when one was last changed, and FROM what.
 
     A row is about a person that it names, and so is one that refers to such a row: a payment is of its loan's borrower.
+    ``person`` is who, as SQL; the tenant is $1.
     """
     columns = {s.table: person_columns(s) for s in specs}
-    found: list[str] = []
+    found: list[tuple[str, str]] = []
     for spec in specs:
         if spec.retain != data_class and data_class not in spec.purposes:
             continue
-        at = "updated_at" if any(c.name == "updated_at" for c in spec.columns) else "created_at"
-        rows = f"SELECT max(t.{at}) AS at FROM tally.{spec.table} t"
-        found += [f"{rows} WHERE t.tenant_id = $1 AND t.{column} = $2" for column in columns[spec.table]]
+        at = "t.updated_at" if any(c.name == "updated_at" for c in spec.columns) else "t.created_at"
+        rows = f"FROM tally.{spec.table} t"
+        found += [(at, f"{rows} WHERE t.tenant_id = $1 AND t.{column} = {person}") for column in columns[spec.table]]
         for key in spec.foreign_keys:
             for column in () if key.table == _USERS else columns.get(key.table, ()):
-                found.append(
-                    f"{rows} JOIN tally.{key.table} p ON p.tenant_id = t.tenant_id AND p.id = t.{key.columns[1]} "
-                    f"WHERE t.tenant_id = $1 AND p.{column} = $2"
-                )
+                parent = f"JOIN tally.{key.table} p ON p.tenant_id = t.tenant_id AND p.id = t.{key.columns[1]}"
+                found.append((at, f"{rows} {parent} WHERE t.tenant_id = $1 AND p.{column} = {person}"))
     return found

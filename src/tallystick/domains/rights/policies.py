@@ -7,6 +7,7 @@ stays with its source named.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,7 @@ from tallystick.domains.identity.retention import RetentionPolicy
 
 if TYPE_CHECKING:
     from tallystick.session import Session
+    from tallystick.spec import EntitySpec
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +83,11 @@ async def in_force(db: Session) -> dict[str, Policy]:
             hold=row.hold,
         )
     return found
+
+
+def known_classes(specs: Iterable[EntitySpec]) -> set[str]:
+    """The classes that entities declare, and those of the examples."""
+    return {*EXAMPLES, *(c for spec in specs for c in (spec.retain, *spec.purposes) if c)}
 
 
 def policy_for(policies: dict[str, Policy], data_class: str) -> Policy:

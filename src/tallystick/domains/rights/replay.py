@@ -1,7 +1,9 @@
 """Replaying the erasure ledger: what was erased stays erased after a database was restored from a backup.
 
-A backup that is older than an erasure holds the wrapped keys that it destroyed. Run this on a restored database before
-anything else opens it. Holds and policies are not asked: every line was decided with both in force.
+A backup that is older than an erasure holds the wrapped keys that it destroyed, or, where only some tables were
+restored, the blind indexes. Run this on a restored database before anything else opens it. Holds and policies are not
+asked: every line was decided with both in force. What a request left for later is not in the ledger; a request that
+the backup does not know is therefore open again, to be decided.
 """
 
 from __future__ import annotations
@@ -11,10 +13,23 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tallystick.domains.identity.users import User, UserStatus
-from tallystick.domains.rights.erasure import LedgerLine, destroy, read_line, refuse_open
-from tallystick.entity import spec_of
+from tallystick.domains.guarded import put
+from tallystick.domains.identity.consents import withdraw_all
+from tallystick.domains.identity.erasures import OPEN, ErasureGround, ErasureRequest, ErasureStep, StepStatus
+from tallystick.domains.identity.users import UserStatus
+from tallystick.domains.rights.erasure import (
+    LedgerLine,
+    destroy,
+    is_account,
+    is_left,
+    mark_erased,
+    read_line,
+    refuse_open,
+)
+from tallystick.domains.rights.places import all_declared
 from tallystick.errors import Tampered
+from tallystick.fields import Ref
+from tallystick.query import one_of
 
 if TYPE_CHECKING:
     from tallystick.app import Tallystick
@@ -22,12 +37,16 @@ if TYPE_CHECKING:
 
 
 class Replayed(msgspec.Struct, frozen=True):
-    """What a replay found: lines of the ledger, how many were done again, and the keys that destroyed."""
+    """What a replay found: lines of the ledger, how many were done again, and the keys that destroyed.
+
+    ``reopened`` are requests that the database did not know, of persons of whom something is left.
+    """
 
     tenant: str
     lines: int
     again: int
     keys: int
+    reopened: int = 0
 
 
 async def replay_erasures(tally: Tallystick) -> list[Replayed]:
@@ -43,30 +62,63 @@ async def replay_erasures(tally: Tallystick) -> list[Replayed]:
 async def replay_tenant(db: Session) -> Replayed:
     """Carry out what the database of one tenant lacks."""
     refuse_open(db)
+    await all_declared(db)
     keyring = db.sealer.keyring()
     lines = [_read(line) for line in keyring.provider.erasures(db.tenant_id)]
-    again = keys = 0
+    again = keys = reopened = 0
     for line in lines:
         done = await db.atomic(_again(line))
         again += done is not None
         keys += done or 0
+    for line in lines:
+        reopened += await db.atomic(_reopened(line))
     keyring.forget(db.tenant_id)
-    return Replayed(db.tenant.slug, len(lines), again, keys)
+    return Replayed(db.tenant.slug, len(lines), again, keys, reopened)
 
 
 def _again(line: LedgerLine) -> Callable[[Session], Awaitable[int | None]]:
     async def work(db: Session) -> int | None:
         user = await db.users.get_or_none(line.person)
         left = await db.unit.call(_LEFT, (db.tenant_id, line.subjects, line.classes))
-        whole = set(spec_of(User).purposes) <= set(line.classes)
-        open_account = user is not None and whole and user.status is not UserStatus.ERASED
-        if not left[0][0] and not open_account:
+        if user is None and not left[0][0]:
             return None
-        done = await destroy(db, line.person, line.classes, line.subjects)
-        if user is not None and open_account:
+        ends = False
+        if user is not None:
             user = await db.users.lock(line.person)
-            await db.users.update(user, status=UserStatus.ERASED)
-        return done.keys
+            ends = user.status is not UserStatus.ERASED and is_account(line.classes)
+        if ends:
+            await withdraw_all(db, line.person)
+        done = await destroy(db, line.person, line.classes, line.subjects)
+        if ends:
+            await mark_erased(db, line.person)
+        return done.keys if done.keys or done.indexes or ends else None
+
+    return work
+
+
+def _reopened(line: LedgerLine) -> Callable[[Session], Awaitable[bool]]:
+    async def work(db: Session) -> bool:
+        if line.request is None or await db.users.get_or_none(line.person) is None:
+            return False
+        await db.users.lock(line.person)
+        if await db[ErasureRequest].get_or_none(line.request) is not None or await db[ErasureRequest].exists(
+            ErasureRequest.user == Ref(line.person), one_of(ErasureRequest.status, OPEN)
+        ):
+            return False
+        if not await is_left(db, line.person):
+            return False
+        made = ErasureRequest(
+            id=line.request,
+            user=Ref(line.person),
+            ground=line.ground or ErasureGround.CONSENT_WITHDRAWN,
+            requested_at=line.at,
+            final_epoch=line.epoch,
+        )
+        asked = await put(db[ErasureRequest], made)
+        for name in line.classes:
+            gone = ErasureStep(request=asked.ref, data_class=name, status=StepStatus.ERASED, erased_at=line.at)
+            await put(db[ErasureStep], gone)
+        return True
 
     return work
 

@@ -6,15 +6,29 @@ class's maximum. A batch is a transaction for each person in it; whoever is held
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, date, datetime, time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import msgspec
 
-from tallystick.domains.rights.erasure import Destroyed, destroy, execute, refuse_held, refuse_open, write_down
-from tallystick.domains.rights.places import person_columns, specs_of, subject_column
+from tallystick.domains.identity.consents import withdraw_all
+from tallystick.domains.identity.users import UserStatus
+from tallystick.domains.rights.erasure import (
+    destroy,
+    execute,
+    is_account,
+    judge,
+    mark_erased,
+    refuse_held,
+    refuse_open,
+    take,
+    take_keys,
+    write_down,
+)
+from tallystick.domains.rights.places import all_declared, person_columns, specs_of, subject_column, touches
 from tallystick.domains.rights.policies import Policy, in_force, later, policy_for
 from tallystick.errors import Erased, Invalid, OnHold
 
@@ -23,7 +37,8 @@ if TYPE_CHECKING:
 
 ERASE: Final = "erase"
 KEEP: Final = "keep"
-_MOST = 10_000
+_MOST: Final = 10_000
+_PAGE: Final = 500
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,26 +63,39 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 async def explain(db: Session) -> list[Line]:
     """What a sweep would do now, and what it leaves alone and why. Nothing is changed."""
     policies, found = await in_force(db), list[Line]()
-    steps = await db.unit.call(_DUE_BY_CLASS, (db.tenant_id, db.today()))
-    for name, due, waiting, first in steps:
-        policy = policy_for(policies, name)
-        if due and policy.hold:
-            found.append(_line(db, KEEP, name, due, "the whole class is on hold"))
-        elif due:
-            found.append(_line(db, ERASE, name, due, f"asked for, and the minimum has passed: {policy.reason}"))
-        if waiting:
-            until = f"until {first} at the earliest" if first else "while the class is on hold"
-            source = f" ({policy.citation})" if policy.citation else ""
-            found.append(_line(db, KEEP, name, waiting, f"asked for, kept {until}: {policy.reason}{source}"))
+    counts, first, asked = Counter[tuple[str, str]](), dict[str, date](), dict[str, list[UUID]]()
+    async for page in _asked(db, policies, _PAGE):
+        for one in page:
+            for name in one.due:
+                asked.setdefault(name, []).append(one.user)
+            counts.update(("held" if one.held else "due", name) for name in one.due)
+            counts.update(("waiting", name) for name in one.waiting)
+            for name, until in one.waiting.items():
+                if until is not None:
+                    first[name] = min(until, first.get(name, until))
+    for name in sorted({name for _, name in counts}):
+        reason, citation = policy_for(policies, name).reason, policy_for(policies, name).citation
+        if due := counts["due", name]:
+            found.append(_line(db, ERASE, name, due, f"asked for, and the minimum has passed: {reason}"))
+        if held := counts["held", name]:
+            found.append(_line(db, KEEP, name, held, "asked for, and held"))
+        if waiting := counts["waiting", name]:
+            until_when = f"until {first[name]} at the earliest" if name in first else "while the class is on hold"
+            source = f" ({citation})" if citation else ""
+            found.append(_line(db, KEEP, name, waiting, f"asked for, kept {until_when}: {reason}{source}"))
+    sealed = {purpose for spec in specs_of(db.entities) for purpose in spec.purposes}
     for name, policy in sorted(policies.items()):
         if policy.maximum_months is None:
             continue
-        sql = _too_old(db, name)
         rows = await db.unit.call(
-            f"SELECT count(*), count(*) FILTER (WHERE held) FROM ({sql}) AS f", _arguments(db, policy, _MOST, None)
+            f"SELECT count(DISTINCT f.owner), count(DISTINCT f.owner) FILTER (WHERE f.held) "
+            f"FROM ({_too_old(db, name)}) AS f WHERE f.owner <> ALL ($6::uuid[])",
+            (*_arguments(db, policy, _MOST, None), asked.get(name, [])),
         )
         total, held = rows[0]
         held = total if policy.hold else held
+        if not total and name not in sealed and not policy.example:
+            found.append(_line(db, KEEP, name, 0, "nothing of this class is sealed, so there is no key to destroy"))
         if total - held:
             why = f"not touched for {policy.maximum_months} months, the maximum of its class: {policy.reason}"
             found.append(_line(db, ERASE, name, total - held, why))
@@ -81,32 +109,56 @@ async def sweep(db: Session, batch: int = 500) -> AsyncIterator[Batch]:
     if batch.__class__ is not int or not 1 <= batch <= _MOST:
         raise Invalid(f"A batch is of 1 to {_MOST} persons.", field="batch")
     refuse_open(db)
+    await all_declared(db)
     policies = await in_force(db)
-    after: UUID | None = None
-    while True:
-        rows = await db.unit.call(_DUE, (db.tenant_id, db.today(), after, batch))
-        if not rows:
-            break
-        after = rows[-1][0]
-        yield await _asked_for(db, [(r[0], r[1]) for r in rows])
+    async for page in _asked(db, policies, batch):
+        if any(one.due for one in page):
+            yield await _asked_for(db, page)
     for name, policy in sorted(policies.items()):
         if policy.maximum_months is None or policy.hold:
             continue
-        after = None
+        after: UUID | None = None
+        seen: set[UUID] = set()
         while True:
             rows = await db.unit.call(f"{_too_old(db, name)} ORDER BY 1 LIMIT $5", _arguments(db, policy, batch, after))
             if not rows:
                 break
             after = rows[-1][0]
-            yield await _past_maximum(db, name, [r[0] for r in rows])
+            yield await _past_maximum(db, name, rows, seen)
 
 
-async def _asked_for(db: Session, due: list[tuple[UUID, list[str]]]) -> Batch:
+class _Asked(msgspec.Struct, frozen=True):
+    """A request of which something was kept: what of it is due by now, what still waits, until when."""
+
+    id: UUID
+    user: UUID
+    held: bool
+    due: list[str]
+    waiting: dict[str, date | None]
+
+
+async def _asked(db: Session, policies: dict[str, Policy], size: int) -> AsyncIterator[list[_Asked]]:
+    """The open requests, judged as an erasure judges them: by the policies and the data of now."""
+    after: UUID | None = None
+    while rows := await db.unit.call(_OPEN, (db.tenant_id, after, size)):
+        page: list[_Asked] = []
+        for id, user, held, classes in rows:
+            judged = {n: await judge(db, user, policy_for(policies, n), db.today()) for n in classes}
+            due = [n for n, stays in judged.items() if stays is None]
+            waiting = {n: stays.until for n, stays in judged.items() if stays is not None}
+            page.append(_Asked(id, user, held, due, waiting))
+        yield page
+        after = rows[-1][0]
+
+
+async def _asked_for(db: Session, page: list[_Asked]) -> Batch:
     persons = held = keys = 0
     names: set[str] = set()
-    for request, classes in due:
+    for one in page:
+        if not one.due:
+            continue
         try:
-            done = await execute(db, request, only=classes)
+            done = await execute(db, one.id, only=one.due)
         except OnHold:
             held += 1
             continue
@@ -116,27 +168,45 @@ async def _asked_for(db: Session, due: list[tuple[UUID, list[str]]]) -> Batch:
     return Batch(data_class=", ".join(sorted(names)), persons=persons, held=held, keys=keys)
 
 
-async def _past_maximum(db: Session, data_class: str, subjects: list[UUID]) -> Batch:
+async def _past_maximum(db: Session, data_class: str, rows: Sequence[Any], seen: set[UUID]) -> Batch:
+    """``seen`` are persons of whom a row with a key of its own went already, who are not counted again."""
     persons = held = keys = 0
 
-    for subject in subjects:
+    for subject, _, owner in rows:
 
-        async def work(session: Session, subject: UUID = subject) -> Destroyed:
-            user = await session.users.get_or_none(subject)
+        async def work(session: Session, subject: UUID = subject, owner: UUID = owner) -> int | None:
+            user = await session.users.get_or_none(owner)
             if user is not None:
-                await session.users.lock(subject)
-                await refuse_held(session, subject)
+                user = await session.users.lock(owner)
+                await refuse_held(session, owner)
+            await take_keys(session, await take(session, subject), data_class)
+            # Asked again behind the locks: it may have been touched since the batch was read, or the class be held.
+            present = policy_for(await in_force(session), data_class)
+            if present.hold or present.maximum_months is None:
+                return None
+            old = f"SELECT 1 FROM ({_too_old(session, data_class)}) AS f WHERE f.subject = $6"
+            if not await session.unit.call(old, (*_arguments(session, present, 1, None), subject)):
+                return None
+            ends = user is not None and owner == subject and user.status is not UserStatus.ERASED
+            ends = ends and is_account([data_class])
+            if ends:
+                await withdraw_all(session, subject)
             done = await destroy(session, subject, [data_class])
+            if ends:
+                await mark_erased(session, subject)
             await write_down(session, subject, done, [data_class], None)
-            return done
+            return done.keys
 
         try:
             done = await db.atomic(work)
         except (OnHold, Erased):
             held += 1
             continue
-        persons += 1
-        keys += done.keys
+        if done is not None:
+            persons += owner not in seen
+            keys += done
+            if owner != subject:
+                seen.add(owner)
     db.sealer.keyring().forget(db.tenant_id)
     return Batch(data_class=data_class, persons=persons, held=held, keys=keys)
 
@@ -153,44 +223,38 @@ def _arguments(db: Session, policy: Policy, most: int, after: UUID | None) -> tu
 
 
 def _too_old(db: Session, data_class: str) -> str:
-    """Who has a living key of a class and nothing in it that was touched since a moment; whether they are held."""
-    fresh, owners = [], ["k.subject"]
-    for spec in specs_of(db.entities):
+    """Who has a living key of a class and nothing in it that was touched since a moment; whether held; whose row."""
+    specs, fresh, owners = specs_of(db.entities), list[str](), list[str]()
+    for at, rows in touches(specs, data_class, "k.subject"):
+        fresh.append(f"AND NOT EXISTS (SELECT {rows} AND {at} >= $3)")
+    for spec in specs:
         if spec.retain != data_class and data_class not in spec.purposes:
             continue
-        at = "updated_at" if any(c.name == "updated_at" for c in spec.columns) else "created_at"
-        mine = ["t.id", *(f"t.{c}" for c in person_columns(spec) if c != "id")]
-        fresh += [
-            f"AND NOT EXISTS (SELECT FROM tally.{spec.table} t WHERE t.tenant_id = k.tenant_id "
-            f"AND {column} = k.subject AND t.{at} >= $3)"
-            for column in mine
-        ]
+        if "id" not in person_columns(spec):
+            # A row that has a key of its own.
+            at = "updated_at" if any(c.name == "updated_at" for c in spec.columns) else "created_at"
+            fresh.append(
+                f"AND NOT EXISTS (SELECT FROM tally.{spec.table} t WHERE t.tenant_id = $1 AND t.id = k.subject "
+                f"AND t.{at} >= $3)"
+            )
         column = subject_column(spec)
         if column is not None:
-            owners.append(
-                f"(SELECT t.{column} FROM tally.{spec.table} t WHERE t.tenant_id = k.tenant_id AND t.id = k.subject)"
-            )
+            owners.append(f"(SELECT t.{column} FROM tally.{spec.table} t WHERE t.tenant_id = $1 AND t.id = k.subject)")
+    owner = f"coalesce({', '.join([*owners, 'k.subject'])})"
     held = (
-        "EXISTS (SELECT FROM tally.legal_hold h WHERE h.tenant_id = k.tenant_id AND h.released_at IS NULL "
-        f"AND h.user_id IN ({', '.join(owners)}))"
+        "EXISTS (SELECT FROM tally.legal_hold h WHERE h.tenant_id = $1 AND h.released_at IS NULL "
+        f"AND h.user_id = {owner})"
     )
     return (
-        f"SELECT k.subject, {held} AS held FROM tally.data_key k WHERE k.tenant_id = $1 AND k.class = $2 "
-        "AND k.state = 'live' AND k.created_at < $3 AND ($4::uuid IS NULL OR k.subject > $4) AND $5::bigint > 0 "
-        f"{' '.join(fresh)}"
+        f"SELECT k.subject, {held} AS held, {owner} AS owner FROM tally.data_key k WHERE k.tenant_id = $1 "
+        "AND k.class = $2 AND k.state = 'live' AND k.created_at < $3 AND ($4::uuid IS NULL OR k.subject > $4) "
+        f"AND $5::bigint > 0 {' '.join(fresh)}"
     )
 
 
-_OPEN_STEP = (
-    "tally.erasure_step s JOIN tally.erasure_request r ON r.tenant_id = s.tenant_id AND r.id = s.request_id "
-    "WHERE s.tenant_id = $1 AND s.status = 'kept' AND r.status = 'partial'"
-)
-_DUE_BY_CLASS = (
-    "SELECT s.data_class, count(*) FILTER (WHERE s.due_on <= $2), "
-    "count(*) FILTER (WHERE s.due_on > $2 OR s.due_on IS NULL), min(s.due_on) FILTER (WHERE s.due_on > $2) "
-    f"FROM {_OPEN_STEP} GROUP BY 1 ORDER BY 1"
-)
-_DUE = (
-    f"SELECT r.id, array_agg(s.data_class) FROM {_OPEN_STEP} AND s.due_on <= $2 "
-    "AND ($3::uuid IS NULL OR r.id > $3) GROUP BY r.id ORDER BY r.id LIMIT $4"
+_OPEN = (
+    "SELECT r.id, r.user_id, EXISTS (SELECT FROM tally.legal_hold h WHERE h.tenant_id = $1 AND h.user_id = r.user_id "
+    "AND h.released_at IS NULL), ARRAY(SELECT s.data_class FROM tally.erasure_step s WHERE s.tenant_id = $1 "
+    "AND s.request_id = r.id AND s.status = 'kept' ORDER BY 1) FROM tally.erasure_request r "
+    "WHERE r.tenant_id = $1 AND r.status = 'partial' AND ($2::uuid IS NULL OR r.id > $2) ORDER BY r.id LIMIT $3"
 )

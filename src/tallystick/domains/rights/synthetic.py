@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -62,12 +63,20 @@ class Synthetic:
         if one is None or kind not in ("integer", "decimal"):
             return made
         if kind == "decimal":
-            # Of a number that is written with an exponent only the digits are made up.
-            stream = self._stream(place, value.encode())
-            made = "".join(str(next(stream) % 9 + 1) if c.isdecimal() else c for c in value)
+            made = self._digits(place, value)
         if one.minimum is not None and Decimal(made) < one.minimum:
             return type(made)(one.minimum)
         return type(made)(one.maximum) if one.maximum is not None and Decimal(made) > one.maximum else made
+
+    def words(self, place: str, value: Any) -> Any:
+        """A readable value with its texts made up; numbers, which are measurements, stay."""
+        if isinstance(value, str):
+            return self._made(place, value)
+        if isinstance(value, list):
+            return [self.words(place, v) for v in value]
+        if isinstance(value, dict):
+            return {k: self.words(f"{place}.{k}", v) for k, v in value.items()}
+        return value
 
     def raw(self, place: str, value: bytes) -> bytes:
         """As many bytes."""
@@ -82,13 +91,13 @@ class Synthetic:
                 return self._made(place, day).isoformat()
             return self._email(place, value) if email else self._text(place, value)
         if isinstance(value, int):
-            return int(self._text(place, str(value)))
+            return int(self._digits(place, str(value)))
         if isinstance(value, datetime):
             return value - timedelta(days=self._number(place, value.isoformat()) % 3_650)
         if isinstance(value, date):
             return date.fromordinal(_FIRST + self._number(place, value.isoformat()) % _DAYS)
         if isinstance(value, (Decimal, float)):
-            return type(value)(self._text(place, str(value)))
+            return type(value)(self._digits(place, str(value)))
         if isinstance(value, (list, tuple)):
             return [self._made(place, v) for v in value]
         if isinstance(value, dict):
@@ -102,12 +111,19 @@ class Synthetic:
             if character.isdecimal():
                 # A leading zero would make a number shorter.
                 made.append(str(next(stream) % 9 + 1))
-            elif character.isalpha():
+            elif character.isalpha() or unicodedata.category(character)[0] in "MN":
+                # Marks too: the vowels of many scripts are such.
                 letters = _LARGE if character.isupper() else _SMALL
                 made.append(letters[next(stream) % 26])
             else:
                 made.append(character)
         return "".join(made)
+
+    def _digits(self, place: str, value: str) -> str:
+        """A number as it is written: its sign, point and exponent stay."""
+        number, mark, exponent = value.partition("E" if "E" in value else "e")
+        stream = self._stream(place, value.encode())
+        return "".join(str(next(stream) % 9 + 1) if c.isdecimal() else c for c in number) + mark + exponent
 
     def _email(self, place: str, value: str) -> str:
         # Enough of a hash that two addresses never meet, whatever unique rule there is.

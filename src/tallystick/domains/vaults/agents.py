@@ -62,7 +62,7 @@ class Agent(Entity):
         ),
         kept(),
         retain="vaults",
-        readable={"name": Readable.CODE, "address": Readable.DIGEST, "profile": Readable.TERMS},
+        readable={"name": Readable.CODE, "address": Readable.BY_ID, "profile": Readable.TERMS},
     )
 
 
