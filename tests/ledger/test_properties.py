@@ -142,14 +142,18 @@ async def _run(db: Session, steps: list[Any]) -> None:
     await audit(db)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(steps=STEPS)
 async def test_the_books_agree_with_the_model(tally: Tallystick, tenant: str, steps: list[Any]):
     async with Sandbox(tally) as sandbox, sandbox.session(tenant, actor="test", permissions=("*",)) as db:
         await _run(db, steps)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(raw=st.lists(LEG, min_size=1, max_size=6), before=st.lists(LEG, max_size=3))
 async def test_to_do_and_to_undo_is_to_do_nothing(
     tally: Tallystick, tenant: str, raw: list[tuple[int, int, int]], before: list[tuple[int, int, int]]

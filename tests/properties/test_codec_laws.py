@@ -147,7 +147,9 @@ def test_what_is_encoded_or_refused_is_refused_by_name(name: str, data: st.DataO
         assert getattr(again, name) == getattr(decoded, name)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(batch=st.lists(sinks(), min_size=1, max_size=3, unique_by=lambda s: s.id))
 async def test_a_server_keeps_every_entity(db: Session, batch: list[Sink]) -> None:
     batch = [Sink(**{n: getattr(s, n) for n in SPEC.fields if n not in ("owner",)}) for s in batch]

@@ -150,7 +150,9 @@ def test_a_filter_from_outside_is_conditions_or_invalid(pairs: dict[str, str]) -
     assert len(values) == 1 + len(CODEC.bind(where, SEALER))
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     rows=st.lists(st.fixed_dictionaries({}, optional=VALUES), min_size=1, max_size=8),
     conditions=st.lists(trees, min_size=1, max_size=4),
