@@ -28,7 +28,7 @@ WRITERS = 16
 KILLS = 10
 SECONDS = float(os.environ.get("TALLYSTICK_SOAK", "8"))
 ENOUGH = 50
-PATIENCE = 45
+PATIENCE = 90
 SEALING = Path(__file__).with_name("sealing.py")
 
 

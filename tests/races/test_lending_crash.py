@@ -235,7 +235,7 @@ async def _run(
                 told.refused.add(key)
                 return
 
-    async with asyncio.timeout(60), asyncio.TaskGroup() as payers:
+    async with asyncio.timeout(120), asyncio.TaskGroup() as payers:
         for number in range(N):
             payers.create_task(payer(number))
         await started.wait()
