@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import pwd
@@ -90,6 +91,7 @@ class Behind:
         self._account = (target["user"], target["password"])
         self._twins: weakref.WeakKeyDictionary[Tallystick, Tallystick] = weakref.WeakKeyDictionary()
         self._direct = Tallystick.session
+        self._starting = asyncio.Lock()
 
     def patch(self, monkeypatch: Any) -> None:
         """Lead every session through the pooler from here on; a twin ends with its application."""
@@ -121,7 +123,11 @@ class Behind:
         return replace(settings, database_url=url, pooler="transaction")
 
     async def twin(self, app: Tallystick) -> Tallystick:
-        """The application's other self."""
+        """The application's other self; the first sessions may come together."""
+        async with self._starting:
+            return await self._twin(app)
+
+    async def _twin(self, app: Tallystick) -> Tallystick:
         found = self._twins.get(app)
         if found is None:
             found = Tallystick(

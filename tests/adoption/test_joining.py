@@ -335,7 +335,7 @@ async def test_the_applications_statement_timeout_stands(shop: Shop, slug: str) 
     from sqlalchemy import func, select
 
     async with shop.connected() as connection, connection.transaction():
-        await connection.execute("SET LOCAL statement_timeout = '50ms'")
+        await connection.execute("SET LOCAL statement_timeout = '400ms'")
         async with shop.tally.session(slug, actor="shop", connection=connection) as db:
             with pytest.raises(Unavailable):
                 await db.fetch(select(func.pg_sleep(5).label("x")), into=dict)

@@ -119,7 +119,7 @@ async def seen(tally: Tallystick, app: Tallystick, tenant: str, *, together: boo
 
             task = asyncio.create_task(work())
             try:
-                for _ in range(100):
+                for _ in range(1_000):
                     row = await watcher.fetchrow(
                         "SELECT query, application_name FROM pg_stat_activity WHERE datname = current_database() "
                         "AND state = 'active' AND query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()"

@@ -179,11 +179,11 @@ def test_threads_share_a_tally_and_not_an_open_transaction(still: facade.Tallyst
 def test_an_interrupt_cancels_the_work(still: facade.Tallystick, db: Any) -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT])
-    timer.start()
     began = time.monotonic()
     try:
         with pytest.raises(KeyboardInterrupt), db.transaction():
             db.users.add(User())
+            timer.start()
             db.fetch(select(func.pg_sleep(30)), into=dict)
     finally:
         timer.cancel()

@@ -169,7 +169,7 @@ async def test_a19_months_are_made_ahead_while_writers_write(sealed: SealedGroun
             await writer.execute(
                 "INSERT INTO tally.kit_shelf (tenant_id, id, name, stock) VALUES ($1, $2, 'open', 0)", tenant, uuid4()
             )
-            made = await asyncio.wait_for(conn.fetchrow("SELECT * FROM tally_audit.make_partitions(8)"), 10)
+            made = await asyncio.wait_for(conn.fetchrow("SELECT * FROM tally_audit.make_partitions(8)"), 60)
         assert made["made"] == 5
         months = [p["month"] for p in await conn.fetch("SELECT * FROM tally_audit.partitions()") if p["month"]]
     first = datetime.now(UTC).date().replace(day=1)

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 import pytest_asyncio
-from tests.audit.ground import SealedGround, once_each, sealed_ground
+from tests.audit.ground import PATIENCE, SealedGround, once_each, sealed_ground
 
 from tallystick.audit import checkpoint
 from tallystick.audit.anchors import Announcement
@@ -147,7 +147,7 @@ async def test_a2_a_transaction_left_open_in_another_database_is_seen_and_loses_
 
 async def _held(sealed: SealedGround, process: str | None) -> float:
     """Seal until what holds sealing up is the transaction of this test, and no other test's; how old the oldest is."""
-    for _ in range(600):
+    for _ in range(PATIENCE):
         report = await sealed.tally.audit.seal()
         if report.held_by and "database postgres" in report.held_by and (process or "prepared") in report.held_by:
             assert report.unsealed == 3

@@ -70,6 +70,9 @@ async def test_a_mighty_role_is_put_down_while_we_work(shop: Shop, role: str) ->
     else:
         connection = await asyncpg.connect(**shop.arguments("admin"))
     roles = shop.server.roles
+    # What the admin may act as is the server's, so one worker at a time.
+    turn = await asyncpg.connect(**(connect_args(shop.server.url("admin", shop.database)) | {"database": "postgres"}))
+    await turn.execute("SELECT pg_advisory_lock(20261121)")
     try:
         if role != "superuser":
             await connection.execute(f"GRANT {roles.app} TO current_user")
@@ -97,6 +100,7 @@ async def test_a_mighty_role_is_put_down_while_we_work(shop: Shop, role: str) ->
         if role != "superuser":
             await connection.execute(f"REVOKE {roles.app} FROM current_user")
         await connection.close()
+        await turn.close()
 
 
 async def test_a_session_that_the_transaction_is_taken_from_under_is_undone(shop: Shop) -> None:

@@ -192,7 +192,7 @@ async def copies(tally: Tallystick, place: Path, name: str) -> bytes:
     """A dump of the database, and a bundle of the audit log beside it."""
     server = tally.server
     assert server is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while (await tally.audit.seal()).unsealed:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     await tally.audit.export("canary", place / f"{name}.bundle")

@@ -448,11 +448,12 @@ async def test_e6_searches_and_writes_go_on(two: Two, tenant: TenantInfo) -> Non
     rotating = Rotating(two, tenant)
     async with at(two.one, tenant) as db:
         known = [h.email for h in await db[Holder].add_many([holder(f"k{i}", email=f"k{i}@x.org") for i in range(60)])]
-        done = asyncio.Event()
+        done, begin = asyncio.Event(), asyncio.Barrier(5)
 
         async def writes(app: Tallystick, mark: str) -> int:
             number = 0
             async with at(app, tenant) as mine:
+                await begin.wait()
                 while not done.is_set():
                     address = f"{mark}{number}@x.org"
                     row = await mine[Holder].add(holder(f"{mark}{number}", email=address))
@@ -467,6 +468,7 @@ async def test_e6_searches_and_writes_go_on(two: Two, tenant: TenantInfo) -> Non
         async def searches(app: Tallystick) -> int:
             number = 0
             async with at(app, tenant) as mine:
+                await begin.wait()
                 while not done.is_set():
                     first = await mine[Holder].page(one_of(Holder.email, known), limit=30)
                     assert first.next is not None
@@ -479,6 +481,7 @@ async def test_e6_searches_and_writes_go_on(two: Two, tenant: TenantInfo) -> Non
             return number
 
         async def rotates() -> None:
+            await begin.wait()
             try:
                 for generation in (2, 3, 4):
                     await rotating.rested()

@@ -153,7 +153,7 @@ async def test_erasure_moves_no_money_and_breaks_no_proof(house: Tallystick, off
     await active(office, await product(office), borrower=ada)
     profile = await office.profiles.of_user(ada)
     assert profile is not None
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while (await house.audit.seal()).unsealed:  # noqa: ASYNC110  another transaction on the server
             await asyncio.sleep(0.1)
     entries = [e for e in (await office.audit.entries(UserProfile)).items if e.key == str(profile.id)]
@@ -167,7 +167,7 @@ async def test_erasure_moves_no_money_and_breaks_no_proof(house: Tallystick, off
     assert await office[Loan].find() == loans
     assert await office.ledger.trial_balance() == trial
     await audit(office)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while (await house.audit.seal()).unsealed:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     after = [await house.audit.prove(office.tenant_id, e) for e in entries]

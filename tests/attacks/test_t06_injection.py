@@ -67,7 +67,9 @@ async def test_t06_an_actor_that_is_no_text_is_refused_before_any_io(ground: Gro
     assert caught.value.remedy
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(actor=st.text(min_size=1, max_size=200))
 async def test_t06_any_actor_is_recorded_as_it_is_or_refused(ground: Ground, pair: Pair, actor: str) -> None:
     try:

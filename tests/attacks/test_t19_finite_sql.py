@@ -85,7 +85,9 @@ def has_remedy(refused: Invalid) -> None:
 TEXT = st.text(max_size=60)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(name=TEXT | st.sampled_from(sorted(Parcel.Filter._tally_plan)), value=TEXT)
 async def test_t19_any_filter_is_refused_or_one_of_finitely_many_statements(
     ground: Ground, one: TenantInfo, name: str, value: str
@@ -163,7 +165,9 @@ def test_t19_only_a_promoted_key_of_a_document_can_be_asked_for(name: Any) -> No
         key(Parcel.document, name)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(value=TEXT, start=st.text(min_size=1, max_size=20))
 async def test_t19_values_find_themselves_and_nothing_else(
     ground: Ground, one: TenantInfo, value: str, start: str

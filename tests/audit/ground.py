@@ -27,6 +27,8 @@ from tallystick.testing import KitServer
 from tallystick.testing.conformance.entities import Shelf
 
 E = TypeVar("E", bound=Exception)
+PATIENCE = 2_000
+"""Tenths of a second: sealing waits for every transaction on the server, and a whole test of another worker is one."""
 
 
 class SealedGround:
@@ -108,7 +110,7 @@ class SealedGround:
     async def seal(self, tally: Tallystick | None = None) -> SealReport:
         """Seal everything, and wait for transactions of whoever else is on the server; what all rounds did together."""
         made = SealReport()
-        for _ in range(600):
+        for _ in range(PATIENCE):
             report = await (tally or self.tally).audit.seal()
             signed = {c.tenant: c for c in (*made.checkpoints, *report.checkpoints)}
             made = replace(
@@ -125,7 +127,7 @@ class SealedGround:
 
     async def refused(self, seal: Callable[[], Awaitable[Any]], kind: type[E]) -> E:
         """The error that sealing ends with once nobody else's transaction holds it up."""
-        for _ in range(600):
+        for _ in range(PATIENCE):
             try:
                 await seal()
             except kind as problem:

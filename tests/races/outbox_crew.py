@@ -1,8 +1,9 @@
 """Producers and consumers of an outbox, each a process, and consumers are killed with -9: ``outbox_crew.py FILE``.
 
 FILE is JSON: the settings, the tenant, how many messages, keys, producers and consumers there are, seconds between
-kills, a seed, every how many-th message has an effect in the database, and the directory in which each process notes
-what it does. Ends when that has a file ``stop``.
+kills, how many kills there are at least, a seed, every how many-th message has an effect in the database, and the
+directory in which each process notes what it does. Ends when that has a file ``stop``; producers go on until it has
+``killed`` and ``ended``, so that the work outlasts the violence on any machine.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ class Hiccup(Exception):
 
 
 async def produce(db: Session, work: dict[str, Any], number: int, note: Note) -> None:
-    """Add messages until enough of them are known to be there; some transactions roll back."""
+    """Add messages until enough of them are known to be there and enough was killed; some transactions roll back."""
     chance, added, turn = random.Random(work["seed"] + number), 0, 0
-    while added < work["messages"] // work["producers"]:
+    enough = [Path(work["notes"]) / name for name in ("killed", "ended")]
+    while added < work["messages"] // work["producers"] or not all(one.exists() for one in enough):
         turn += 1
         said = [(f"k{chance.randrange(work['keys'])}", f"{number}.{turn}.{n}") for n in range(chance.randint(1, 8))]
         try:
@@ -135,6 +137,8 @@ def main(file: str) -> None:
             os.waitpid(consumers[at], 0)
             number, kills, due = number + 1, kills + 1, time.monotonic() + work["gap"] * chance.uniform(0.5, 1.5)
             consumers[at] = child(consume, work, number)
+            if kills >= work["kills"]:
+                (place / "killed").touch()
     for process in [*consumers, *producers]:
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)

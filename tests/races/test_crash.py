@@ -59,7 +59,7 @@ class Book:
 
 
 async def _run(tally: Tallystick, work, seconds: float = 0.4) -> Book:
-    book, stop = Book(), asyncio.Event()
+    book, stop, begun = Book(), asyncio.Event(), asyncio.Event()
 
     async def writer(number: int) -> None:
         turn = 0
@@ -75,10 +75,13 @@ async def _run(tally: Tallystick, work, seconds: float = 0.4) -> Book:
             book.note(name, problem)
             if problem is not None:
                 return
+            begun.set()
 
     async with asyncio.timeout(90), asyncio.TaskGroup() as writers:
         for number in range(N):
             writers.create_task(writer(number))
+        # On a slow machine nobody may have had an answer by then.
+        await begun.wait()
         await asyncio.sleep(seconds)
         kill(tally)
         await asyncio.sleep(0.2)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -23,6 +25,7 @@ from tallystick import (
 )
 from tallystick.domains.identity import totp
 from tallystick.domains.identity.logins import Logins
+from tallystick.domains.identity.passwords import hasher_of
 from tallystick.session import Session
 from tallystick.testing import Race
 
@@ -160,7 +163,20 @@ async def test_nobody_gets_in_after_a_suspension(race: Race, db: Session, _: int
 async def test_who_is_turned_away_for_the_crowd_has_not_tried(race: Race, db: Session):
     await person(db)
     narrow = replace(OPEN, hashes_at_once=1, waiting=1, memory_kib=8_192, passes=8)
-    result = await race(N, lambda s: Logins(s, narrow).password("ann@example.org", "wrong horse", source=HERE))
+    crowded = threading.Event()
+    hasher = hasher_of(narrow)
+    # The only thread is busy until somebody was turned away, however slowly they come.
+    busy = asyncio.ensure_future(hasher._run(lambda: crowded.wait(60)))
+
+    async def guess(s: Session) -> None:
+        try:
+            await Logins(s, narrow).password("ann@example.org", "wrong horse", source=HERE)
+        except Unavailable:
+            crowded.set()
+            raise
+
+    result = await race(N, guess)
+    assert await busy
     turned = sum(isinstance(e, Unavailable) for e in result.errors)
     assert result.kinds == {LoginRefused, Unavailable}
     (pair,) = await db[LoginThrottle].find(LoginThrottle.scope == ThrottleScope.PAIR)

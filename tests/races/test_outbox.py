@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO
@@ -22,7 +23,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from tallystick import OutboxMessage, OutboxState, Retry, Tallystick
+from tallystick import OutboxMessage, OutboxState, Retry, Tallystick, Unavailable
 from tallystick.session import Session
 from tallystick.testing import Race
 
@@ -31,8 +32,10 @@ SOAK = int(os.environ.get("TALLYSTICK_SOAK_OUTBOX", "0"))
 MESSAGES = SOAK or 2_000
 EVERY = 1 if not SOAK else 5
 KEYS = 400 if SOAK else 100
+ENOUGH = 4
 CREW = Path(__file__).with_name("outbox_crew.py")
-AT_ONCE = Retry(base=timedelta(0), cap=timedelta(0))
+# As often as it takes: with the usual ten deliveries one in two thousand runs has a message that fails every time.
+AT_ONCE = Retry(attempts=1_000, base=timedelta(0), cap=timedelta(0))
 
 
 @pytest.mark.timeout(300 if not SOAK else 2_400)
@@ -49,6 +52,7 @@ async def test_consumers_are_killed(tally: Tallystick, tenant: str, db: Session,
             "lease": 0.8 if not SOAK else 3.0,
             "limit": 5 if not SOAK else 30,
             "gap": 0.5 if not SOAK else 1.0,
+            "kills": ENOUGH,
             "seed": 28,
             "every": EVERY,
             "notes": made,
@@ -90,8 +94,8 @@ async def test_consumers_are_killed(tally: Tallystick, tenant: str, db: Session,
     assert effects == Counter(str(id) for id in rows if not id.int % EVERY), (
         "what was written with a message was written once"
     )
-    assert kills > 3
-    assert ended > 3
+    assert kills >= ENOUGH
+    assert ended >= ENOUGH
     repeats = len(deliveries) - len(rows)
     assert repeats > 0
     if SOAK:
@@ -110,12 +114,16 @@ async def until_quiet(
 ) -> int:
     """End backends at random until everything was added and handled; answers how many were ended."""
     chance, ended = random.Random(28), 0
-    patience = time.monotonic() + (60 if not SOAK else 1_800)
+    patience = time.monotonic() + (180 if not SOAK else 1_800)
     while time.monotonic() < patience and crew.poll() is None:
         await asyncio.sleep(chance.uniform(0.1, 0.5) if not SOAK else chance.uniform(0.5, 1.5))
         ended += await killer.fetchval(END, ours)
-        if (notes / "produced").exists() and not [s for s in await db.outbox.status() if s.topic == "work"]:
-            return ended
+        if ended >= ENOUGH:
+            (notes / "ended").touch()
+        # A connection that our own pool has opened since is nobody's whom the killer spares.
+        with suppress(Unavailable):
+            if (notes / "produced").exists() and not [s for s in await db.outbox.status() if s.topic == "work"]:
+                return ended
     raise AssertionError(f"not all was handled: {(notes / 'crew.txt').read_text()[-2000:]}")
 
 

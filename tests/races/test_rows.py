@@ -6,7 +6,18 @@ import asyncio
 
 from tests.entities import Door, Gate, Member, Owner, Shelf, Sink, Visit
 
-from tallystick import Conflict, Duplicate, NotFound, Serialization, StaleVersion, User, Wallet, secret, usd
+from tallystick import (
+    Conflict,
+    Duplicate,
+    NotFound,
+    Serialization,
+    StaleVersion,
+    TallystickError,
+    User,
+    Wallet,
+    secret,
+    usd,
+)
 from tallystick.session import Session
 from tallystick.testing import Make, Race
 
@@ -225,11 +236,20 @@ async def test_locks_in_any_order_deadlock_are_told_and_replayed(race: Race, db:
 
 async def test_impatient_locks_are_told_at_once(race: Race, db: Session):
     sink = await db[Sink].add(Sink(number=0))
+    told: list[int] = []
+    all_told = asyncio.Event()
 
     async def grab_or_go(s: Session, i: int) -> None:
-        async with s.transaction():
-            await s[Sink].lock(sink.id, wait=False) if i % 2 else await s[Sink].lock(sink.id, skip=True)
-            await asyncio.sleep(0.2)
+        try:
+            async with s.transaction():
+                await s[Sink].lock(sink.id, wait=False) if i % 2 else await s[Sink].lock(sink.id, skip=True)
+                # Held until everybody else was told, however late they come.
+                await all_told.wait()
+        except TallystickError:
+            told.append(i)
+            if len(told) == N - 1:
+                all_told.set()
+            raise
 
     result = await race(N, grab_or_go)
     assert result.winners == 1

@@ -186,7 +186,7 @@ async def withdraw_all(db: Session, user: UUID) -> None:
     """End every consent of a person who is erased, in the open transaction; whoever is behind the gate ends first."""
     standing = (Consent.user == Ref(user), missing(Consent.withdrawn_at))
     consents = db.consents
-    locked = replace(consents._query(standing, Consent.id), lock=" FOR NO KEY UPDATE")
+    locked = replace(consents._query(standing, Consent.id), lock="exclusive")
     for found in await consents._select(locked):
         await alter(consents, found, withdrawn_at=max(db.now(), found.granted_at + _TICK))
 
