@@ -26,8 +26,8 @@ from tallystick import (
     Unavailable,
     User,
 )
-from tallystick.domains.outbox.outbox import Outbox
 from tallystick.domains.outbox import outbox
+from tallystick.domains.outbox.outbox import Outbox
 from tallystick.session import Session
 
 AT_ONCE = Retry(base=timedelta(0), cap=timedelta(0))

@@ -926,7 +926,7 @@ class Guarded(Repository[E]):
         """``Repository.update_where``, with the permission."""
     def purge(self, entity: E | UUID, *, reason: str) -> None:
         """``Repository.purge``, with the permission."""
-    def purge_where(self, *where: Where, reason: str) -> int:
+    def purge_where(self, *where: _RepositoryWhere, reason: str) -> int:
         """``Repository.purge_where``, with the permission."""
 
 class Inputs(Repository[BehaviorInput]):
