@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -29,7 +31,7 @@ from tallystick import (
 )
 from tallystick.codec import codec_of
 from tallystick.entity import spec_of, with_fields
-from tallystick.privacy.sealed import MASK
+from tallystick.privacy.sealed import MASK, Secret
 from tallystick.spec import EntitySpec, FieldSpec, Kind
 
 TENANT, NEIGHBOUR = uuid7(), uuid7()
@@ -199,3 +201,21 @@ def test_a_sealed_value_of_another_type_than_declared_is_told_without_it() -> No
                 with pytest.raises(Invalid, match="another type") as caught:
                     read("t", replace(written, inner=inner), envelope, id)
                 assert caught.value.__context__ is None
+
+
+def test_equal_values_have_one_index_and_no_others():
+    cells = Cells(TENANT, KEYS)
+    zone = timezone(timedelta(hours=5))
+    for inner, same, other in (
+        (Decimal, (Decimal("1.0"), Decimal("1.00"), Decimal(1)), Decimal("1.01")),
+        (Decimal, (Decimal(0), Decimal("-0.0"), Decimal("0E+3")), Decimal(10)),
+        (Decimal, (Decimal("1" * 40),), Decimal("1" * 39 + "2")),
+        (datetime, (MOMENT, MOMENT.astimezone(zone)), MOMENT + timedelta(seconds=1)),
+        (dict[str, Any], ({"a": 1, "b": [2]}, {"b": [2], "a": 1}), {"a": 1, "b": [3]}),
+        (int, (7,), 8),
+        (date, (MOMENT.date(),), date(2026, 1, 2)),
+    ):
+        field = FieldSpec("x", Kind.SECRET, Secret, False, (), inner=inner, purpose="p", search="exact")
+        (one,) = {tuple(cells.indexes("t", field, value)) for value in same}
+        assert tuple(cells.indexes("t", field, other)) != one
+        assert cells._sealer.operand("t", field, same[-1]) == one

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import msgspec
+
+from tallystick.documents import written
 from tallystick.entity import spec_of
 from tallystick.errors import Invalid, Unavailable
 from tallystick.fields import Ref
@@ -188,10 +193,27 @@ def normal(field: FieldSpec, value: Any) -> bytes:
         )
     problem = ""
     try:
-        return normalise(field.search or "exact", str(value))
+        return normalise(field.search or "exact", _text(value))
     except Invalid as caught:
         problem = caught.problem
     raise Invalid(f"{field.name} cannot be indexed: {problem}", field=field.name, remedy="Check its form.")
+
+
+def _text(value: Any) -> str:
+    """One text for all values that are equal: 1.0 and 1.00, an hour in two zones, a document in any order."""
+    if isinstance(value, (str, int)) or value.__class__ in (date, UUID):
+        return str(value)
+    if isinstance(value, Decimal):
+        # Not by normalize(), which rounds to the context's digits.
+        digits = format(value, "f")
+        digits = digits.rstrip("0").rstrip(".") if "." in digits else digits
+        return digits if value else "0"
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return str(value.astimezone(UTC))
+    text, problem = written(value, Any)
+    if problem:
+        raise Invalid(f"The value {problem}.", field="value", remedy="Give a value of the declared type.")
+    return msgspec.json.encode(msgspec.json.decode(text), order="deterministic").decode()
 
 
 def closing(field: FieldSpec, value: bytes) -> bytes | None:
