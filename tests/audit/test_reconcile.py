@@ -35,6 +35,7 @@ async def test_writers_at_work_cause_no_alarm(sealed: SealedGround) -> None:
     tenant = await sealed.tenant()
     shelves = await sealed.shelves(tenant, 6)
     done, turns = False, 0
+    reports: list[ReconcileReport] = []
 
     async def write(number: int) -> None:
         nonlocal turns
@@ -51,11 +52,12 @@ async def test_writers_at_work_cause_no_alarm(sealed: SealedGround) -> None:
                 times, turns = times + 1, turns + 1
                 # Unbridled, writers outrun a reader of small batches for minutes: what is read grows while it is read.
                 await asyncio.sleep(0.05)
+                while turns > 25 * (len(reports) + 1) and not done:  # noqa: ASYNC110  the reader is the slow one
+                    await asyncio.sleep(0.05)
 
     writers = [asyncio.create_task(write(n)) for n in range(4)]
-    reports: list[ReconcileReport] = []
     try:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(240):
             while len(reports) < 12 or turns < 20:
                 reports.append(await sealed.tally.audit.reconcile(tenant, tables=["kit_shelf"], deep=True, batch=7))
     finally:

@@ -26,7 +26,7 @@ from tallystick.settings import Settings
 
 def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
     running = process(*arguments, **environment)
-    out, err = running.communicate(timeout=120)
+    out, err = running.communicate(timeout=240)
     return running.returncode, out, err
 
 
@@ -113,7 +113,7 @@ def test_ended_early_it_leaves_nothing(place: Path, kind: signal.Signals, after:
         time.sleep(0.01)
     time.sleep(after)
     running.send_signal(kind)
-    _, err = running.communicate(timeout=120)
+    _, err = running.communicate(timeout=240)
     assert running.returncode in ({signal.SIGINT: 130, signal.SIGTERM: 143}[kind], 0)
     assert "Traceback" not in err
     assert list(place.iterdir()) == []

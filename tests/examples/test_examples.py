@@ -82,7 +82,7 @@ def _run(name: str, **given: str) -> None:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
         )
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""

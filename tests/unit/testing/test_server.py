@@ -105,7 +105,7 @@ def run(project: Path, *arguments: str, **more: str) -> subprocess.CompletedProc
         env=environment(project, **more),
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=270,
         check=False,
     )
 
