@@ -11,6 +11,8 @@ from tallystick.errors import Conflict, Duplicate, Serialization
 from tallystick.filters import Filter
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from tallystick.repository import Repository
     from tallystick.spec import FieldSpec, IndexSpec
 
@@ -46,12 +48,22 @@ async def written(repository: Repository[Any], write: Callable[[], Awaitable[T]]
 async def upserted(repository: Repository[Any], entity: Any, rule: IndexSpec) -> Any:
     """Write or replace by a unique rule; raises ``Conflict`` when the row kept changing, or is another person's."""
     db, spec, codec = repository.db, repository.spec, repository._codec
+    id: UUID | None = None
     for _ in range(_UPSERT_TRIES):
         params = codec.encode(entity, db.tenant_id, await db.sealer.writer(spec, (entity,)))
         now = db.sealer.rule(spec, rule) if spec.blind and db.sealer.keyed else rule
         try:
             row = await db.unit.upsert(codec, now, params)
         except (Duplicate, Serialization) as problem:
+            if isinstance(problem, Duplicate) and problem.rule == f"pk_{spec.table}":
+                # Others were replacing the row: the rule's index showed no version of it, and that of ids did.
+                if not db.unit.depth:
+                    id = await db.unit.id_by_rule(codec, now, params)
+                if id != entity.id:
+                    raise
+                if db.unit.depth:
+                    raise Serialization("Others were replacing the row.", entity=spec.name) from None
+                continue
             # While index keys are rotated the rule has two indexes, and only one of them is asked.
             if not spec.blind or (isinstance(problem, Duplicate) and problem.rule != rule.name):
                 raise
