@@ -11,6 +11,8 @@ from tallystick.errors import Conflict, Duplicate, Serialization
 from tallystick.filters import Filter
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from tallystick.reader import Reader
     from tallystick.repository import Repository
     from tallystick.spec import FieldSpec, IndexSpec
@@ -47,18 +49,25 @@ async def written(repository: Repository[Any], write: Callable[[], Awaitable[T]]
 async def upserted(repository: Repository[Any], entity: Any, rule: IndexSpec) -> Any:
     """Write or replace by a unique rule; raises ``Conflict`` when the row kept changing, or is another person's."""
     db, spec, codec = repository.db, repository.spec, repository._codec
-    given, declared = entity.id, {index.name for index in spec.indexes}
+    taken: UUID | None = None
     for _ in range(_UPSERT_TRIES):
         params = codec.encode(entity, db.tenant_id, await db.sealer.writer(spec, (entity,)))
         now = db.sealer.rule(spec, rule) if spec.blind and db.sealer.keyed else rule
         try:
             row = await db.unit.upsert(codec, now, params)
         except (Duplicate, Serialization) as problem:
-            # While index keys are rotated the rule has two indexes, and only one of them is asked: the row there is
-            # answers by the other one, or by its primary key once that was taken over from it.
-            met = problem.rule if isinstance(problem, Duplicate) else rule.name
-            taken_over = entity.id != given and met not in declared
-            if not spec.blind or not (met == rule.name or taken_over):
+            if isinstance(problem, Duplicate) and problem.rule == f"pk_{spec.table}":
+                # Others were replacing the row, or rotating its index: the rule's index showed no version of it, and
+                # that of ids did. An id that was given and is another row's is refused.
+                if entity.id != taken and (db.unit.depth or entity.id != await db.unit.id_by_rule(codec, now, params)):
+                    raise
+                if spec.blind:
+                    db.sealer.renew()
+                if db.unit.depth:
+                    raise Serialization("Others were replacing the row.", entity=spec.name) from None
+                continue
+            # While index keys are rotated the rule has two indexes, and only one of them is asked.
+            if not spec.blind or (isinstance(problem, Duplicate) and problem.rule != rule.name):
                 raise
             db.sealer.renew()
             if db.unit.depth:
@@ -75,7 +84,8 @@ async def upserted(repository: Repository[Any], entity: Any, rule: IndexSpec) ->
                 rule=rule.name,
                 remedy="Whose data a row is never changes: remove that row first, or update it.",
             )
-        entity = with_fields(entity, id=id if id is not None else entity.id)
+        if id is not None:
+            entity, taken = with_fields(entity, id=id), id
     raise Conflict(
         f"The {spec.name} kept changing under its unique rule.", entity=spec.name, rule=rule.name, remedy="Try again."
     )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+from uuid import UUID
 
+import pytest
 from tests.entities import Door, Gate, Member, Owner, Shelf, Sink, Visit
 
 from tallystick import (
@@ -18,6 +21,8 @@ from tallystick import (
     secret,
     usd,
 )
+from tallystick.codec import codec_of
+from tallystick.entity import spec_of
 from tallystick.session import Session
 from tallystick.testing import Make, Race
 
@@ -73,6 +78,35 @@ async def test_upserts_of_sealed_values_are_one_readable_row(race: Race, db: Ses
     (stored,) = await db[Member].find()
     assert stored.name == f"racer {stored.points}"
     assert await db[Member].reveal(stored.id, Member.number, reason="a test") == "12-34"
+
+
+async def test_an_upsert_that_meets_its_row_by_the_id_alone_goes_on(
+    race: Race, db: Session, monkeypatch: pytest.MonkeyPatch
+):
+    """The rule's index may show no version of a row that others replace; the row's id is then taken, by that row."""
+    assert race is not None
+    there = await db[Member].upsert(Member(number=secret("12-34"), name="first"), on=Member.number)
+    unit, missed = type(db.unit), list[UUID]()
+    upsert, at = unit.upsert, codec_of(spec_of(Member)).insert_columns.index("id")
+
+    async def missing(self: Any, codec: Any, rule: Any, params: list[Any]) -> Any:
+        if params[at] == there.id and not missed:
+            missed.append(there.id)
+            raise Duplicate("Member with this id exists already.", entity="Member", rule="pk_kit_member")
+        return await upsert(self, codec, rule, params)
+
+    monkeypatch.setattr(unit, "upsert", missing)
+    again = await db[Member].upsert(Member(number=secret("12-34"), name="second"), on=Member.number)
+    assert (again.id, again.name, again.version) == (there.id, "second", 2)
+    missed.clear()
+    with pytest.raises(Serialization):
+        async with db.transaction():
+            await db[Member].upsert(Member(number=secret("12-34"), name="third"), on=Member.number)
+    # An id that another row has is as taken as ever.
+    with pytest.raises(Duplicate) as caught:
+        await db[Member].upsert(Member(id=there.id, number=secret("56-78"), name="fourth"), on=Member.number)
+    assert caught.value.rule == "pk_kit_member"
+    assert [(m.name, m.version) for m in await db[Member].find()] == [("second", 2)]
 
 
 async def test_upserts_and_purges_leave_one_row_or_none(race: Race, db: Session):
