@@ -178,7 +178,7 @@ async def status(
 
     history = branches.history(version_locations)
     wanted = branches.chosen(history, domains, version_locations)
-    conn, hidden = await connect(connect_args(url)), False
+    conn, found, hidden = await connect(connect_args(url)), None, False
     try:
         async with acting_as_owner(conn, roles or Roles()):
             found = await conn.fetchrow(_PRESENT, [])
