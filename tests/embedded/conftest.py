@@ -23,9 +23,12 @@ SOURCE = Path(tallystick.__file__).parents[1]
 PACKAGES = Path(asyncpg.__file__).parents[1]
 
 CLIENT = """
-import asyncio, os, sys
+import asyncio, os, signal, sys
 from pathlib import Path
 from tallystick.stores.embedded import EmbeddedServer
+
+# A run that was started in the background of a shell ignores it, and so would its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 async def main(directory, waits):
     server = await EmbeddedServer.start(Path(directory) if directory else None)

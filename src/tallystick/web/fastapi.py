@@ -68,6 +68,8 @@ __all__ = ["Db", "IfMatch", "TallystickRoute", "install", "session_of"]
 
 MAX_BODY = 1 << 20
 """Bytes of a request's body, where the application sets no limit of its own."""
+# Whose parts are known only when a route is declared.
+_ANNOTATED: Any = Annotated
 _UNTOLD = (inspect.Signature.empty, None, Any, object, dict, list)
 """Annotations of answers by which FastAPI cannot know that there are entities in them."""
 _NARROWING = (
@@ -252,9 +254,9 @@ class TallystickRoute(APIRoute):
                     body, default = default, inspect.Parameter.empty
                 else:
                     body = Body()
-                annotation = Annotated.__class_getitem__((bare, body, Wire(bare)))  # type: ignore[attr-defined]
+                annotation = _ANNOTATED[bare, body, Wire(bare)]
             elif _is_body(bare, default) and any(isinstance(m, Bodily) for m in marks):
-                annotation = Annotated.__class_getitem__((bare, *marks, Wire(bare)))  # type: ignore[attr-defined]
+                annotation = _ANNOTATED[bare, *marks, Wire(bare)]
             parameters.append(
                 parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
             )
