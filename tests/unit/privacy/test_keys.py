@@ -18,6 +18,7 @@ import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+import tallystick
 from tallystick.errors import Denied, Erased, Invalid, Serialization, Tampered, Unavailable, Unsupported
 from tallystick.privacy.envelope import DataKey, open_, seal
 from tallystick.privacy.key_store import KeyFolder
@@ -25,6 +26,7 @@ from tallystick.privacy.keyring import VIEW_SECONDS, Keyring
 from tallystick.privacy.keys import DevelopmentKeys, KeyProvider, LocalKeys, StoredKeys
 
 ROOT = bytes(range(32))
+OURS = str(Path(tallystick.__file__).parent)
 ONE, TWO = UUID(int=1), UUID(int=2)
 PLACES = [(ONE, "user", "ssn"), (TWO, "user", "ssn"), (ONE, "loan", "ssn"), (ONE, "user", "phone"),
           (ONE, "users", "sn"), (ONE, "use", "rssn"), (ONE, "", "userssn"), (ONE, "userssn", "")]  # fmt: skip
@@ -299,7 +301,7 @@ def test_a_dropped_provider_is_collected() -> None:
 
 def held_by(trace: TracebackType) -> str:
     """What a report of an error would show that has the variables of our frames."""
-    frames = [frame for frame, _ in traceback.walk_tb(trace) if "/tallystick/" in frame.f_code.co_filename]
+    frames = [frame for frame, _ in traceback.walk_tb(trace) if frame.f_code.co_filename.startswith(OURS)]
     return repr([{n: v for n, v in frame.f_locals.items() if n != "self"} for frame in frames])
 
 
