@@ -21,6 +21,7 @@ from tallystick.domains.rights.erasure import (
     execute,
     is_account,
     judge,
+    last_changes,
     mark_erased,
     refuse_held,
     refuse_open,
@@ -143,8 +144,10 @@ async def _asked(db: Session, policies: dict[str, Policy], size: int) -> AsyncIt
     after: UUID | None = None
     while rows := await db.unit.call(_OPEN, (db.tenant_id, after, size)):
         page: list[_Asked] = []
+        persons = [row[1] for row in rows]
+        last = {name: await last_changes(db, persons, name) for name in {n for row in rows for n in row[3]}}
         for id, user, held, classes in rows:
-            judged = {n: await judge(db, user, policy_for(policies, n), db.today()) for n in classes}
+            judged = {n: judge(last[n][user], policy_for(policies, n), db.today()) for n in classes}
             due = [n for n, stays in judged.items() if stays is None]
             waiting = {n: stays.until for n, stays in judged.items() if stays is not None}
             page.append(_Asked(id, user, held, due, waiting))
