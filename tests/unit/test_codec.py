@@ -203,6 +203,15 @@ def test_a_sealed_value_of_another_type_than_declared_is_told_without_it() -> No
                 assert caught.value.__context__ is None
 
 
+def test_a_sealed_decimal_is_a_number():
+    # One that equals nothing, itself included, could neither be found nor compared with what it replaces.
+    for text in ("NaN", "sNaN", "-Infinity"):
+        with pytest.raises(Invalid, match="NaN"):
+            Cells(TENANT, KEYS).seal(
+                "t", FieldSpec("x", Kind.PERSONAL, Decimal, False, (), inner=Decimal), Decimal(text), uuid7()
+            )
+
+
 def test_equal_values_have_one_index_and_no_others():
     cells = Cells(TENANT, KEYS)
     zone = timezone(timedelta(hours=5))
