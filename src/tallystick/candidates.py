@@ -37,16 +37,20 @@ class _Wanted(NamedTuple):
 async def selected(reader: Reader[Any], query: Query) -> list[Any]:
     """The entities of a query."""
     wanted = _wanted(reader, query)
-    if wanted:
-        return await _narrowed(reader, query, wanted)
-    return await reader._entities(await reader.db.unit.select(reader._codec, query))
+    if not wanted:
+        return await reader._entities(await reader.db.unit.select(reader._codec, query))
+    kept: list[Any] = []
+    async for part in _parts(reader, query, wanted):
+        kept += part
+        if query.limit is not None and len(kept) >= query.limit:
+            break
+    return kept[: query.limit]
 
 
 async def paged(reader: Reader[Any], query: Query, limit: int) -> tuple[list[Any], bool]:
     """The entities of a page, and whether more follow: ``query`` asks for one more than ``limit``."""
-    wanted = _wanted(reader, query)
-    if wanted:
-        found = await _narrowed(reader, query, wanted)
+    if _wanted(reader, query):
+        found = await selected(reader, query)
         return found[:limit], len(found) > limit
     rows = await reader.db.unit.select(reader._codec, query)
     more = len(rows) > limit
@@ -57,16 +61,14 @@ async def counted(reader: Reader[Any], query: Query) -> int:
     """How many rows match."""
     wanted = _wanted(reader, query)
     if wanted:
-        whole = changed(_ordered(reader, query), limit=None)
-        return sum([len(part) async for part in _parts(reader, whole, wanted)])
+        return sum([len(part) async for part in _parts(reader, changed(query, verb="count"), wanted)])
     return await reader.db.unit.count(reader._codec, query)
 
 
 async def existing(reader: Reader[Any], query: Query) -> bool:
     """Whether a row matches."""
-    wanted = _wanted(reader, query)
-    if wanted:
-        return bool(await _narrowed(reader, changed(_ordered(reader, query), limit=1), wanted))
+    if _wanted(reader, query):
+        return bool(await selected(reader, changed(query, limit=1, verb="exists")))
     return await reader.db.unit.exists(reader._codec, query)
 
 
@@ -94,7 +96,8 @@ def _gather(spec: EntitySpec, condition: Condition, found: list[_Wanted], *, who
     if isinstance(condition, Group):
         for part in condition.parts:
             _gather(spec, part, found, whole=whole and condition.word == "and")
-    if not isinstance(condition, (Compare, OneOf)) or not _is_vague(condition.field.spec):
+        return
+    if not isinstance(condition, (Compare, OneOf)) or not condition.field.spec.vague:
         return
     blind = condition.field.spec
     if not whole or (isinstance(condition, Compare) and condition.op != "="):
@@ -109,28 +112,6 @@ def _gather(spec: EntitySpec, condition: Condition, found: list[_Wanted], *, who
     found.append(_Wanted(field, blind, frozenset(normal(blind, v) for v in values)))
 
 
-def _is_vague(field: FieldSpec) -> bool:
-    """Whether equal indexes of a field do not mean equal values."""
-    return field.search is not None and field.search_bits is not None and field.search_bits < 256
-
-
-def _ordered(reader: Reader[Any], query: Query) -> Query:
-    """The query in some order, so that it can be read by parts."""
-    if query.order:
-        return query
-    order = orders(reader.spec, None)
-    return changed(query, order=order, shape=shape_of(query.where, order))
-
-
-async def _narrowed(reader: Reader[Any], query: Query, wanted: Sequence[_Wanted]) -> list[Any]:
-    kept: list[Any] = []
-    async for part in _parts(reader, query, wanted):
-        kept += part
-        if query.limit is not None and len(kept) >= query.limit:
-            return kept[: query.limit]
-    return kept
-
-
 async def _parts(reader: Reader[Any], query: Query, wanted: Sequence[_Wanted]) -> AsyncIterator[list[Any]]:
     """What matches, by batches of candidates."""
     if query.offset:
@@ -139,14 +120,14 @@ async def _parts(reader: Reader[Any], query: Query, wanted: Sequence[_Wanted]) -
             field="after",
             remedy="Follow `next` from page to page.",
         )
-    batch = _BATCH if query.order else None
-    part = changed(query, limit=batch)
+    order = query.order or orders(reader.spec, None)
+    part = changed(query, order=order, shape=shape_of(query.where, order), limit=_BATCH)
     while True:
         items = await reader._entities(await reader.db.unit.select(reader._codec, part))
         yield await _fitting(reader, items, wanted)
-        if batch is None or len(items) < batch:
+        if len(items) < _BATCH:
             return
-        part = changed(part, after=reader._codec.position(items[-1], part.order, reader.db.sealer))
+        part = changed(part, after=reader._codec.position(items[-1], order, reader.db.sealer))
 
 
 async def _fitting(reader: Reader[Any], items: list[Any], wanted: Sequence[_Wanted]) -> list[Any]:

@@ -47,7 +47,7 @@ class Codec:
         self.width = len(spec.read_columns)
         self.opened_at = _opened_at(spec)
         # Whether an index may say that values are equal which are not.
-        self.vague = any(b.search_bits is not None for b in spec.blind)
+        self.vague = any(b.vague for b in spec.blind)
         self._decode: Decode = generate(decoder, spec)
         self.encode: Encode = generate(encoder, spec)
         self.stamped: Callable[[Any, UUID, Any, list[Any]], Any] = generate(stamper, spec)

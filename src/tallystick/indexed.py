@@ -56,22 +56,18 @@ async def upserted(repository: Repository[Any], entity: Any, rule: IndexSpec) ->
         try:
             row = await db.unit.upsert(codec, now, params)
         except (Duplicate, Serialization) as problem:
-            if isinstance(problem, Duplicate) and problem.rule == f"pk_{spec.table}":
+            broken = problem.rule if isinstance(problem, Duplicate) else rule.name
+            if broken == f"pk_{spec.table}":
                 # Others were replacing the row, or rotating its index: the rule's index showed no version of it, and
                 # that of ids did. An id that was given and is another row's is refused.
                 if entity.id != taken and (db.unit.depth or entity.id != await db.unit.id_by_rule(codec, now, params)):
                     raise
-                if spec.blind:
-                    db.sealer.renew()
-                if db.unit.depth:
-                    raise Serialization("Others were replacing the row.", entity=spec.name) from None
-                continue
-            # While index keys are rotated the rule has two indexes, and only one of them is asked.
-            if not spec.blind or (isinstance(problem, Duplicate) and problem.rule != rule.name):
+            elif broken != rule.name or not spec.blind:
+                # While index keys are rotated the rule has two indexes, and only one of them is asked.
                 raise
             db.sealer.renew()
             if db.unit.depth:
-                raise Serialization("Blind indexes were being rotated.", entity=spec.name) from None
+                raise Serialization("Others were replacing the row, or rotating its index.", entity=spec.name) from None
             continue
         if row is not None:
             return (await repository._entities((row,)))[0]

@@ -122,6 +122,11 @@ class FieldSpec:
         return self.indexed or self.name
 
     @property
+    def vague(self) -> bool:
+        """Whether equal indexes of the field do not mean equal values."""
+        return self.search_bits is not None and self.search_bits < 256
+
+    @property
     def blind(self) -> tuple[FieldSpec, ...]:
         """The field as each of its blind indexes sees it."""
         return tuple(f for f in (self if self.search else None, self.ending) if f is not None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 from tests.attacks.conftest import Ground
@@ -67,9 +67,7 @@ async def test_t06_an_actor_that_is_no_text_is_refused_before_any_io(ground: Gro
     assert caught.value.remedy
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=60)
 @given(actor=st.text(min_size=1, max_size=200))
 async def test_t06_any_actor_is_recorded_as_it_is_or_refused(ground: Ground, pair: Pair, actor: str) -> None:
     try:

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.attacks.conftest import Ground
 from tests.attacks.entities import ENTITIES, Holder, Parcel, holder, parcel
@@ -85,9 +85,7 @@ def has_remedy(refused: Invalid) -> None:
 TEXT = st.text(max_size=60)
 
 
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=300)
 @given(name=TEXT | st.sampled_from(sorted(Parcel.Filter._tally_plan)), value=TEXT)
 async def test_t19_any_filter_is_refused_or_one_of_finitely_many_statements(
     ground: Ground, one: TenantInfo, name: str, value: str
@@ -103,7 +101,7 @@ async def test_t19_any_filter_is_refused_or_one_of_finitely_many_statements(
     assert sql.count("$") >= len(args)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(keys=TEXT | st.lists(st.sampled_from([*SPEC.fields, *(f"-{f}" for f in SPEC.fields)]), max_size=4).map(",".join))
 def test_t19_any_sort_key_is_refused_or_a_declared_field(keys: str) -> None:
     try:
@@ -165,9 +163,7 @@ def test_t19_only_a_promoted_key_of_a_document_can_be_asked_for(name: Any) -> No
         key(Parcel.document, name)
 
 
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=100)
 @given(value=TEXT, start=st.text(min_size=1, max_size=20))
 async def test_t19_values_find_themselves_and_nothing_else(
     ground: Ground, one: TenantInfo, value: str, start: str

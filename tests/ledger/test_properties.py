@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.ledger.support import DAY, audit, cents
 
@@ -142,18 +142,14 @@ async def _run(db: Session, steps: list[Any]) -> None:
     await audit(db)
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=40)
 @given(steps=STEPS)
 async def test_the_books_agree_with_the_model(tally: Tallystick, tenant: str, steps: list[Any]):
     async with Sandbox(tally) as sandbox, sandbox.session(tenant, actor="test", permissions=("*",)) as db:
         await _run(db, steps)
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=25)
 @given(raw=st.lists(LEG, min_size=1, max_size=6), before=st.lists(LEG, max_size=3))
 async def test_to_do_and_to_undo_is_to_do_nothing(
     tally: Tallystick, tenant: str, raw: list[tuple[int, int, int]], before: list[tuple[int, int, int]]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 from tests.privacy.rights import Letter, Pledge, application, notice, person
 
@@ -19,11 +20,13 @@ from tallystick import (
     NotFound,
     OnHold,
     Purpose,
+    Ref,
     RoleMissing,
     Unsupported,
     User,
     UserStatus,
     secret,
+    uuid7,
 )
 from tallystick.app import Tallystick
 from tallystick.domains.identity.erasures import (
@@ -36,6 +39,7 @@ from tallystick.domains.identity.erasures import (
 )
 from tallystick.domains.identity.holds import RestrictionGround
 from tallystick.domains.identity.profiles import UserProfile
+from tallystick.domains.rights.erasure import LedgerLine
 from tallystick.domains.rights.masking import mask_into
 from tallystick.domains.rights.policies import later
 from tallystick.domains.rights.replay import replay_tenant
@@ -271,6 +275,15 @@ async def test_the_ledger_has_the_line_before_the_database_has_the_commit(
     # What the database never heard of is still to be decided there, and finds nothing left to do.
     done = await office.privacy.erase(asked)
     assert done.keys == 0
+    # A request that it never heard of is open again, with all that was erased for it by and by.
+    bob, request = await person(office, "Bob"), uuid7()
+    await application(office, bob)
+    for name in ("identity", "marketing"):
+        line = LedgerLine(at=office.now(), person=bob.id, subjects=[bob.id], classes=[name], request=request)
+        provider.note_erasure(office.tenant_id, msgspec.json.encode(line))
+    assert (await replay_tenant(office)).reopened == 1
+    steps = await office[ErasureStep].find(ErasureStep.request == Ref(request))
+    assert {s.data_class: s.status for s in steps} == dict.fromkeys(("identity", "marketing"), StepStatus.ERASED)
 
 
 async def test_nothing_is_written_about_an_erased_persons_rows_either(office: Session):
@@ -292,6 +305,7 @@ async def test_nobody_is_erased_by_halves(house: Tallystick, office: Session, tm
         async with less.session(office.tenant.slug, actor="t", permissions=("*",), reason="a test") as db:
             for refused in (
                 db.privacy.erase(asked.id),
+                db.privacy.explain(),
                 anext(db.privacy.sweep()),
                 replay_tenant(db),
                 db.privacy.export(ada.id, tmp_path / "half", reason="a test"),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from tests.privacy.rights import Letter, application, notice, person
 
-from tallystick import AdverseActionNotice, Erased, Invalid, LegalBasis, User, UserStatus
+from tallystick import AdverseActionNotice, Conflict, Erased, Invalid, LegalBasis, Purpose, User, UserStatus
 from tallystick.domains.rights import retention
 from tallystick.session import Session
 
@@ -109,6 +110,19 @@ async def test_what_is_told_about_who_is_held_stays(office: Session, monkeypatch
     people = [await person(office), await person(office, "Bob")]
     told = [await notice(office, await application(office, user)) for user in people]
     await office.privacy.hold(people[0], matter="2026-1")
+    await office.consents.grant(people[1], Purpose.MARKETING, policy_version="1")
+    taken, closed = retention.take, set[UUID]()
+
+    async def take(db: Session, subject: UUID) -> list[UUID]:
+        # Whoever is behind the gate has ended before rows and keys are taken, which they may be about to write with.
+        try:
+            async with office._app.session(office.tenant, actor="t") as other, other.transaction():
+                await other.consents._current(subject, Purpose.MARKETING, "exclusive or refuse")
+        except Conflict:
+            closed.add(subject)
+        return await taken(db, subject)
+
+    monkeypatch.setattr(retention, "take", take)
     monkeypatch.setattr(office._app, "clock", Later(office.now() + timedelta(days=70)))
     lines = await office.privacy.explain()
     assert [(x.action, x.persons) for x in lines] == [("erase", 1), ("keep", 1)] * 2
@@ -116,6 +130,7 @@ async def test_what_is_told_about_who_is_held_stays(office: Session, monkeypatch
     # An account of which nobody knows any more whose it was is an erased one.
     left = [(await office.users.get(u.id)).status is UserStatus.ERASED for u in people]
     assert left == [False, True]
+    assert closed == {people[1].id}
     score = AdverseActionNotice.credit_score
     assert await office[AdverseActionNotice].reveal(told[0].id, score, reason="a test") == 617
     with pytest.raises(Erased):

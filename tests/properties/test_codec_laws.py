@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.cells import Cells
 from tests.entities import Colour, Detail, Sink
@@ -92,7 +92,7 @@ def row_of(params: list[Any]) -> tuple[Any, ...]:
     return (*(held[column] for column in SPEC.read_columns), 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sinks())
 def test_a_row_decodes_to_what_was_encoded(sink: Sink) -> None:
     params = CODEC.encode(sink, TENANT, SEALER)
@@ -107,7 +107,7 @@ def test_a_row_decodes_to_what_was_encoded(sink: Sink) -> None:
             assert SEALER.open(SPEC.table, SPEC.fields[name], after._ciphertext, sink.id) == plaintext_of(before)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(sinks())
 def test_encoding_twice_differs_in_nothing_but_ciphertext(sink: Sink) -> None:
     first, second = CODEC.encode(sink, TENANT, SEALER), CODEC.encode(sink, TENANT, SEALER)
@@ -147,9 +147,7 @@ def test_what_is_encoded_or_refused_is_refused_by_name(name: str, data: st.DataO
         assert getattr(again, name) == getattr(decoded, name)
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=40)
 @given(batch=st.lists(sinks(), min_size=1, max_size=3, unique_by=lambda s: s.id))
 async def test_a_server_keeps_every_entity(db: Session, batch: list[Sink]) -> None:
     batch = [Sink(**{n: getattr(s, n) for n in SPEC.fields if n not in ("owner",)}) for s in batch]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.entities import Sink
 from tests.properties.test_codec_laws import decimals, int64s, moments, texts
@@ -58,9 +58,7 @@ def test_a_position_of_other_types_is_invalid(position: list[Any]) -> None:
     assert isinstance(found[1], str)
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=150)
 @given(st.data())
 async def test_a_tampered_cursor_is_refused_or_leads_within_its_query(db: Session, data: st.DataObject) -> None:
     """The mark binds a cursor to tenant and query; its position may be made up, and shows nothing it could not."""
@@ -85,9 +83,7 @@ async def test_a_tampered_cursor_is_refused_or_leads_within_its_query(db: Sessio
     assert not found or found == expected[-len(found) :]
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=60)
 @given(st.data())
 async def test_a_position_that_was_made_up_is_a_page_or_invalid(db: Session, data: st.DataObject) -> None:
     if not await db[Sink].exists():

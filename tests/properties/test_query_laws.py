@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.cells import sealer
 from tests.entities import Colour, Sink
@@ -150,9 +150,7 @@ def test_a_filter_from_outside_is_conditions_or_invalid(pairs: dict[str, str]) -
     assert len(values) == 1 + len(CODEC.bind(where, SEALER))
 
 
-@settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=80)
 @given(
     rows=st.lists(st.fixed_dictionaries({}, optional=VALUES), min_size=1, max_size=8),
     conditions=st.lists(trees, min_size=1, max_size=4),

@@ -203,6 +203,15 @@ def test_a_sealed_value_of_another_type_than_declared_is_told_without_it() -> No
                 assert caught.value.__context__ is None
 
 
+def test_a_sealed_decimal_is_a_number():
+    # One that equals nothing, itself included, could neither be found nor compared with what it replaces.
+    for text in ("NaN", "sNaN", "-Infinity"):
+        with pytest.raises(Invalid, match="NaN"):
+            Cells(TENANT, KEYS).seal(
+                "t", FieldSpec("x", Kind.PERSONAL, Decimal, False, (), inner=Decimal), Decimal(text), uuid7()
+            )
+
+
 def test_equal_values_have_one_index_and_no_others():
     cells = Cells(TENANT, KEYS)
     zone = timezone(timedelta(hours=5))
@@ -213,9 +222,14 @@ def test_equal_values_have_one_index_and_no_others():
         (datetime, (MOMENT, MOMENT.astimezone(zone)), MOMENT + timedelta(seconds=1)),
         (dict[str, Any], ({"a": 1, "b": [2]}, {"b": [2], "a": 1}), {"a": 1, "b": [3]}),
         (int, (7,), 8),
-        (date, (MOMENT.date(),), date(2026, 1, 2)),
+        (date, (MOMENT.date(), type("Frozen", (date,), {})(2026, 1, 1)), date(2026, 1, 2)),
     ):
         field = FieldSpec("x", Kind.SECRET, Secret, False, (), inner=inner, purpose="p", search="exact")
         (one,) = {tuple(cells.indexes("t", field, value)) for value in same}
         assert tuple(cells.indexes("t", field, other)) != one
         assert cells._sealer.operand("t", field, same[-1]) == one
+    early = datetime(1, 1, 1, tzinfo=zone)
+    for value in (Decimal("1E+999999999"), Decimal("-1E-999999999"), early, 10**5000):
+        field = replace(field, inner=type(value))
+        with pytest.raises(Invalid, match="cannot be indexed"):
+            cells.indexes("t", field, value)

@@ -15,9 +15,10 @@ from typing import Final
 
 from tallystick.errors import Invalid
 
-__all__ = ["NORMALISERS", "blind_index", "digest_of", "normalise", "stored"]
+__all__ = ["LONGEST", "NORMALISERS", "blind_index", "digest_of", "normalise", "stored"]
 
-_LONGEST: Final = 100_000
+LONGEST: Final = 100_000
+"""The most characters that are indexed."""
 
 
 def normalise(kind: str, value: str) -> bytes:
@@ -34,7 +35,7 @@ def normalise(kind: str, value: str) -> bytes:
         raise Invalid(
             "There is no such normaliser.", field="kind", remedy=f"Use one of {', '.join(sorted(NORMALISERS))}."
         )
-    if not isinstance(value, str) or len(value) > _LONGEST:
+    if not isinstance(value, str) or len(value) > LONGEST:
         raise Invalid("Only a text can be indexed blindly.", field="value", remedy="Pass the value as str.")
     result: bytes | None
     try:

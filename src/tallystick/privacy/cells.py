@@ -6,6 +6,7 @@ that is moved anywhere else does not open.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -130,6 +131,8 @@ def _plain(field: FieldSpec, value: Any) -> bytes:
             f"{field.name} is not valid Unicode text.", field=field.name, remedy="Decode it with the right encoding."
         )
     text, problem = written(value, field.inner)
+    if isinstance(value, Decimal) and not value.is_finite():
+        problem = "is NaN or an infinity"
     if problem:
         raise Invalid(f"{field.name} {problem}.", field=field.name, remedy="Give a value of the declared type.")
     return text.encode()

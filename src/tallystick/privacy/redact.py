@@ -88,9 +88,10 @@ class RedactingFilter(logging.Filter):
             record.args = tuple(a if isinstance(a, (int, float)) else redact.value(a) for a in record.args)
         try:
             message = record.getMessage()
-        except (TypeError, ValueError, KeyError):
-            # The arguments do not fit the message, or what is redacted was to be written as a number.
-            message = f"{record.msg} {REDACTED}"
+        except Exception:
+            # The arguments do not fit the message, what is redacted was to be written as a number, or an object has no
+            # text; a filter that raised would do so into whoever logs.
+            message = f"{record.msg if isinstance(record.msg, str) else ''} {REDACTED}"
         record.msg, record.args = redact.text(message), None
         if record.exc_info or record.exc_text:
             # Another handler may have written it out already, with everything.

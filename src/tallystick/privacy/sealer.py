@@ -15,7 +15,7 @@ from tallystick.documents import written
 from tallystick.entity import spec_of
 from tallystick.errors import Invalid, Unavailable
 from tallystick.fields import Ref
-from tallystick.privacy.blind import digest_of, normalise, stored
+from tallystick.privacy.blind import LONGEST, digest_of, normalise, stored
 from tallystick.privacy.sealed import Secret
 from tallystick.spec import EntitySpec, FieldSpec, IndexSpec
 
@@ -196,24 +196,35 @@ def normal(field: FieldSpec, value: Any) -> bytes:
         return normalise(field.search or "exact", _text(value))
     except Invalid as caught:
         problem = caught.problem
+    except (OverflowError, ValueError):
+        # A moment that has no year in UTC, an integer of thousands of digits.
+        problem = "It is out of range."
     raise Invalid(f"{field.name} cannot be indexed: {problem}", field=field.name, remedy="Check its form.")
 
 
 def _text(value: Any) -> str:
     """One text for all values that are equal: 1.0 and 1.00, an hour in two zones, a document in any order."""
-    if isinstance(value, (str, int)) or value.__class__ in (date, UUID):
+    if isinstance(value, (str, int, UUID)) or (isinstance(value, date) and not isinstance(value, datetime)):
         return str(value)
     if isinstance(value, Decimal):
-        # Not by normalize(), which rounds to the context's digits.
-        digits = format(value, "f")
-        digits = digits.rstrip("0").rstrip(".") if "." in digits else digits
-        return digits if value else "0"
+        return _digits(value)
     if isinstance(value, datetime) and value.tzinfo is not None:
         return str(value.astimezone(UTC))
     text, problem = written(value, Any)
     if problem:
         raise Invalid(f"The value {problem}.", field="value", remedy="Give a value of the declared type.")
     return msgspec.json.encode(msgspec.json.decode(text), order="deterministic").decode()
+
+
+def _digits(value: Decimal) -> str:
+    if not value:
+        return "0"
+    if abs(value.adjusted()) > LONGEST:
+        # A short text may stand for gigabytes of zeros.
+        raise Invalid("It has too many digits.", field="value", remedy="Give a value of a size that occurs.")
+    # Not by normalize(), which rounds to the context's digits.
+    digits = format(value, "f")
+    return digits.rstrip("0").rstrip(".") if "." in digits else digits
 
 
 def closing(field: FieldSpec, value: bytes) -> bytes | None:

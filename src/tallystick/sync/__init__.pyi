@@ -1645,7 +1645,7 @@ class Privacy:
 
         What is kept comes back with its day and its ground, and the sweep erases it then. Commits by itself. Raises
         ``OnHold`` while a legal hold stands, ``Conflict`` for a request that is done, ``NotFound``, ``Unsupported``
-        for keys without a folder.
+        for keys without a folder and for an application that knows fewer entities than its database.
         """
     def refuse_erasure(self, request: ErasureRequest | UUID, ground: RefusalGround) -> ErasureRequest:
         """Refuse a request, on a ground of Art. 17(3) or 12(5); needs "privacy.erase"."""
@@ -1686,9 +1686,15 @@ class Privacy:
         Raises ``Invalid``, for a class too that neither an entity nor an example has.
         """
     def explain(self) -> list[Line]:
-        """What ``sweep`` would do now: how many, of which class and entity, and why; nothing is changed."""
+        """What ``sweep`` would do now: how many, of which class and entity, and why; nothing is changed.
+
+        Raises like ``sweep``.
+        """
     def sweep(self, *, batch: int = ...) -> Iterator[Batch]:
-        """Erase what is due, a batch at a time, each committed: stopped anywhere it is simply run again."""
+        """Erase what is due, a batch at a time, each committed: stopped anywhere it is simply run again.
+
+        Raises ``Unsupported`` for an application that knows fewer entities than its database.
+        """
     def export(self, user: UserLike, path: str | PathLike[str], *, reason: str, key: Any = ...) -> Manifest:
         """Write everything that is held about a person to a new folder, signed; see ``export.py``.
 

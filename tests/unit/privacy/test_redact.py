@@ -65,12 +65,15 @@ def test_what_does_not_fit_its_message_is_written_all_the_same():
     logger.warning("at %(phone)d", {"phone": 491234567})
     logger.warning("at %s and %s", *["ada@example.org"])
     logger.warning({"first_name": "Ada", "ada@example.org": 1})
+    mute = type("Mute", (), {"__str__": lambda _: exec("raise AttributeError('gone')")})()
+    logger.warning("at %s", mute)
+    logger.warning(mute)
     try:
         raise ValueError("no such person: ada@example.org")
     except ValueError:
         logger.exception("it failed")
     found = stream.getvalue()
-    assert found.count("at ") == 2
+    assert found.count("at ") == 3
     assert "it failed" in found
     for gone in ("Ada", "ada@", "4912"):
         assert gone not in found

@@ -182,13 +182,16 @@ class Consents(Guarded[Consent]):
         return found[0] if found else None
 
 
-async def withdraw_all(db: Session, user: UUID) -> None:
-    """End every consent of a person who is erased, in the open transaction; whoever is behind the gate ends first."""
+async def take_all(db: Session, user: UUID) -> list[Consent]:
+    """Lock every consent of a person that stands; whoever is behind the gate has ended when this answers."""
     standing = (Consent.user == Ref(user), missing(Consent.withdrawn_at))
-    consents = db.consents
-    locked = replace(consents._query(standing, Consent.id), lock="exclusive")
-    for found in await consents._select(locked):
-        await alter(consents, found, withdrawn_at=max(db.now(), found.granted_at + _TICK))
+    return await db.consents._select(replace(db.consents._query(standing, Consent.id), lock="exclusive"))
+
+
+async def withdraw_all(db: Session, user: UUID) -> None:
+    """End every consent of a person who is erased, in the open transaction."""
+    for found in await take_all(db, user):
+        await alter(db.consents, found, withdrawn_at=max(db.now(), found.granted_at + _TICK))
 
 
 def _purpose(given: Any) -> Purpose:

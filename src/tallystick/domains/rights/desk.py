@@ -85,7 +85,7 @@ class Privacy:
 
         What is kept comes back with its day and its ground, and the sweep erases it then. Commits by itself. Raises
         ``OnHold`` while a legal hold stands, ``Conflict`` for a request that is done, ``NotFound``, ``Unsupported``
-        for keys without a folder.
+        for keys without a folder and for an application that knows fewer entities than its database.
         """
         db = self._db
         await db.require("privacy.erase")
@@ -243,14 +243,20 @@ class Privacy:
         return await db[RetentionPolicy].upsert(made, on=RetentionPolicy.data_class)
 
     async def explain(self) -> list[Line]:
-        """What ``sweep`` would do now: how many, of which class and entity, and why; nothing is changed."""
+        """What ``sweep`` would do now: how many, of which class and entity, and why; nothing is changed.
+
+        Raises like ``sweep``.
+        """
         from tallystick.domains.rights.retention import explain
 
         await self._db.require("privacy.sweep")
         return await explain(self._db)
 
     async def sweep(self, *, batch: int = 500) -> AsyncIterator[Batch]:
-        """Erase what is due, a batch at a time, each committed: stopped anywhere it is simply run again."""
+        """Erase what is due, a batch at a time, each committed: stopped anywhere it is simply run again.
+
+        Raises ``Unsupported`` for an application that knows fewer entities than its database.
+        """
         from tallystick.domains.rights.retention import sweep
 
         await self._db.require("privacy.sweep")

@@ -144,7 +144,8 @@ async def execute(db: Session, request: UUID, *, only: Collection[str] | None = 
         for name in await _classes(session, user.id):
             if name in gone:
                 continue
-            stays = await judge(session, user.id, policy_for(policies, name), today)
+            last = await last_changes(session, [user.id], name)
+            stays = judge(last[user.id], policy_for(policies, name), today)
             if stays is None and (only is None or name in only or name not in steps):
                 wanted.append(name)
             elif stays is not None:
@@ -293,9 +294,8 @@ async def _classes(db: Session, person: UUID) -> list[str]:
     return sorted({*classes_of(specs_of(db.entities)), *(row[0] for row in rows)})
 
 
-async def judge(db: Session, person: UUID, policy: Policy, today: date) -> Kept | None:
-    """Why a class stays for now, or None."""
-    last = await last_change(db, person, policy.data_class)
+def judge(last: date | None, policy: Policy, today: date) -> Kept | None:
+    """Why a class of which something was changed last on a day stays for now, or None."""
     if last is None:
         return None
     due = policy.due(last)
@@ -310,14 +310,16 @@ async def judge(db: Session, person: UUID, policy: Policy, today: date) -> Kept 
     )
 
 
-async def last_change(db: Session, person: UUID, data_class: str) -> date | None:
-    """The day of the last change of anything in a class about a person, UTC."""
-    selects = [f"SELECT max({at}) AS at {rows}" for at, rows in touches(specs_of(db.entities), data_class)]
-    if not selects:
-        return None
-    rows = await db.unit.call(f"SELECT max(c.at) FROM ({' UNION ALL '.join(selects)}) AS c", (db.tenant_id, person))
-    moment: datetime | None = rows[0][0]
-    return None if moment is None else moment.date()
+async def last_changes(db: Session, persons: Iterable[UUID], data_class: str) -> dict[UUID, date | None]:
+    """The day of the last change of anything in a class about each person, UTC."""
+    found: dict[UUID, date | None] = dict.fromkeys(persons)
+    selects = [f"SELECT max({at}) AS at {rows}" for at, rows in touches(specs_of(db.entities), data_class, "u.id")]
+    if found and selects:
+        last = f"SELECT max(c.at) FROM ({' UNION ALL '.join(selects)}) AS c"
+        sql = f"SELECT u.id, ({last}) FROM unnest($2::uuid[]) AS u (id)"
+        for person, moment in await db.unit.call(sql, (db.tenant_id, list(found))):
+            found[person] = None if moment is None else moment.date()
+    return found
 
 
 def _as_kept(step: ErasureStep) -> Kept:

@@ -100,7 +100,7 @@ def rows_of(spec: EntitySpec, persons: str = "$2") -> str:
     )
 
 
-def touches(specs: list[EntitySpec], data_class: str, person: str = "$2") -> list[tuple[str, str]]:
+def touches(specs: list[EntitySpec], data_class: str, person: str) -> list[tuple[str, str]]:
     """Where a class has rows that are about a person: the column that says when one was last changed, and FROM what.
 
     A row is about a person that it names, and so is one that refers to such a row: a payment is of its loan's borrower.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import msgspec
 
@@ -70,8 +71,12 @@ async def replay_tenant(db: Session) -> Replayed:
         done = await db.atomic(_again(line))
         again += done is not None
         keys += done or 0
+    asked: dict[UUID, list[LedgerLine]] = {}
     for line in lines:
-        reopened += await db.atomic(_reopened(line))
+        if line.request is not None:
+            asked.setdefault(line.request, []).append(line)
+    for request, of in asked.items():
+        reopened += await db.atomic(_reopened(request, of))
     keyring.forget(db.tenant_id)
     return Replayed(db.tenant.slug, len(lines), again, keys, reopened)
 
@@ -96,27 +101,30 @@ def _again(line: LedgerLine) -> Callable[[Session], Awaitable[int | None]]:
     return work
 
 
-def _reopened(line: LedgerLine) -> Callable[[Session], Awaitable[bool]]:
+def _reopened(request: UUID, lines: list[LedgerLine]) -> Callable[[Session], Awaitable[bool]]:
+    first = lines[0]
+
     async def work(db: Session) -> bool:
-        if line.request is None or await db.users.get_or_none(line.person) is None:
+        if await db.users.get_or_none(first.person) is None:
             return False
-        await db.users.lock(line.person)
-        if await db[ErasureRequest].get_or_none(line.request) is not None or await db[ErasureRequest].exists(
-            ErasureRequest.user == Ref(line.person), one_of(ErasureRequest.status, OPEN)
+        await db.users.lock(first.person)
+        if await db[ErasureRequest].get_or_none(request) is not None or await db[ErasureRequest].exists(
+            ErasureRequest.user == Ref(first.person), one_of(ErasureRequest.status, OPEN)
         ):
             return False
-        if not await is_left(db, line.person):
+        if not await is_left(db, first.person):
             return False
         made = ErasureRequest(
-            id=line.request,
-            user=Ref(line.person),
-            ground=line.ground or ErasureGround.CONSENT_WITHDRAWN,
-            requested_at=line.at,
-            final_epoch=line.epoch,
+            id=request,
+            user=Ref(first.person),
+            ground=first.ground or ErasureGround.CONSENT_WITHDRAWN,
+            requested_at=first.at,
+            final_epoch=max((line.epoch for line in lines if line.epoch is not None), default=None),
         )
         asked = await put(db[ErasureRequest], made)
-        for name in line.classes:
-            gone = ErasureStep(request=asked.ref, data_class=name, status=StepStatus.ERASED, erased_at=line.at)
+        # What was erased for it later than at first too, or it would be judged again.
+        for name, at in {name: line.at for line in lines for name in line.classes}.items():
+            gone = ErasureStep(request=asked.ref, data_class=name, status=StepStatus.ERASED, erased_at=at)
             await put(db[ErasureStep], gone)
         return True
 

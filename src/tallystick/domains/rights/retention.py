@@ -14,13 +14,14 @@ from uuid import UUID
 
 import msgspec
 
-from tallystick.domains.identity.consents import withdraw_all
+from tallystick.domains.identity.consents import take_all, withdraw_all
 from tallystick.domains.identity.users import UserStatus
 from tallystick.domains.rights.erasure import (
     destroy,
     execute,
     is_account,
     judge,
+    last_changes,
     mark_erased,
     refuse_held,
     refuse_open,
@@ -62,6 +63,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
 async def explain(db: Session) -> list[Line]:
     """What a sweep would do now, and what it leaves alone and why. Nothing is changed."""
+    await all_declared(db)
     policies, found = await in_force(db), list[Line]()
     counts, first, asked = Counter[tuple[str, str]](), dict[str, date](), dict[str, list[UUID]]()
     async for page in _asked(db, policies, _PAGE):
@@ -142,8 +144,10 @@ async def _asked(db: Session, policies: dict[str, Policy], size: int) -> AsyncIt
     after: UUID | None = None
     while rows := await db.unit.call(_OPEN, (db.tenant_id, after, size)):
         page: list[_Asked] = []
+        persons = [row[1] for row in rows]
+        last = {name: await last_changes(db, persons, name) for name in {n for row in rows for n in row[3]}}
         for id, user, held, classes in rows:
-            judged = {n: await judge(db, user, policy_for(policies, n), db.today()) for n in classes}
+            judged = {n: judge(last[n][user], policy_for(policies, n), db.today()) for n in classes}
             due = [n for n, stays in judged.items() if stays is None]
             waiting = {n: stays.until for n, stays in judged.items() if stays is not None}
             page.append(_Asked(id, user, held, due, waiting))
@@ -179,6 +183,11 @@ async def _past_maximum(db: Session, data_class: str, rows: Sequence[Any], seen:
             if user is not None:
                 user = await session.users.lock(owner)
                 await refuse_held(session, owner)
+            ends = user is not None and owner == subject and user.status is not UserStatus.ERASED
+            ends = ends and is_account([data_class])
+            if ends:
+                # Before rows and keys, which whoever is behind the gate still works with.
+                await take_all(session, subject)
             await take_keys(session, await take(session, subject), data_class)
             # Asked again behind the locks: it may have been touched since the batch was read, or the class be held.
             present = policy_for(await in_force(session), data_class)
@@ -187,8 +196,6 @@ async def _past_maximum(db: Session, data_class: str, rows: Sequence[Any], seen:
             old = f"SELECT 1 FROM ({_too_old(session, data_class)}) AS f WHERE f.subject = $6"
             if not await session.unit.call(old, (*_arguments(session, present, 1, None), subject)):
                 return None
-            ends = user is not None and owner == subject and user.status is not UserStatus.ERASED
-            ends = ends and is_account([data_class])
             if ends:
                 await withdraw_all(session, subject)
             done = await destroy(session, subject, [data_class])
