@@ -66,9 +66,11 @@ async def test_an_inactive_tenant(tally: Tallystick, tenant: str) -> None:
         await db[Sink].add(valid())
         await tally.tenants.update(db, is_active=False)
     for _ in range(2):
-        with refused(Denied):
+        with refused(Denied) as caught:
             async with tally.session(tenant, actor="a"):
                 pass
+        # Who is refused has no session in which the tenant could be changed.
+        assert "tallystick tenants reopen" in caught.value.remedy
     async for db in tally.system():
         assert db.tenant.slug != tenant
 
