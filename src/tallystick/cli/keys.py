@@ -35,11 +35,10 @@ async def _sessions(
     """
     from tallystick.errors import Erased
     from tallystick.privacy.rotation import has_left
-    from tallystick.upkeep import upkeep
 
     names = [tenant] if tenant is not None else [s async for _, s, _ in tally.tenants.all()]
     for name in names:
-        async with upkeep(tally, name, actor=_ACTOR, permissions=("keys.manage",), reason=reason) as db:
+        async with tally._upkeep(name, actor=_ACTOR, permissions=("keys.manage",), reason=reason) as db:
             if left or not await has_left(db):
                 yield name, db
             elif tenant is not None:

@@ -76,11 +76,10 @@ async def reopen(
     """Open a closed tenant again. One that left, its keys destroyed, stays closed."""
     from tallystick.errors import Erased
     from tallystick.privacy.rotation import has_left
-    from tallystick.upkeep import upkeep
 
     async with (
         run.opened() as tally,
-        upkeep(tally, slug, actor="operator:tenants", permissions=("tenant.manage",), reason=reason) as db,
+        tally._upkeep(slug, actor="operator:tenants", permissions=("tenant.manage",), reason=reason) as db,
     ):
         if await has_left(db):
             raise Erased(

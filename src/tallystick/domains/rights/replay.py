@@ -30,7 +30,6 @@ from tallystick.domains.rights.places import all_declared
 from tallystick.errors import Tampered
 from tallystick.fields import Ref
 from tallystick.query import one_of
-from tallystick.upkeep import upkeep
 
 if TYPE_CHECKING:
     from tallystick.app import Tallystick
@@ -57,7 +56,7 @@ async def replay_erasures(tally: Tallystick) -> list[Replayed]:
     """
     done = []
     async for id, _, _ in tally.tenants.all():
-        async with upkeep(tally, id, actor="system:replay", reason="erasures of the ledger", permissions=("*",)) as db:
+        async with tally._upkeep(id, actor="system:replay", reason="erasures of the ledger", permissions=("*",)) as db:
             done.append(await replay_tenant(db))
     return done
 
