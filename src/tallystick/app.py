@@ -258,6 +258,10 @@ class Tallystick:
                 async with SessionContext(self, id, who, ("*",)) as db:
                     yield db
 
+    def _upkeep(self, tenant: str | UUID, *, actor: str, reason: str, permissions: Iterable[str]) -> SessionContext:
+        """A session of the library's own, for what is owed to persons and keys when their tenant is closed too."""
+        return SessionContext(self, tenant, checked_who(actor, reason), permissions, closed_too=True)
+
     async def joined(self, connection: Any) -> Store:
         """The store in a transaction that is open on a connection of the application's own."""
         return await self._opened.joined(connection)

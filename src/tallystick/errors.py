@@ -39,6 +39,7 @@ tables, fields, rules and limits; they never hold a stored value, because a log 
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar
 from uuid import UUID
 
@@ -232,14 +233,20 @@ class InsufficientFunds(TallystickError):
 
 
 class QuotaExceeded(TallystickError):
-    """The tenant's limit for the period is used up."""
+    """The tenant's limit for the period is used up.
+
+    ``until`` is when it may be tried again, None where that is not a matter of time alone.
+    """
 
     code = "TS-1701"
     default_remedy = "Raise the tenant's limit or wait for the next period."
 
-    def __init__(self, problem: str, *, metric: str = "", limit: int = 0, remedy: str = "") -> None:
+    def __init__(
+        self, problem: str, *, metric: str = "", limit: int = 0, until: datetime | None = None, remedy: str = ""
+    ) -> None:
         self.metric = metric
         self.limit = limit
+        self.until = until
         super().__init__(problem, remedy=remedy)
 
 

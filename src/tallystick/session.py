@@ -120,21 +120,30 @@ class Session(Repositories):
 class SessionContext:
     """``async with tally.session(...) as db``."""
 
-    __slots__ = ("_app", "_connection", "_db", "_permissions", "_tenant", "_who")
+    __slots__ = ("_app", "_closed_too", "_connection", "_db", "_permissions", "_tenant", "_who")
 
     def __init__(
-        self, app: Tallystick, tenant: Any, who: Who, permissions: Iterable[str] | None, connection: Any = None
+        self,
+        app: Tallystick,
+        tenant: Any,
+        who: Who,
+        permissions: Iterable[str] | None,
+        connection: Any = None,
+        *,
+        closed_too: bool = False,
     ) -> None:
         self._app = app
         self._tenant = tenant
         self._who = who
         self._permissions = permissions
         self._connection = connection
+        self._closed_too = closed_too
         self._db: Session | None = None
 
     async def __aenter__(self) -> Session:
         app = self._app
-        info = app.tenants.known(self._tenant) or await app.tenants.resolve(self._tenant)
+        find = app.tenants.find if self._closed_too else app.tenants.resolve
+        info = app.tenants.known(self._tenant) or await find(self._tenant)
         within = None if self._connection is None else await app.joined(self._connection)
         self._db = Session(app, info, self._who, self._permissions, within)
         return self._db

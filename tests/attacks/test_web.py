@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncIterable, AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
@@ -27,6 +28,7 @@ from tallystick import (
     Loan,
     Page,
     PageQuery,
+    QuotaExceeded,
     Ref,
     StaleVersion,
     Tallystick,
@@ -193,6 +195,8 @@ def test_every_error_has_a_status_and_tells_no_value(caplog: pytest.LogCaptureFi
         assert (problem.status in (503, 429)) == ("Retry-After" in headers)
         assert bool(problem.detail) == (problem.status < 500)
     assert problem_of(StaleVersion("x"), conditional=True)[0].status == 412
+    tomorrow = QuotaExceeded("x", until=datetime.now(UTC) + timedelta(days=1))
+    assert 86_390 <= int(problem_of(tomorrow)[1]["Retry-After"]) <= 86_400
     assert problem_of(Invalid("x", field=CANARY))[0].field == ""
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from tests.cli.conftest import Cli
+
+from tallystick import Tallystick, User
+from tallystick.settings import Settings
 
 
 @pytest.fixture
@@ -59,6 +64,42 @@ def test_every_tenant_without_a_name(cli: Cli, data_dir: Path) -> None:
     names = {t["slug"] for t in cli("tenants", "--json").document["tenants"]}
     assert set(cli("keys", "status", "--json").document["tenants"]) == names
     assert cli("keys", "verify").code == 0
+
+
+def test_a_closed_tenants_keys_are_kept_like_any_others(cli: Cli, data_dir: Path) -> None:
+    name = f"closed-{uuid4().hex[:8]}"
+    named = ("--tenant", name)
+
+    async def close() -> None:
+        async with Tallystick.open(settings=Settings.load({}, data_dir=data_dir)) as tally:
+            await tally.tenants.create(name, name="A tenant")
+            async with tally.session(name, actor="test", permissions=("*",)) as db:
+                await db.users.add(User(first_name="Zoe"))
+                await tally.tenants.update(db, is_active=False)
+
+    asyncio.run(close())
+    assert cli("keys", "rotate", *named, "--json").document == {"epochs": {name: 2}}
+    assert cli("keys", "rewrap", "--json").document["tenants"][name]["done"] == 1
+    assert cli("keys", "destroy-epoch", "1", *named, "--yes").code == 0
+    found = cli("keys", "status", "--json").document["tenants"][name]
+    assert [(e["epoch"], e["live"], e["ended"] is None) for e in found["epochs"]] == [(1, 0, False), (2, 1, True)]
+    assert cli("fields", "list").code == 0
+    assert cli("audit", "reconcile", *named).code == 0
+    refused = cli("report", "par", *named)
+    assert (refused.code, "tenants reopen" in refused.err) == (3, True)
+    assert cli("tenants", "reopen", name, "--reason", "ticket 91").code == 0
+    assert cli("report", "par", *named).code == 0
+
+
+def test_a_tenant_that_left_is_passed_over(cli: Cli, data_dir: Path, place: Path) -> None:
+    name = f"gone-{uuid4().hex[:8]}"
+    assert cli("tenants", "create", name, "--name", "A tenant").code == 0
+    why = ("--tenant", name, "--reason", "contract ended", "--yes")
+    assert cli("privacy", "offboard", str(place / "all"), *why).code == 0
+    assert name not in cli("keys", "verify", "--json").document["tenants"]
+    assert cli("keys", "rotate", "--tenant", name).code == 8
+    assert all(e["ended"] for e in cli("keys", "status", "--json").document["tenants"][name]["epochs"])
+    assert cli("tenants", "reopen", name, "--reason", "a mistake").code == 8
 
 
 def test_verify_finds_what_does_not_open(cli: Cli, data_dir: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -42,8 +43,9 @@ from tallystick.domains.identity.profiles import UserProfile
 from tallystick.domains.rights.erasure import LedgerLine
 from tallystick.domains.rights.masking import mask_into
 from tallystick.domains.rights.policies import later
-from tallystick.domains.rights.replay import replay_tenant
+from tallystick.domains.rights.replay import replay_erasures, replay_tenant
 from tallystick.privacy.cells import ERASED
+from tallystick.privacy.keys import LocalKeys
 from tallystick.schema.connect import acting_as_owner
 from tallystick.session import Session
 
@@ -284,6 +286,27 @@ async def test_the_ledger_has_the_line_before_the_database_has_the_commit(
     assert (await replay_tenant(office)).reopened == 1
     steps = await office[ErasureStep].find(ErasureStep.request == Ref(request))
     assert {s.data_class: s.status for s in steps} == dict.fromkeys(("identity", "marketing"), StepStatus.ERASED)
+
+
+async def test_a_closed_tenants_erasures_are_replayed_too(
+    house: Tallystick, office: Session, monkeypatch: pytest.MonkeyPatch
+):
+    ada = await person(office)
+    asked = await office.privacy.request_erasure(ada)
+    provider, note = office.sealer.keyring().provider, LocalKeys.note_erasure
+
+    def dies(keys: LocalKeys, tenant: UUID, line: bytes) -> None:
+        note(keys, tenant, line)
+        raise RuntimeError("the machine stops here")
+
+    monkeypatch.setattr(type(provider), "note_erasure", dies)
+    with pytest.raises(RuntimeError):
+        await office.privacy.erase(asked)
+    monkeypatch.undo()
+    await house.tenants.update(office, is_active=False)
+    (found,) = [r for r in await replay_erasures(house) if r.tenant == office.tenant.slug]
+    assert (found.lines, found.again, found.keys) == (1, 1, 1)
+    assert (await office.users.get(ada.id)).first_name is None
 
 
 async def test_nothing_is_written_about_an_erased_persons_rows_either(office: Session):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,13 +11,15 @@ from uuid import UUID, uuid4
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.lending.support import active, product
-from tests.privacy.rights import Pledge, application, notice, person
+from tests.privacy.rights import ENTITIES, Pledge, application, notice, person
 
 from tallystick import (
     Denied,
+    FixedClock,
     Invalid,
     NotFound,
     Purpose,
+    QuotaExceeded,
     RoleMissing,
     Serialization,
     Tampered,
@@ -28,8 +31,9 @@ from tallystick import (
 from tallystick.app import Tallystick
 from tallystick.domains.identity.disclosures import Disclosure
 from tallystick.domains.identity.profiles import UserProfile
-from tallystick.domains.rights.export import check_export
+from tallystick.domains.rights.export import EXPORTS_A_DAY, check_export
 from tallystick.domains.rights.gather import SOMEBODY, _document
+from tallystick.domains.rights.replay import replay_erasures
 from tallystick.session import Session
 
 
@@ -136,6 +140,33 @@ async def test_bad_input_and_who_may(house: Tallystick, office: Session, tmp_pat
     assert [p.name for p in tmp_path.iterdir()] == ["own"]  # noqa: ASYNC240
 
 
+async def test_a_persons_data_is_exported_three_times_a_day(house: Tallystick, office: Session, tmp_path: Path):
+    ada, bob = await person(office), await person(office, "Bob")
+    ada = await office.users.update(ada, status=UserStatus.ACTIVE)
+    async with house.session(office.tenant, actor=f"user:{ada.id}") as db:
+        for n in range(EXPORTS_A_DAY):
+            await db.privacy.export(ada, tmp_path / f"{n}", reason="my own")
+        with pytest.raises(QuotaExceeded) as refused:
+            await db.privacy.export(ada, tmp_path / "more", reason="my own")
+        assert (refused.value.metric, refused.value.limit) == ("exports", EXPORTS_A_DAY)
+        until = refused.value.until
+        assert until is not None
+        assert timedelta(0) < until - office.now() <= timedelta(days=1)
+        with pytest.raises(RoleMissing):
+            await db.privacy.export(ada, tmp_path / "more", reason="my own", over_limit=True)
+    assert not (tmp_path / "more").exists()
+    # Others are not concerned, an operator may, and on the next day anybody.
+    await office.privacy.export(bob, tmp_path / "bob", reason="his own")
+    await office.privacy.export(ada, tmp_path / "lifted", reason="ticket 91", over_limit=True)
+    entries = (await office.audit.entries("user_account", key=ada.id, ops=["E"])).items
+    assert [(e.event or {})["data"].get("over_limit") for e in entries].count(True) == 1
+    async with Tallystick.open(
+        settings=house.settings, entities=ENTITIES, keys=house.keys, clock=FixedClock(until)
+    ) as tomorrow:
+        async with tomorrow.session(office.tenant.slug, actor=f"user:{ada.id}") as db:
+            await db.privacy.export(ada, tmp_path / "tomorrow", reason="my own")
+
+
 async def test_an_erased_persons_export_has_what_is_left(office: Session, tmp_path: Path):
     ada = await person(office)
     await office.privacy.erase(await office.privacy.request_erasure(ada))
@@ -149,20 +180,25 @@ async def test_an_erased_persons_export_has_what_is_left(office: Session, tmp_pa
 async def test_a_tenant_leaves_with_everything_and_leaves_nothing_readable(
     house: Tallystick, office: Session, tmp_path: Path
 ):
-    ada = await person(office)
+    ada, bob = await person(office), await person(office, "Bob")
     await application(office, ada)
+    await office.privacy.erase(await office.privacy.request_erasure(bob))
     with pytest.raises(Invalid, match="slug"):
         await office.privacy.offboard(tmp_path / "all", confirm="yes", reason="contract ended")
     done = await office.privacy.offboard(tmp_path / "all", confirm=office.tenant.slug, reason="contract ended")
     assert done.epochs == (1, 2)
     assert check_export(tmp_path / "all").person is None
-    assert [r["first_name"] for r in rows(tmp_path / "all", "user_account")] == ["Ada"]
+    assert [r["first_name"] for r in rows(tmp_path / "all", "user_account")] == ["Ada", None]
     assert [r["full_legal_name"] for r in rows(tmp_path / "all", "application")] == ["Ada Lovelace"]
     assert (await office.users.get(ada.id)).first_name is None
     house.tenants._known.clear()
     with pytest.raises(Denied):
         async with house.session(office.tenant.slug, actor="t"):
             pass
+    # A replay reaches it all the same, has nothing to do there, and begins no epoch again.
+    (found,) = [r for r in await replay_erasures(house) if r.tenant == office.tenant.slug]
+    assert (found.lines, found.again, found.reopened) == (1, 0, 0)
+    assert all(office.sealer.keyring().provider.epochs(office.tenant_id).values())
 
 
 async def test_a_tenant_that_was_leaving_when_it_stopped_leaves_when_it_is_run_again(

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from tests.privacy.rights import application, person
 
-from tallystick import Conflict, ConsentMissing, Erased, OnHold, Purpose, Serialization, StaleVersion, User, UserStatus
+from tallystick import (
+    Conflict,
+    ConsentMissing,
+    Erased,
+    OnHold,
+    Purpose,
+    QuotaExceeded,
+    Serialization,
+    StaleVersion,
+    User,
+    UserStatus,
+)
 from tallystick.app import Tallystick
 from tallystick.domains.identity.erasures import ErasureRequest, ErasureStatus
 from tallystick.domains.identity.holds import LegalHold, RestrictionGround
+from tallystick.domains.rights.export import EXPORTS_A_DAY
 from tallystick.session import Session
 from tallystick.testing import Race
 
@@ -111,3 +124,16 @@ async def test_nothing_behind_the_gate_outlives_a_restriction(racers: Race, offi
     result = await racers(N, work, tenant=office.tenant)
     assert "restricted" in result.results
     assert result.kinds <= {OnHold, ConsentMissing}
+
+
+async def test_sixteen_exports_of_one_person_are_as_many_as_a_day_may_have(
+    racers: Race, office: Session, tmp_path: Path
+):
+    ada = await person(office)
+
+    async def work(db: Session, i: int) -> int:
+        return (await db.privacy.export(ada, tmp_path / str(i), reason="her request")).rows
+
+    result = await racers(N, work, tenant=office.tenant)
+    assert (result.winners, result.kinds) == (EXPORTS_A_DAY, {QuotaExceeded})
+    assert len([p for p in tmp_path.iterdir() if p.name.isdigit()]) == EXPORTS_A_DAY  # noqa: ASYNC240

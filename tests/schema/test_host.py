@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy.exc import SAWarning
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 from tests.schema.support import Database
@@ -14,6 +16,7 @@ from tallystick.schema.host import beside
 from tallystick.settings import connect_args
 
 
+@pytest.mark.filterwarnings("error::sqlalchemy.exc.SAWarning")
 async def test_a_hosts_autogenerate_leaves_ours_alone(kit: Database) -> None:
     await kit.run("CREATE SCHEMA shop; CREATE TABLE shop.old (id int)", role="superuser")
     engine = create_async_engine(
@@ -26,6 +29,8 @@ async def test_a_hosts_autogenerate_leaves_ours_alone(kit: Database) -> None:
         return {d[1].schema for d in found if d[0] == "remove_table"}
 
     async with engine.connect() as connection:
-        assert await connection.run_sync(differences) >= {"tally", "tally_ref", "shop"}
+        # Only who looks into our schemas meets types that SQLAlchemy does not know.
+        with pytest.warns(SAWarning, match="xid8"):
+            assert await connection.run_sync(differences) >= {"tally", "tally_ref", "shop"}
         assert await connection.run_sync(lambda c: differences(c, **beside())) == {"shop"}
     await engine.dispose()

@@ -131,7 +131,7 @@ class AuditLog:
         of which no checkpoint was signed yet.
         """
         tenants, seq = self._tally.tenants, entry if isinstance(entry, int) else entry.seq
-        found = tenants.known(tenant) or await tenants.resolve(tenant)
+        found = tenants.known(tenant) or await tenants.find(tenant)
         async with self._read() as conn:
             row = await conn.fetchrow(_LEAF, found.id, seq)
             if row is None or row["size"] is None or row["size"] <= row["idx"]:
@@ -152,7 +152,7 @@ class AuditLog:
         ``part`` is the whole log by default; ``LogPart(since=..., until=...)`` is a span of time, ``LogPart(table=...,
         key=...)`` the life of one row. Raises ``NotFound``, ``Invalid``, ``Conflict``, ``StorageFull``.
         """
-        found = NIL if tenant == NIL else (await self._tally.tenants.resolve(tenant)).id
+        found = NIL if tenant == NIL else (await self._tally.tenants.find(tenant)).id
         async with self._read() as conn:
             return await write_bundle(conn, found, part or LogPart(), Path(path))
 
@@ -175,7 +175,7 @@ class AuditLog:
         hears of the report after each batch. Raises ``NotFound``, ``Invalid``.
         """
         await self._tally.ready()
-        found = await self._tally.tenants.resolve(tenant)
+        found = await self._tally.tenants.find(tenant)
         unit = self._tally.store.unit(found.id, "job:reconcile")
         reconciler = Reconciler(unit, self._tally.specs, batch=batch)
         return await reconciler.run(tables=tables, deep=deep, after=after, batches=batches, told=told)

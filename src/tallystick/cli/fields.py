@@ -97,7 +97,7 @@ async def _defined(tally: Tallystick, tenant: str | None) -> list[tuple[str, Cus
     slugs = [tenant] if tenant is not None else [s async for _, s, _ in tally.tenants.all()]
     found: list[tuple[str, CustomField]] = []
     for slug in slugs:
-        async with tally.session(slug, actor="tallystick fields", permissions=()) as db:
+        async with tally._upkeep(slug, actor="tallystick fields", permissions=(), reason="fields") as db:
             rows = await db[CustomField].find(order=[CustomField.entity, CustomField.name])
             found += [(slug, row) for row in rows]
     return found

@@ -22,17 +22,27 @@ app = typer.Typer(help="The keys of encrypted fields: look at them, rotate them,
 
 _ACTOR = "operator:keys"
 _TAMPERED = 8
-_Tenant = Annotated[
-    str | None, typer.Option("--tenant", metavar="SLUG", help="One tenant; without it, every active one.")
-]
+_Tenant = Annotated[str | None, typer.Option("--tenant", metavar="SLUG", help="One tenant; without it, every one.")]
 _Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
-async def _sessions(tally: Tallystick, tenant: str | None, reason: str) -> AsyncIterator[tuple[str, Session]]:
-    names = [tenant] if tenant is not None else [s async for _, s, active in tally.tenants.all() if active]
+async def _sessions(
+    tally: Tallystick, tenant: str | None, reason: str, *, left: bool = False
+) -> AsyncIterator[tuple[str, Session]]:
+    """A session of each tenant, closed ones too: their keys are kept, wrapped and in the end destroyed like any other.
+
+    Those that left have no keys any more and are passed over, or refused by name (``Erased``), unless ``left``.
+    """
+    from tallystick.errors import Erased
+    from tallystick.privacy.rotation import has_left
+
+    names = [tenant] if tenant is not None else [s async for _, s, _ in tally.tenants.all()]
     for name in names:
-        async with tally.session(name, actor=_ACTOR, permissions=("keys.manage",), reason=reason) as db:
-            yield name, db
+        async with tally._upkeep(name, actor=_ACTOR, permissions=("keys.manage",), reason=reason) as db:
+            if left or not await has_left(db):
+                yield name, db
+            elif tenant is not None:
+                raise Erased("The tenant left, and every one of its keys was destroyed.")
 
 
 @command(app, "status")
@@ -41,7 +51,9 @@ async def status(run: Run, *, tenant: _Tenant = None) -> Answer:
     from tallystick.privacy import rotation
 
     async with run.opened() as tally:
-        found = {name: await rotation.status(db) async for name, db in _sessions(tally, tenant, "keys status")}
+        found = {
+            name: await rotation.status(db) async for name, db in _sessions(tally, tenant, "keys status", left=True)
+        }
     rows = [row for name, one in found.items() for row in _rows(name, one)]
     indexes = [row for name, one in found.items() for row in _index_rows(name, one)]
 
@@ -146,7 +158,7 @@ async def destroy_epoch(
 
     async with run.opened() as tally:
         run.confirm(f"Destroy the key of epoch {epoch} of {tenant}? Older backups cannot be read any more.", yes)
-        async for _, db in _sessions(tally, tenant, "keys destroy-epoch"):
+        async for _, db in _sessions(tally, tenant, "keys destroy-epoch", left=True):
             await rotation.destroy_epoch(db, epoch)
     return Answer(
         {"tenant": tenant, "ended": epoch},

@@ -39,10 +39,20 @@ async def _desk(run: Run, tenant: str, reason: str) -> AsyncIterator[Session]:
 
 
 @command(app, "export")
-async def export(run: Run, user: _User, folder: _Folder, *, tenant: _Tenant, reason: _Reason) -> Answer:
+async def export(
+    run: Run,
+    user: _User,
+    folder: _Folder,
+    *,
+    tenant: _Tenant,
+    reason: _Reason,
+    over_limit: Annotated[
+        bool, typer.Option("--over-limit", help="Although it was exported as often as it may be in a day; recorded.")
+    ] = False,
+) -> Answer:
     """Write what is held about a person to a folder: signed JSON Lines, with a schema and a manifest."""
     async with _desk(run, tenant, reason) as db:
-        found = await db.privacy.export(_id(user), folder, reason=reason)
+        found = await db.privacy.export(_id(user), folder, reason=reason, over_limit=over_limit)
     files = [(f.name, f"{f.rows:,}") for f in found.files]
 
     def show(out: Output) -> None:

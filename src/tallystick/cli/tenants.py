@@ -1,4 +1,4 @@
-"""``tenants``: list and create."""
+"""``tenants``: list, create, reopen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tallystick.cli.run import Answer, Run, command, wrapped
 if TYPE_CHECKING:
     from tallystick.cli.output import Output
 
-app = typer.Typer(help="List the tenants; `create` makes one.")
+app = typer.Typer(help="List the tenants; `create` makes one, `reopen` opens a closed one.")
 
 
 async def tenants(run: Run) -> Answer:
@@ -65,3 +65,26 @@ async def create(
         {"slug": made.slug, "id": str(made.id), "name": made.name},
         lambda out: out.line(f"Created {made.slug} ({made.id})."),
     )
+
+
+@command(app, "reopen")
+async def reopen(
+    run: Run,
+    slug: Annotated[str, typer.Argument(help="The tenant that was closed (is_active=False).")],
+    reason: Annotated[str, typer.Option("--reason", metavar="WHY", help="Recorded with it: a ticket, a contract.")],
+) -> Answer:
+    """Open a closed tenant again. One that left, its keys destroyed, stays closed."""
+    from tallystick.errors import Erased
+    from tallystick.privacy.rotation import has_left
+
+    async with (
+        run.opened() as tally,
+        tally._upkeep(slug, actor="operator:tenants", permissions=("tenant.manage",), reason=reason) as db,
+    ):
+        if await has_left(db):
+            raise Erased(
+                "The tenant left, and every one of its keys was destroyed.",
+                remedy="Create another: `tallystick tenants create`.",
+            )
+        await tally.tenants.update(db, is_active=True)
+    return Answer({"slug": slug, "active": True}, lambda out: out.line(f"{slug} is open again."))

@@ -43,6 +43,8 @@ BATCH: Final = 2_000
 _PATIENCE: Final = 40
 _PAUSE: Final = 0.25
 _FIRST: Final = UUID(int=0)
+NEVER: Final = 2**31 - 1
+"""The oldest epoch of a tenant that left: none in which a key could be made is ever to come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +225,12 @@ async def verify(db: Session, specs: Iterable[EntitySpec], *, sample: int = 100)
             values, erased = values + good, erased + gone
             failures += bad
     return Verified(keys, values, erased, tuple(failures))
+
+
+async def has_left(db: Session) -> bool:
+    """Whether the session's tenant left: every epoch of its keys has ended, and none will follow."""
+    rows = await db.unit.call(_OLDEST, (db.tenant_id,))
+    return bool(rows) and rows[0][0] == NEVER
 
 
 async def _keyring(db: Session) -> Keyring:

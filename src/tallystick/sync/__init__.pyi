@@ -1695,12 +1695,16 @@ class Privacy:
 
         Raises ``Unsupported`` for an application that knows fewer entities than its database.
         """
-    def export(self, user: UserLike, path: str | PathLike[str], *, reason: str, key: Any = ...) -> Manifest:
+    def export(
+        self, user: UserLike, path: str | PathLike[str], *, reason: str, key: Any = ..., over_limit: bool = ...
+    ) -> Manifest:
         """Write everything that is held about a person to a new folder, signed; see ``export.py``.
 
         The person asks for themselves, or somebody with "privacy.export"; the reason is recorded, and so is every
-        secret that was opened for it. ``key`` signs (Ed25519), by default the sealing key. Raises ``RoleMissing``,
-        ``NotFound``, ``Invalid`` for a folder that is there, ``NotProvisioned`` without a key.
+        secret that was opened for it. ``key`` signs (Ed25519), by default the sealing key. The data of one person is
+        exported three times a day (UTC) at most, attempts that failed half way included; with "privacy.export_tenant",
+        ``over_limit`` lifts that, which is recorded, and is not counted. Raises ``RoleMissing``, ``NotFound``,
+        ``QuotaExceeded``, ``Invalid`` for a folder that is there, ``NotProvisioned`` without a key.
         """
     def export_tenant(self, path: str | PathLike[str], *, reason: str, key: Any = ...) -> Manifest:
         """Write everything the tenant has to a new folder, opened and signed; see ``export.py``."""
@@ -2364,6 +2368,8 @@ class Tenants:
         """A tenant resolved within the last half minute; no I/O."""
     def resolve(self, tenant: str | UUID | TenantInfo | None) -> TenantInfo:
         """The tenant of a slug or id. Raises ``TenantMissing`` for none, ``NotFound``, ``Denied`` when inactive."""
+    def find(self, tenant: str | UUID | TenantInfo | None) -> TenantInfo:
+        """The tenant of a slug or id, active or not. Raises ``TenantMissing`` for none, ``NotFound``."""
     def all(self) -> Iterator[tuple[UUID, str, bool]]:
         """Id, slug and whether active, of every tenant, by slug."""
     def record(self, db: Session) -> Tenant:

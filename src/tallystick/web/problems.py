@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -73,6 +75,9 @@ def problem_of(error: e.TallystickError, *, conditional: bool = False) -> tuple[
     """
     kind = type(error)
     status, headers = next((_STATUS[k] for k in kind.__mro__ if k in _STATUS), (500, {}))
+    if isinstance(error, e.QuotaExceeded) and error.until is not None:
+        left = (error.until - datetime.now(UTC)).total_seconds()
+        headers = {"Retry-After": str(max(1, math.ceil(left)))}
     if conditional and isinstance(error, e.StaleVersion):
         status = 412
     ours = status >= 500

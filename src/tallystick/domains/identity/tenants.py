@@ -124,6 +124,15 @@ class Tenants:
 
     async def resolve(self, tenant: str | UUID | TenantInfo | None) -> TenantInfo:
         """The tenant of a slug or id. Raises ``TenantMissing`` for none, ``NotFound``, ``Denied`` when inactive."""
+        info = await self.find(tenant)
+        if not info.is_active:
+            raise Denied(
+                "The tenant is not active.", remedy="An operator can open it: `tallystick tenants reopen SLUG`."
+            )
+        return info
+
+    async def find(self, tenant: str | UUID | TenantInfo | None) -> TenantInfo:
+        """The tenant of a slug or id, active or not. Raises ``TenantMissing`` for none, ``NotFound``."""
         await self._app.ready()
         if isinstance(tenant, TenantInfo):
             tenant = tenant.id
@@ -148,10 +157,7 @@ class Tenants:
                 entity="Tenant",
                 remedy="Create it with tally.tenants.create(slug, name=...), or look at `tallystick tenants`.",
             )
-        info = self._remember(TenantInfo(*row))
-        if not info.is_active:
-            raise Denied("The tenant is not active.", remedy="Reactivate it with tenants.update(db, is_active=True).")
-        return info
+        return self._remember(TenantInfo(*row))
 
     async def all(self) -> AsyncIterator[tuple[UUID, str, bool]]:
         """Id, slug and whether active, of every tenant, by slug."""

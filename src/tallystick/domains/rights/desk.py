@@ -265,16 +265,20 @@ class Privacy:
 
     # -- access --------------------------------------------------------------------------------------------------
 
-    async def export(self, user: UserLike, path: str | PathLike[str], *, reason: str, key: Any = None) -> Manifest:
+    async def export(
+        self, user: UserLike, path: str | PathLike[str], *, reason: str, key: Any = None, over_limit: bool = False
+    ) -> Manifest:
         """Write everything that is held about a person to a new folder, signed; see ``export.py``.
 
         The person asks for themselves, or somebody with "privacy.export"; the reason is recorded, and so is every
-        secret that was opened for it. ``key`` signs (Ed25519), by default the sealing key. Raises ``RoleMissing``,
-        ``NotFound``, ``Invalid`` for a folder that is there, ``NotProvisioned`` without a key.
+        secret that was opened for it. ``key`` signs (Ed25519), by default the sealing key. The data of one person is
+        exported three times a day (UTC) at most, attempts that failed half way included; with "privacy.export_tenant",
+        ``over_limit`` lifts that, which is recorded, and is not counted. Raises ``RoleMissing``, ``NotFound``,
+        ``QuotaExceeded``, ``Invalid`` for a folder that is there, ``NotProvisioned`` without a key.
         """
         from tallystick.domains.rights.export import export_person
 
-        return await export_person(self._db, user_id(user), path, reason, self._signer(key))
+        return await export_person(self._db, user_id(user), path, reason, self._signer(key), over_limit=over_limit)
 
     async def export_tenant(self, path: str | PathLike[str], *, reason: str, key: Any = None) -> Manifest:
         """Write everything the tenant has to a new folder, opened and signed; see ``export.py``."""

@@ -44,6 +44,7 @@ from tallystick.domains.rights.policies import Policy, in_force, policy_for
 from tallystick.entity import spec_of
 from tallystick.errors import Conflict, Invalid, OnHold
 from tallystick.fields import Ref
+from tallystick.privacy.rotation import has_left
 from tallystick.query import missing
 
 if TYPE_CHECKING:
@@ -226,15 +227,21 @@ async def destroy(db: Session, person: UUID, classes: Iterable[str], rows: Itera
         return Destroyed([person], 0, 0, None)
     subjects = await take(db, person, rows)
     known = set(classes_of(specs))
-    epoch = await db.sealer.keyring().current_epoch(tenant)
+    # Of a tenant that left nothing is ever sealed again, and its epochs take no tombstone either.
+    epoch = None if await has_left(db) else await db.sealer.keyring().current_epoch(tenant)
+
+    async def bury(subject: UUID, name: str) -> None:
+        if epoch is not None:
+            await unit.change(_TOMBSTONE, (tenant, subject, name, os.urandom(16), epoch))
+
     for name in names:
         if name in known:
-            await unit.change(_TOMBSTONE, (tenant, person, name, os.urandom(16), epoch))
+            await bury(person, name)
     children: set[UUID] = set()
     for spec, purposes in parents(specs_of(db.entities)):
         for (row,) in await unit.call(_MINE.format(table=spec.table, mine=rows_of(spec)), (tenant, subjects)):
             for name in sorted(purposes.intersection(names)):
-                await unit.change(_TOMBSTONE, (tenant, row, name, os.urandom(16), epoch))
+                await bury(row, name)
                 children.add(row)
     subjects = sorted({*subjects, *children})
     erased = await unit.change(_ERASE, (tenant, subjects, names))

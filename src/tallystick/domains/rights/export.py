@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from datetime import datetime
+from datetime import UTC, datetime, time, timedelta
 from hashlib import file_digest, sha256
 from os import PathLike
 from pathlib import Path
@@ -24,7 +24,7 @@ from tallystick.domains.identity.access import acting_user
 from tallystick.domains.identity.disclosures import Disclosure
 from tallystick.domains.rights.gather import WITHHELD, actor_shown, documents, rows_of_person, schema_of
 from tallystick.domains.rights.places import all_declared, specs_of
-from tallystick.errors import Invalid, Tampered, Unavailable
+from tallystick.errors import Invalid, QuotaExceeded, Tampered, Unavailable
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from tallystick.session import Session
 
 FORMAT: Final = "tallystick-export/1"
+EXPORTS_A_DAY: Final = 3
+"""How often one person's data is exported on a day (UTC), unless an operator lifts it."""
 _MANIFEST, _SIGNATURE = "manifest.json", "manifest.sig"
 _PAGE: Final = 2_000
 
@@ -66,13 +68,25 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def export_person(
-    db: Session, person: UUID, path: str | PathLike[str], reason: str, key: Ed25519PrivateKey
+    db: Session,
+    person: UUID,
+    path: str | PathLike[str],
+    reason: str,
+    key: Ed25519PrivateKey,
+    *,
+    over_limit: bool = False,
 ) -> Manifest:
     """Write what is held about a person to a new folder (GDPR Art. 15 and 20); see ``Privacy.export``."""
     said = _reason(reason)
     await acting_user(db, person, "privacy.export")
     await all_declared(db)
     user = await db.users.get(person)
+    _new(path)
+    if over_limit:
+        # Whoever may have everybody's data may have one person's as often as it takes.
+        await db.require("privacy.export_tenant")
+    else:
+        await _count(db, user.id)
 
     async def fill(folder: _Folder) -> None:
         specs = specs_of(db.entities)
@@ -89,7 +103,7 @@ async def export_person(
         await _disclose(db, opened, said)
         folder.document("schema.json", dict(schema_of([s for s in specs if s.table in found])))
 
-    return await _export(db, path, fill, reason=said, key=key, person=user.id)
+    return await _export(db, path, fill, reason=said, key=key, person=user.id, over_limit=over_limit)
 
 
 async def export_tenant(db: Session, path: str | PathLike[str], reason: str, key: Ed25519PrivateKey) -> Manifest:
@@ -202,6 +216,7 @@ async def _export(
     reason: str,
     key: Ed25519PrivateKey,
     person: UUID | None,
+    over_limit: bool = False,
 ) -> Manifest:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -226,7 +241,7 @@ async def _export(
             body = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
             folder.put(_MANIFEST, body)
             folder.put(_SIGNATURE, key.sign(body).hex().encode() + b"\n")
-            await db.audit.record(_event(manifest, person))
+            await db.audit.record(_event(manifest, person, over_limit=over_limit))
         folder.draft.rename(target)
     except OSError:
         full = True
@@ -238,7 +253,26 @@ async def _export(
     return manifest
 
 
-def _event(manifest: Manifest, person: UUID | None) -> AuditEvent:
+async def _count(db: Session, person: UUID) -> None:
+    """Count an export of a person's data before anything is read for it: what fails later was work all the same."""
+    day = db.now().date()
+    try:
+        await db.unit.call("SELECT tally.consume($1, $2, 1, $3)", (f"export:{person}", day, EXPORTS_A_DAY))
+    except QuotaExceeded:
+        pass
+    else:
+        return
+    until = datetime.combine(day + timedelta(days=1), time(0), UTC)
+    raise QuotaExceeded(
+        f"This person's data was exported {EXPORTS_A_DAY} times today, which is the most a day.",
+        metric="exports",
+        limit=EXPORTS_A_DAY,
+        until=until,
+        remedy=f'Try again from {until:%Y-%m-%d %H:%M} UTC on; "privacy.export_tenant" may pass over_limit=True.',
+    )
+
+
+def _event(manifest: Manifest, person: UUID | None, *, over_limit: bool) -> AuditEvent:
     return AuditEvent(
         type="privacy.exported",
         category="privacy",
@@ -248,7 +282,7 @@ def _event(manifest: Manifest, person: UUID | None) -> AuditEvent:
         key=str(person or manifest.tenant),
         regulation="GDPR",
         requirement="Art. 15, 20" if person else None,
-        data={"files": len(manifest.files), "rows": manifest.rows},
+        data={"files": len(manifest.files), "rows": manifest.rows} | ({"over_limit": True} if over_limit else {}),
     )
 
 

@@ -11,6 +11,7 @@ import msgspec
 from tallystick.domains.rights.erasure import refuse_open
 from tallystick.domains.rights.export import Manifest, check_export, export_tenant
 from tallystick.errors import Invalid
+from tallystick.privacy.rotation import NEVER
 
 if TYPE_CHECKING:
     from tallystick.session import Session
@@ -43,7 +44,7 @@ async def offboard(db: Session, path: str | PathLike[str], *, confirm: str, reas
     manifest = await export_tenant(db, path, reason, key)
     await asyncio.to_thread(check_export, path)
     # No key is made any more in any epoch, whoever begins another one.
-    await db.unit.change("SELECT tally.close_epochs($1)", (_NEVER,))
+    await db.unit.change("SELECT tally.close_epochs($1)", (NEVER,))
     epochs = await asyncio.to_thread(provider.epochs, db.tenant_id)
     living = sorted(n for n, ended in epochs.items() if ended is None)
     for epoch in living:
@@ -54,5 +55,4 @@ async def offboard(db: Session, path: str | PathLike[str], *, confirm: str, reas
     return Offboarded(manifest, tuple(living))
 
 
-_NEVER = 2**31 - 1
 _CLOSE = "SELECT id FROM tally_ref.tenant_update($1::jsonb)"

@@ -51,13 +51,15 @@ class Replayed(msgspec.Struct, frozen=True):
 
 
 async def replay_erasures(tally: Tallystick) -> list[Replayed]:
-    """Carry out every erasure of the ledger that the database lacks, for every active tenant.
+    """Carry out every erasure of the ledger that the database lacks, for every tenant, closed ones too.
 
     It may be run any number of times. Raises ``Tampered`` for a ledger that cannot be read, ``Unavailable``.
     """
-    return [
-        await replay_tenant(db) async for db in tally.system(actor="system:replay", reason="erasures of the ledger")
-    ]
+    done = []
+    async for id, _, _ in tally.tenants.all():
+        async with tally._upkeep(id, actor="system:replay", reason="erasures of the ledger", permissions=("*",)) as db:
+            done.append(await replay_tenant(db))
+    return done
 
 
 async def replay_tenant(db: Session) -> Replayed:
