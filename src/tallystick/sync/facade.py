@@ -263,17 +263,23 @@ class _Until:
 
 def _handling(how: Any, portal: Portal) -> Any:
     """A plain function that handles messages, or a description with one, for the loop: each call has its own thread."""
-    fn = getattr(how, "handler", how)
+    fn = how if callable(how) else getattr(how, "handler", None)
     if not callable(fn):
         return how
+    if _waits(fn) or _waits(type(fn).__call__):
+        raise _not_plain()
 
     async def handle(message: Any) -> None:
         found = await portal.aside(functools.partial(fn, wrap(message, portal, None)))
         if inspect.iscoroutine(found):
             found.close()
-            raise Invalid("A handler is a plain function here.", field="handlers", remedy="Write def, not async def.")
+            raise _not_plain()
 
     return handle if fn is how else msgspec.structs.replace(how, handler=handle)
+
+
+def _not_plain() -> Invalid:
+    return Invalid("A handler is a plain function here.", field="handlers", remedy="Write def, not async def.")
 
 
 @functools.cache
