@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
@@ -373,16 +373,30 @@ async def test_an_answer_is_written_once_whatever_the_response_class(tally: Tall
     def some() -> dict[str, Any]:
         return {"user": user, "by": (user.id, user.created_at)}
 
+    kinds: Any = (dict[str, Any] | None, Mapping[str, Any], Annotated[dict[str, list[Any]], "told"])
+    for number, kind in enumerate(kinds):
+
+        async def open_ended() -> Any:
+            return {"user": [user]}
+
+        open_ended.__annotations__ = {"return": kind}
+        app.get(f"/open/{number}")(open_ended)
+
+    @app.get("/pair")
+    async def pair() -> tuple[Any, ...]:
+        return (user,)
+
     @app.get("/lines")
     async def lines(page: Annotated[PageQuery, Depends()]) -> AsyncIterable[User]:
         yield user
 
     app.include_router(router)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
-        found = [(await client.get(path)).json() for path in ("/own", "/routers", "/usual", "/untold")]
+        found = [(await client.get(path)).json() for path in ("/own", "/routers", "/usual", "/untold", "/pair")]
+        found += [(await client.get(f"/open/{number}")).json()["user"] for number in range(len(kinds))]
         other = await client.get("/any")
         (line,) = (await client.get("/lines?limit=1")).text.splitlines()
-    assert found == [[json.loads(line)]] * 4
+    assert found == [[json.loads(line)]] * (5 + len(kinds))
     assert (other.status_code, other.json()["user"]) == (202, json.loads(line))
     assert line.startswith('{"id":"')
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, cast, get_args, get_origin
 
 import msgspec
@@ -24,8 +24,8 @@ from tallystick.web.problems import MEDIA_TYPE, NOT_NOW, REFUSED
 
 # Whose parts are known only when a route is declared.
 _ANNOTATED: Any = Annotated
-_UNTOLD = (inspect.Signature.empty, None, Any, object, dict, list)
-"""Annotations of answers by which FastAPI cannot know that there are entities in them."""
+_UNTOLD = (inspect.Signature.empty, None, Any, object, dict, list, tuple, Mapping, Sequence)
+"""Annotations by which FastAPI cannot know that there are entities in an answer."""
 _NARROWING = (
     "response_model_include",
     "response_model_exclude",
@@ -69,7 +69,7 @@ class TallystickRoute(APIRoute):
                 options["response_model"] = Annotated[answer, Wire(answer, text=ours)]
                 if ours:
                     options["response_class"] = WireResponse
-            elif not streams and inspect.isroutine(endpoint) and (get_origin(answer) or answer) in _UNTOLD:
+            elif not streams and inspect.isroutine(endpoint) and _untold(answer):
                 endpoint = _plainly(endpoint)
         options["responses"] = {**_PROBLEMS, **(options.get("responses") or {})}
         if described:
@@ -143,6 +143,12 @@ def _signature(endpoint: Callable[..., Any]) -> inspect.Signature | None:
         return inspect.signature(endpoint, eval_str=True)
     except (NameError, TypeError):
         return None
+
+
+def _untold(answer: Any) -> bool:
+    """Whether an answer's annotation leaves open what is in it, or in a part of it."""
+    bare, _ = _parts(answer)
+    return bare in _UNTOLD or any(map(_untold, get_args(bare)))
 
 
 def _plainly(endpoint: Callable[..., Any]) -> Callable[..., Any]:
