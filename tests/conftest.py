@@ -11,7 +11,7 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -47,7 +47,7 @@ def _draw_no_constants_of_modules() -> None:
     Hypothesis has no setting for it. If it keeps them elsewhere one day, examples differ by worker and no test fails.
     """
     with suppress(ImportError, AttributeError):
-        providers = import_module("hypothesis.internal.conjecture.providers")
+        providers: Any = import_module("hypothesis.internal.conjecture.providers")
         none, _ = providers._local_constants, providers._get_local_constants
         providers._get_local_constants = lambda: none
 

@@ -263,7 +263,8 @@ class _Until:
 
 def _handling(how: Any, portal: Portal) -> Any:
     """A plain function that handles messages, or a description with one, for the loop: each call has its own thread."""
-    fn = how if callable(how) else getattr(how, "handler", None)
+    described = not callable(how)
+    fn: Any = getattr(how, "handler", None) if described else how
     if not callable(fn):
         return how
     if _waits(fn) or _waits(type(fn).__call__):
@@ -275,7 +276,7 @@ def _handling(how: Any, portal: Portal) -> Any:
             found.close()
             raise _not_plain()
 
-    return handle if fn is how else msgspec.structs.replace(how, handler=handle)
+    return msgspec.structs.replace(how, handler=handle) if described else handle
 
 
 def _not_plain() -> Invalid:
