@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date
@@ -88,6 +89,15 @@ def _own(cls: type[Entity]) -> Rules:
     return cls.__dict__.get("rules") or cls.rules
 
 
+def _annotated(cls: type[Entity]) -> Iterable[str]:
+    """The names that a class annotates itself; whether their types are known is judged where they are read."""
+    if sys.version_info >= (3, 14):
+        from annotationlib import Format
+
+        return inspect.get_annotations(cls, format=Format.FORWARDREF)
+    return inspect.get_annotations(cls)
+
+
 def _wrong(cls: type[Entity], problem: str, remedy: str, field: str = "") -> NoReturn:
     raise Declaration(f"{cls.__name__}{problem}", entity=cls.__name__, field=field, remedy=remedy)
 
@@ -109,7 +119,7 @@ def _merged(cls: type[Entity], own: Rules, base: type[Entity]) -> Rules:
     for option, usual in _OPTIONS.items():
         if getattr(own, option) != usual:
             _wrong(cls, f" sets {option}, which is {base.__name__}'s to say.", f"Leave {option} out.")
-    for name in inspect.get_annotations(cls):
+    for name in _annotated(cls):
         if name in base.__struct_fields__:
             _wrong(
                 cls,

@@ -9,6 +9,8 @@ from tallystick.errors import TlsFailed
 # OpenSSL's X509_V_ERR_*: the numbers are its public interface, the texts change with its version.
 _NOT_YET_VALID, _EXPIRED = 9, 10
 _OTHER_NAMES = (62, 64)
+# What X509_V_FLAG_X509_STRICT adds, which Python sets from 3.13 on.
+_NOT_STRICT = range(80, 94)
 # The driver has one exception class for all of these; its texts are fixed by the version that is pinned.
 _WITHOUT_TLS = ("rejected SSL upgrade", "during SSL exchange", "during TLS handshake")
 
@@ -34,6 +36,12 @@ def tls_failure(problem: BaseException) -> TlsFailed | None:
             return TlsFailed(
                 "The server's TLS certificate is for another host name.",
                 remedy="Write the host in the URL as the certificate does, or have one issued for that name.",
+            )
+        if code in _NOT_STRICT:
+            return TlsFailed(
+                "The server's TLS certificate, or its authority's, lacks what RFC 5280 wants in it, as Python 3.13 and "
+                "later insist.",
+                remedy="Have both issued anew, with key identifiers, key usage and critical basic constraints.",
             )
         return TlsFailed(
             "The server's TLS certificate is not from an authority that is trusted here.",

@@ -201,6 +201,7 @@ async def test_what_the_database_gives_every_session_does_not_reach_ours(empty: 
         "default_transaction_isolation": "serializable",
         "row_security": "off",
         "quote_all_identifiers": "on",
+        "lock_timeout": "1h",
         "statement_timeout": "1h",
         "idle_session_timeout": "1h",
         "idle_in_transaction_session_timeout": "1h",
@@ -225,6 +226,7 @@ async def test_what_the_database_gives_every_session_does_not_reach_ours(empty: 
             )
             assert dict(map(tuple, found)) == {
                 **dict.fromkeys(everybody, "0"),
+                "lock_timeout": "500",  # whoever queues behind a migration waits no longer
                 "default_transaction_isolation": "read committed",
                 "row_security": "on",
                 "quote_all_identifiers": "on",

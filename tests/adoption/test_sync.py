@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextvars
+import functools
 import os
 import signal
 import subprocess
@@ -152,9 +153,17 @@ def test_messages_go_to_plain_functions(still: facade.Tallystick, db: facade.Ses
 
     async def wrong(message: Any) -> None: ...
 
+    class Called:
+        async def __call__(self, message: Any) -> None: ...
+
     db.outbox.add(topic, 5)
-    anything: Any = wrong
-    once = Handling(handler=anything, retry=Retry(attempts=1))
+    for anything in (wrong, functools.partial(wrong), Called()):
+        handler: Any = anything
+        for given in (handler, Handling(handler=handler)):
+            with pytest.raises(Invalid, match="plain function"):
+                still.outbox.run({topic: given}, until_empty=True)
+    # Only by its answer is this one seen to be none.
+    once = Handling(handler=lambda message: wrong(message), retry=Retry(attempts=1))
     assert still.outbox.run({topic: once}, until_empty=True).failed == 1
     assert [m.error for m in db.outbox.dead(topic)] == ["Invalid"]
 

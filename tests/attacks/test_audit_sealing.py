@@ -149,8 +149,8 @@ async def _held(sealed: SealedGround, process: str | None) -> float:
     """Seal until what holds sealing up is the transaction of this test, and no other test's; how old the oldest is."""
     for _ in range(PATIENCE):
         report = await sealed.tally.audit.seal()
+        assert report.unsealed == 3
         if report.held_by and "database postgres" in report.held_by and (process or "prepared") in report.held_by:
-            assert report.unsealed == 3
             return report.unsealed_age
         await asyncio.sleep(0.1)
     raise AssertionError(report.held_by)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID, uuid4
@@ -13,8 +13,9 @@ import httpx
 import msgspec
 import pytest
 from fastapi import APIRouter, Body, Depends, FastAPI, WebSocket
-from fastapi.responses import JSONResponse
-from litestar import Litestar, post
+from fastapi.responses import JSONResponse, PlainTextResponse
+from litestar import Litestar, get, post
+from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from tests.adoption.apps import fastapi_app, litestar_app
 from tests.adoption.apps.backoffice import Tokens
@@ -24,6 +25,7 @@ from tests.entities import Visit
 from tallystick import (
     Application,
     Declaration,
+    Entity,
     Invalid,
     Loan,
     Page,
@@ -40,7 +42,7 @@ from tallystick.entity import spec_of
 from tallystick.errors import TallystickError
 from tallystick.spec import SYSTEM_FIELDS
 from tallystick.web.fastapi import Db, TallystickRoute, install
-from tallystick.web.litestar import TallystickPlugin
+from tallystick.web.litestar import TallystickPlugin, filtered
 from tallystick.web.problems import problem_of
 
 CANARY = "Zebulon.Quist@example.org"
@@ -112,6 +114,20 @@ async def test_a_huge_body_is_refused_before_it_is_read(edge: dict[str, Any]) ->
     for content in (endless(), b"A" * 11_000_000):
         answer = await edge["client"].post("/users", content=content, headers=headers)
         assert (answer.status_code, answer.headers["content-type"]) == (413, "application/problem+json")
+
+
+async def test_only_what_the_limit_says_becomes_a_problem(tally: Tallystick) -> None:
+    app = _installed(tally)
+
+    @app.post("/take")
+    async def take() -> PlainTextResponse:
+        return PlainTextResponse("Too heavy for the cart.", 413)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        own, ours = [await client.post("/take", content=b"A" * size) for size in (1, 2_000_000)]
+    assert (own.status_code, own.text) == (413, "Too heavy for the cart.")
+    assert (ours.status_code, ours.headers["content-type"]) == (413, "application/problem+json")
+    assert ours.json()["status"] == 413
 
 
 async def test_no_header_chooses_the_tenant_or_the_actor(edge: dict[str, Any]) -> None:
@@ -272,6 +288,34 @@ def test_an_application_has_one_tally(tally: Tallystick) -> None:
         Litestar([], plugins=plugins)
 
 
+def test_two_filters_do_not_read_one_parameter_in_litestar_either(tally: Tallystick) -> None:
+    async def both(where: NamedDependency[Loan.Filter], who: NamedDependency[User.Filter]) -> None: ...
+
+    both.__annotations__ = {"where": NamedDependency[Loan.Filter], "who": NamedDependency[User.Filter], "return": None}
+    given = {"where": filtered(Loan.Filter), "who": filtered(User.Filter)}
+    plugin = TallystickPlugin(tally, tenant=lambda _: "x", actor=lambda _: "t")
+    with pytest.raises(Declaration, match="read twice"):
+        Litestar([get("/x", dependencies=given)(both)], plugins=[plugin])
+
+
+def test_keywords_of_the_applications_own_do_not_break_the_document(tally: Tallystick) -> None:
+    class Ware(Entity):
+        """Something sold."""
+
+        name: Annotated[str, msgspec.Meta(examples=["oats"], extra_json_schema={"x-shown": True})]
+        parts: Annotated[dict[str, int], msgspec.Meta(extra_json_schema={"example": {"bran": 3}})]
+
+    async def ware() -> Ware: ...
+
+    ware.__annotations__ = {"return": Ware}
+    plugin = TallystickPlugin(tally, tenant=lambda _: "x", actor=lambda _: "t")
+    document = Litestar([get("/x")(ware)], plugins=[plugin]).openapi_schema.to_schema()
+    (found,) = [one for name, one in document["components"]["schemas"].items() if name.endswith("Ware")]
+    assert found["properties"]["name"] == {"type": "string", "examples": ["oats"]}
+    parts = found["properties"]["parts"]
+    assert (parts["example"], parts["additionalProperties"]["type"]) == ({"bran": 3}, "integer")
+
+
 def test_a_filter_marked_as_a_body_stays_out_of_the_query_string(tally: Tallystick) -> None:
     app = _installed(tally)
 
@@ -333,16 +377,30 @@ async def test_an_answer_is_written_once_whatever_the_response_class(tally: Tall
     def some() -> dict[str, Any]:
         return {"user": user, "by": (user.id, user.created_at)}
 
+    kinds: Any = (dict[str, Any] | None, Mapping[str, Any], Annotated[dict[str, list[Any]], "told"])
+    for number, kind in enumerate(kinds):
+
+        async def open_ended() -> Any:
+            return {"user": [user]}
+
+        open_ended.__annotations__ = {"return": kind}
+        app.get(f"/open/{number}")(open_ended)
+
+    @app.get("/pair")
+    async def pair() -> tuple[Any, ...]:
+        return (user,)
+
     @app.get("/lines")
     async def lines(page: Annotated[PageQuery, Depends()]) -> AsyncIterable[User]:
         yield user
 
     app.include_router(router)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
-        found = [(await client.get(path)).json() for path in ("/own", "/routers", "/usual", "/untold")]
+        found = [(await client.get(path)).json() for path in ("/own", "/routers", "/usual", "/untold", "/pair")]
+        found += [(await client.get(f"/open/{number}")).json()["user"] for number in range(len(kinds))]
         other = await client.get("/any")
         (line,) = (await client.get("/lines?limit=1")).text.splitlines()
-    assert found == [[json.loads(line)]] * 4
+    assert found == [[json.loads(line)]] * (5 + len(kinds))
     assert (other.status_code, other.json()["user"]) == (202, json.loads(line))
     assert line.startswith('{"id":"')
 

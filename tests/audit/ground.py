@@ -129,11 +129,12 @@ class SealedGround:
         """The error that sealing ends with once nobody else's transaction holds it up."""
         for _ in range(PATIENCE):
             try:
-                await seal()
+                report = await seal()
             except kind as problem:
                 return problem
+            assert report.unsealed, "nothing was refused"
             await asyncio.sleep(0.1)
-        raise AssertionError("nothing was refused")
+        raise AssertionError(f"held up by {report.held_by}")
 
     async def vkey(self) -> str:
         return await self.tally.audit.vkey()

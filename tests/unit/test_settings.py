@@ -10,6 +10,7 @@ import pytest
 
 from tallystick.errors import Invalid, Unsupported
 from tallystick.settings import Settings, build_url, connect_args, masked
+from tallystick.tls import tls_failure
 
 SECRET = "s3cr3t-pa55"
 REMOTE = f"postgresql://tally_app:{SECRET}@db.example.com:6432/lending"
@@ -253,6 +254,16 @@ def test_tls_is_verified_for_every_server_that_is_not_local() -> None:
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert connect_args(f"{REMOTE}?sslmode=verify-full")["ssl"].check_hostname
+
+
+def test_a_certificate_that_only_newer_pythons_refuse_is_not_called_a_strangers() -> None:
+    found = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    for code, said in ((20, "authority that is trusted"), (85, "RFC 5280"), (92, "RFC 5280")):
+        found.verify_code = code
+        told = tls_failure(found)
+        assert told is not None
+        assert said in told.problem
+        assert told.remedy
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.9.10", "[::1]", "LOCALHOST", "%2Frun%2Fpostgresql"])

@@ -263,17 +263,24 @@ class _Until:
 
 def _handling(how: Any, portal: Portal) -> Any:
     """A plain function that handles messages, or a description with one, for the loop: each call has its own thread."""
-    fn = getattr(how, "handler", how)
+    described = not callable(how)
+    fn: Any = getattr(how, "handler", None) if described else how
     if not callable(fn):
         return how
+    if _waits(fn) or _waits(type(fn).__call__):
+        raise _not_plain()
 
     async def handle(message: Any) -> None:
         found = await portal.aside(functools.partial(fn, wrap(message, portal, None)))
         if inspect.iscoroutine(found):
             found.close()
-            raise Invalid("A handler is a plain function here.", field="handlers", remedy="Write def, not async def.")
+            raise _not_plain()
 
-    return handle if fn is how else msgspec.structs.replace(how, handler=handle)
+    return msgspec.structs.replace(how, handler=handle) if described else handle
+
+
+def _not_plain() -> Invalid:
+    return Invalid("A handler is a plain function here.", field="handlers", remedy="Write def, not async def.")
 
 
 @functools.cache

@@ -12,47 +12,24 @@ the application; a router is made with ``APIRouter(route_class=TallystickRoute)`
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, cast, get_args, get_origin
+from typing import Annotated, Any, cast
 
-import msgspec
-from fastapi import Body, Depends, FastAPI, Header, Request, Response
-from fastapi.datastructures import DefaultPlaceholder
+from fastapi import Depends, FastAPI, Header
 from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
-from fastapi.params import Body as Bodily
-from fastapi.params import Depends as Depending
-from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute, iter_route_contexts
-from fastapi.utils import is_body_allowed_for_status_code
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from starlette.websockets import WebSocket, WebSocketState
 
 from tallystick.app import Tallystick
-from tallystick.errors import Declaration, TallystickError
-from tallystick.filters import Filter
-from tallystick.page import PageQuery
+from tallystick.errors import TallystickError
 from tallystick.session import Session
-from tallystick.web import queries, schemas
-from tallystick.web.models import Wire, is_ours
-from tallystick.web.problems import (
-    MEDIA_TYPE,
-    NOT_NOW,
-    REFUSED,
-    Mistake,
-    Problem,
-    encode,
-    place,
-    problem_of,
-    refused,
-    unreadable,
-)
+from tallystick.web import schemas
+from tallystick.web.fastapi_errors import TooLarge, failed, refused_otherwise, unread
+from tallystick.web.fastapi_routes import TallystickRoute, refuse_query
+from tallystick.web.problems import Problem
 from tallystick.web.requests import (
     REQUEST_ID,
     Access,
@@ -68,20 +45,6 @@ __all__ = ["Db", "IfMatch", "TallystickRoute", "install", "session_of"]
 
 MAX_BODY = 1 << 20
 """Bytes of a request's body, where the application sets no limit of its own."""
-# Whose parts are known only when a route is declared.
-_ANNOTATED: Any = Annotated
-_UNTOLD = (inspect.Signature.empty, None, Any, object, dict, list)
-"""Annotations of answers by which FastAPI cannot know that there are entities in them."""
-_NARROWING = (
-    "response_model_include",
-    "response_model_exclude",
-    *(f"response_model_exclude_{part}" for part in ("unset", "defaults", "none")),
-)
-_PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": schemas.REF.format(name="Problem")}}}
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"description": REFUSED, "content": _PROBLEM},
-    "503": {"description": NOT_NOW, "content": _PROBLEM},
-}
 
 
 def install(
@@ -108,12 +71,12 @@ def install(
     )
     if app.max_body_size is None:
         app.max_body_size = MAX_BODY
-    app.add_exception_handler(TallystickError, cast("Any", _failed))
-    app.add_exception_handler(RequestValidationError, _unreadable)
+    app.add_exception_handler(TallystickError, cast("Any", failed))
+    app.add_exception_handler(RequestValidationError, unread)
     if app.exception_handlers.get(HTTPException) is http_exception_handler:
-        app.add_exception_handler(HTTPException, _refused)
+        app.add_exception_handler(HTTPException, refused_otherwise)
     stack = app.build_middleware_stack
-    app.build_middleware_stack = lambda: _TooLarge(stack())  # type: ignore[method-assign]
+    app.build_middleware_stack = lambda: TooLarge(stack())  # type: ignore[method-assign]
     inner = app.router.lifespan_context
 
     @asynccontextmanager
@@ -164,261 +127,9 @@ IfMatch = Annotated[Precondition, Depends(_precondition)]
 """The request's ``If-Match``: ``match.check(entity)`` raises ``StaleVersion``, which is answered as 412."""
 
 
-class _TooLarge:
-    """Makes a problem document of the text by which the limit of bodies refuses one that says it is too long."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusing = False
-
-        async def told(message: Message) -> None:
-            nonlocal refusing
-            if message.get("status") == 413 and Headers(raw=message["headers"]).get("content-type", "")[:5] == "text/":
-                refusing = True
-                await Response(encode(refused(413)), 413, None, MEDIA_TYPE)(scope, receive, send)
-            elif not refusing:
-                await send(message)
-
-        await self.app(scope, receive, told)
-
-
-class WireResponse(JSONResponse):
-    """A body that msgspec has written already."""
-
-    def render(self, content: Any) -> bytes:
-        """The body's bytes."""
-        return content.encode() if isinstance(content, str) else schemas.encode(content)
-
-
-class TallystickRoute(APIRoute):
-    """A route whose handler may take filters, ``PageQuery``, ``X.New`` and ``X.Change``, and answer entities and pages.
-
-    Raises ``Declaration`` for a handler that takes a whole entity in its body, for a body where FastAPI reads it from
-    the query string, and for a ``response_model_exclude`` or the like, which msgspec would not obey.
-    """
-
-    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        described: list[dict[str, Any]] = []
-        plain = _signature(endpoint)
-        # What a generator yields FastAPI writes item by item, as pydantic's protocol says.
-        streams = inspect.isgeneratorfunction(endpoint) or inspect.isasyncgenfunction(endpoint)
-        if plain is not None:
-            endpoint = self._adapted(endpoint, plain, described)
-            answer = options.get("response_model")
-            if isinstance(answer, DefaultPlaceholder) or answer is None:
-                answer = plain.return_annotation if isinstance(answer, DefaultPlaceholder) else None
-            if is_ours(answer) and not streams:
-                _refuse_narrowing(options)
-                ours = isinstance(options.get("response_class"), DefaultPlaceholder)
-                options["response_model"] = Annotated[answer, Wire(answer, text=ours)]
-                if ours:
-                    options["response_class"] = WireResponse
-            elif not streams and inspect.isroutine(endpoint) and (get_origin(answer) or answer) in _UNTOLD:
-                endpoint = _plainly(endpoint)
-        options["responses"] = {**_PROBLEMS, **(options.get("responses") or {})}
-        if described:
-            extra = dict(options.get("openapi_extra") or {})
-            extra["parameters"] = [*extra.get("parameters", ()), *described]
-            options["openapi_extra"] = extra
-        self._known: dict[int, tuple[Any, frozenset[str]]] = {}
-        super().__init__(path, endpoint, **options)
-        _refuse_query(self.dependant)
-
-    def _adapted(
-        self, endpoint: Callable[..., Any], plain: inspect.Signature, described: list[dict[str, Any]]
-    ) -> Callable[..., Any]:
-        """The handler as FastAPI understands it, and the parameters that only we can describe."""
-        kinds = [k for p in plain.parameters.values() if (k := _query_of(p)) is not None]
-        every = [name for kind in kinds for name in queries.names_of(kind)]
-        names = frozenset(every)
-        if len(names) < len(every):
-            twice = sorted(name for name in names if every.count(name) > 1)
-            raise Declaration(
-                f"{twice[0]} of the query string would be read twice, by two parameters of one handler.",
-                remedy="Take one filter, and another in the body: where: X.Filter = Body().",
-            )
-        parameters = []
-        for parameter in plain.parameters.values():
-            annotation, default = parameter.annotation, parameter.default
-            bare, marks = _parts(annotation)
-            kind = _query_of(parameter)
-            if kind is None and not _depends(annotation, default):
-                schemas.refuse_entities(bare)
-            if kind is not None:
-                described += schemas.parameters(kind)
-                annotation, default = Annotated[kind, Depends(self._reader(kind, names))], inspect.Parameter.empty
-            elif bare is annotation and _is_body(bare, default):
-                if isinstance(default, Bodily) and default.is_required():
-                    body, default = default, inspect.Parameter.empty
-                else:
-                    body = Body()
-                annotation = _ANNOTATED[bare, body, Wire(bare)]
-            elif _is_body(bare, default) and any(isinstance(m, Bodily) for m in marks):
-                annotation = _ANNOTATED[bare, *marks, Wire(bare)]
-            parameters.append(
-                parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
-            )
-        if not kinds and all(p == q for p, q in zip(parameters, plain.parameters.values(), strict=True)):
-            return endpoint
-        adapted: Callable[..., Any] = _wrapped(endpoint)
-        cast("Any", adapted).__signature__ = plain.replace(parameters=parameters)
-        return adapted
-
-    def _reader(self, kind: Any, names: frozenset[str]) -> Callable[..., Any]:
-        async def read(request: Request) -> Any:
-            return queries.read(kind, request.query_params.multi_items(), names | self._others(request))
-
-        return read
-
-    def _others(self, request: Request) -> frozenset[str]:
-        """The parameters that the rest of the handler takes, its router's dependencies included."""
-        context = request.scope.get("fastapi", {})
-        found = getattr(context.get("effective_route_context"), "dependant", None) or self.dependant
-        if id(found) not in self._known:
-            # The dependant is kept with its names, so that its id is not another's later.
-            self._known[id(found)] = (found, frozenset(_declared(found)))
-        return self._known[id(found)][1]
-
-
-def _declared(dependant: Any) -> set[str]:
-    names: set[str] = set()
-    for field in dependant.query_params:
-        inside = getattr(field.field_info.annotation, "model_fields", None)
-        names |= {(info.alias or name) for name, info in inside.items()} if inside else {field.alias}
-    return names.union(*(_declared(inner) for inner in dependant.dependencies))
-
-
-def _signature(endpoint: Callable[..., Any]) -> inspect.Signature | None:
-    """The handler's signature with its annotations read; None where one cannot be, which FastAPI tells better."""
-    try:
-        return inspect.signature(endpoint, eval_str=True)
-    except (NameError, TypeError):
-        return None
-
-
-def _plainly(endpoint: Callable[..., Any]) -> Callable[..., Any]:
-    """A handler that does not tell what it answers, whose entities then go out as what JSON knows."""
-    if inspect.iscoroutinefunction(endpoint):
-
-        @functools.wraps(endpoint)
-        async def awaited(*args: Any, **given: Any) -> Any:
-            return schemas.plain(await endpoint(*args, **given))
-
-        return awaited
-
-    @functools.wraps(endpoint)
-    def called(*args: Any, **given: Any) -> Any:
-        return schemas.plain(endpoint(*args, **given))
-
-    return called
-
-
-def _refuse_narrowing(options: dict[str, Any]) -> None:
-    """Raise ``Declaration`` for options by which FastAPI leaves fields out of an answer: msgspec writes it whole."""
-    for name in _NARROWING:
-        if options.get(name):
-            raise Declaration(
-                f"{name} would leave nothing out of an answer that holds entities or Structs.",
-                remedy="Answer a msgspec.Struct of what may be seen.",
-            )
-
-
-def _parts(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
-    """A parameter's type, and what an ``Annotated`` says of it."""
-    found = get_args(annotation)
-    return (found[0], found[1:]) if get_origin(annotation) is Annotated else (annotation, ())
-
-
 def _refuse_misread(app: FastAPI) -> None:
     """Look at every route, because one of a router without our route class is never ours to adapt."""
     for one in iter_route_contexts(app.routes):
         dependant = getattr(one, "dependant", None)
         if dependant is not None:
-            _refuse_query(dependant)
-
-
-def _refuse_query(dependant: Any) -> None:
-    """Raise ``Declaration`` where FastAPI would read a body, or half of a filter, from the query string."""
-    lost = [f.field_info.annotation for f in (*dependant.query_params, *dependant.header_params)]
-    found = next((kind for kind in lost if is_ours(kind, msgspec.Struct)), None)
-    if found is None and isinstance(dependant.call, type) and issubclass(dependant.call, Filter):
-        found = dependant.call
-    if found is not None:
-        name = getattr(found, "__name__", "A body")
-        raise Declaration(
-            f"{name} would be read from the query string, where it cannot be.",
-            remedy="Call install(app, ...) before routes are declared, make routers with "
-            "APIRouter(route_class=TallystickRoute), and mark a body of a dependency, or one that may be missing, "
-            "with Body().",
-        )
-    for inner in dependant.dependencies:
-        _refuse_query(inner)
-
-
-def _query_of(parameter: inspect.Parameter) -> Any:
-    """The filter or ``PageQuery`` that a parameter takes from the query string; with ``= Body()`` it is the body."""
-    bare, marks = _parts(parameter.annotation)
-    if any(isinstance(m, Bodily) for m in (parameter.default, *marks)) or not isinstance(bare, type):
-        return None
-    return bare if issubclass(bare, (Filter, PageQuery)) else None
-
-
-def _is_body(bare: Any, default: Any) -> bool:
-    """Whether a parameter is a body that msgspec reads; one with another marker or an optional body is FastAPI's."""
-    plain = default is inspect.Parameter.empty or (isinstance(default, Bodily) and default.is_required())
-    return plain and isinstance(bare, type) and issubclass(bare, msgspec.Struct)
-
-
-def _depends(annotation: Any, default: Any) -> bool:
-    return isinstance(default, Depending) or any(isinstance(a, Depending) for a in get_args(annotation)[1:])
-
-
-def _wrapped(endpoint: Callable[..., Any]) -> Any:
-    """A function of its own to hang the signature on: the handler may be declared elsewhere too."""
-    if inspect.iscoroutinefunction(endpoint):
-
-        @functools.wraps(endpoint)
-        async def awaited(**given: Any) -> Any:
-            return await endpoint(**given)
-
-        return awaited
-
-    @functools.wraps(endpoint)
-    def called(**given: Any) -> Any:
-        return endpoint(**given)
-
-    return called
-
-
-async def _failed(request: HTTPConnection, error: Exception) -> Response | None:
-    if not isinstance(error, TallystickError):
-        raise error
-    problem, headers = problem_of(error, conditional="if-match" in request.headers)
-    if isinstance(request, WebSocket) and request.application_state is not WebSocketState.CONNECTING:
-        # It was accepted, and there is no answer any more but to end it.
-        await request.close(1011 if problem.status >= 500 else 1008, problem.code)
-        return None
-    return Response(encode(problem), problem.status, headers, MEDIA_TYPE)
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        raise error
-    headers = dict(error.headers or {})
-    if not is_body_allowed_for_status_code(error.status_code):
-        return Response(None, error.status_code, headers)
-    return Response(encode(refused(error.status_code, error.detail)), error.status_code, headers, MEDIA_TYPE)
-
-
-async def _unreadable(request: Request, error: Exception) -> Response:
-    if not isinstance(error, RequestValidationError):
-        raise error
-    mistakes = []
-    for one in error.errors():
-        about = one.get("ctx", {}) if one["type"] == "tallystick" else {}
-        where = [p for p in one["loc"] if one["type"] != "extra_forbidden" or p != one["loc"][-1]]
-        said = about.get("problem") or ("It is missing." if one["type"] == "missing" else "It has a wrong value.")
-        mistakes.append(Mistake(place([*where, about.get("field") or None]), said))
-    return Response(encode(unreadable(mistakes)), 422, None, MEDIA_TYPE)
+            refuse_query(dependant)

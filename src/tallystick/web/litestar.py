@@ -132,13 +132,17 @@ class TallystickPlugin(InitPlugin, ReceiveRoutePlugin, OpenAPISchemaPlugin):
         return app_config
 
     def receive_route(self, route: BaseRoute) -> None:
-        """Describe the problem documents. Raises ``Declaration`` for a handler that takes a whole entity."""
+        """Describe the problem documents.
+
+        Raises ``Declaration`` for a handler that takes a whole entity, or two filters of the same parameters.
+        """
         if not isinstance(route, HTTPRoute):
             return
         for handler in route.route_handlers:
             body = handler.parsed_fn_signature.parameters.get("data")
             if body is not None:
                 refuse_entities(body.annotation)
+            queries.names_together(_filters(handler.parsed_fn_signature.parameters, handler.resolve_dependencies()))
             handler.responses = {**_PROBLEMS, **(handler.responses or {})}
 
     @staticmethod
@@ -228,7 +232,19 @@ def filtered(kind: type[Filter] | type[PageQuery]) -> Provide:
         )
     read.__signature__ = inspect.Signature(parameters, return_annotation=kind)  # type: ignore[attr-defined]
     read.__annotations__ = hints
+    read.reads = kind  # type: ignore[attr-defined]
     return Provide(read)
+
+
+def _filters(fields: Any, provided: Any) -> list[Any]:
+    """The filters and ``PageQuery`` that a handler, or what it depends on, has read for it."""
+    left, seen = list(fields), set[str]()
+    while left:
+        name = left.pop()
+        if name in provided and name not in seen:
+            seen.add(name)
+            left += provided[name].parsed_fn_signature.parameters
+    return [kind for name in seen if (kind := getattr(provided[name].dependency, "reads", None)) is not None]
 
 
 def _known(request: _Request) -> frozenset[str]:
@@ -255,10 +271,10 @@ def _used(fields: Any, provided: Any, seen: set[str]) -> set[str]:
 
 
 def _read(said: dict[str, Any]) -> Schema:
-    """A JSON schema without references as Litestar holds it."""
-    given = {_KEYWORDS[name]: value for name, value in said.items()}
+    """A JSON schema without references as Litestar holds it, which knows no keywords of the application's own."""
+    given = {_KEYWORDS[name]: value for name, value in said.items() if name in _KEYWORDS}
     for name, value in given.items():
-        if isinstance(value, dict):
+        if name in ("items", "additional_properties", "property_names") and isinstance(value, dict):
             given[name] = _read(value)
         elif name in ("any_of", "prefix_items"):
             given[name] = [_read(one) for one in value]

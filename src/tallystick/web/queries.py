@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from tallystick.errors import Invalid
+from tallystick.errors import Declaration, Invalid
 from tallystick.filters import Filter
 from tallystick.page import PageQuery
 
@@ -18,6 +18,21 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,58}")
 def names_of(kind: Any) -> tuple[str, ...]:
     """The parameters that a filter or ``PageQuery`` takes."""
     return tuple(f.name for f in msgspec.structs.fields(kind))
+
+
+def names_together(kinds: Iterable[Any]) -> frozenset[str]:
+    """The parameters that the filters and ``PageQuery`` of one handler take.
+
+    Raises ``Declaration`` where two of them take the same: both would read it.
+    """
+    every = [name for kind in kinds for name in names_of(kind)]
+    twice = sorted(name for name in set(every) if every.count(name) > 1)
+    if twice:
+        raise Declaration(
+            f"{twice[0]} of the query string would be read twice, by two parameters of one handler.",
+            remedy="Take one of the two from the body: where: X.Filter = Body(), data: JSONBody[X.Filter] in Litestar.",
+        )
+    return frozenset(every)
 
 
 def read(kind: Any, pairs: Iterable[tuple[str, str]], known: Collection[str]) -> Any:
