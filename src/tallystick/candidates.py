@@ -131,9 +131,11 @@ async def _parts(reader: Reader[Any], query: Query, wanted: Sequence[_Wanted]) -
 
 
 async def _fitting(reader: Reader[Any], items: list[Any], wanted: Sequence[_Wanted]) -> list[Any]:
+    from tallystick.privacy.envelope import key_id_of
+
     sealer = reader.db.sealer
     held = [getattr(item, one.field.name) for item in items for one in wanted]
-    keys = {ciphertext_of(one)[2:18] for one in held if isinstance(one, Secret)}
+    keys = {key_id_of(ciphertext_of(one)) for one in held if isinstance(one, Secret)}
     opener = await sealer.opener_of(keys, await sealer.generation()) if keys else None
     table = reader.spec.table
     return [item for item in items if all(_fits(opener, table, item, one) for one in wanted)]
